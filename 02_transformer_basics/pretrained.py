@@ -1,0 +1,169 @@
+"""Where a model comes from: a folder, the cache of the Hugging Face hub, the hub, or what ships with the lab.
+
+A model that is asked for by name is loaded or refused, never replaced. Without a name the official model is taken where
+it can be had, else the small one that ships with the lab. Models are read as data: no code from a model is ever run.
+"""
+
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import transformers
+from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from lab.errors import UserError
+from lab.files import ROOT
+
+PROBE_SECONDS = 2.0  # left alone, the hub's client retries for over 20 seconds before it gives up
+WANTED_FILES = ["config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt"]
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pipeline's task, the official model for it (and the names it is cached under), and the model that ships."""
+
+    name: str
+    official: tuple[str, ...]
+    shipped: Path
+    auto_class: Any
+
+
+SENTIMENT = Task(
+    "text-classification",
+    (
+        "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+        "distilbert-base-uncased-finetuned-sst-2-english",
+    ),
+    ROOT / "assets/models/sentiment",
+    AutoModelForSequenceClassification,
+)
+GENERATION = Task(
+    "text-generation", ("openai-community/gpt2", "gpt2"), ROOT / "assets/models/language", AutoModelForCausalLM
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model (in eval mode, on the CPU), its tokenizer, and the name to show; `note` says why it is not the official."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    note: str | None = None
+
+
+def load_model(task: Task, name: str | None = None) -> LoadedModel:
+    """Load the model for `task`: `name`, a folder or a hub name, or by default the official or the shipped one.
+
+    Raises UserError, one line, when a model asked for by name cannot be had.
+    """
+    if name is not None:
+        folder = Path(name) if Path(name).exists() else find_on_hub((name,))
+        return load_folder(task, folder, name)
+    try:
+        return load_folder(task, find_on_hub(task.official), task.official[0])
+    except UserError as error:
+        shipped = load_folder(task, task.shipped, f"the lab's own {task.shipped.name} model")
+        note = f"using {shipped.name} (small, trained by this lab) in place of {task.official[0]}: {error}"
+        return LoadedModel(shipped.name, shipped.model, shipped.tokenizer, note)
+
+
+def find_on_hub(names: tuple[str, ...]) -> Path:
+    """The folder of a whole snapshot: cached under one of `names`, or downloaded now under the first of them.
+
+    Takes at most about two seconds to find out that neither can be had. Raises UserError then.
+    """
+    try:
+        for name in names:
+            folder = cached_snapshot(name)
+            if folder is not None:
+                return folder
+    except HFValidationError:
+        raise UserError(f"{names[0]}: no such folder, and no name that the Hugging Face hub could hold") from None
+    if not hub_reachable():
+        raise UserError(f"{names[0]}: no such folder, not in the hub's cache, and the hub cannot be reached")
+    try:
+        return Path(huggingface_hub.snapshot_download(names[0], allow_patterns=WANTED_FILES))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise UserError(f"{names[0]}: the hub did not give it ({_first_line(error)})") from None
+
+
+def cached_snapshot(name: str) -> Path | None:
+    """The folder of `name` in the hub's local cache, if a whole model lies there."""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        if isinstance(error, HFValidationError):
+            raise
+        return None
+    return folder if what_is_missing(folder) is None else None
+
+
+def hub_reachable() -> bool:
+    """Whether the hub answers, found out within about two seconds, name resolution included."""
+    if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    answered = threading.Event()
+
+    def probe() -> None:
+        try:
+            request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        except urllib.error.HTTPError as error:  # it answers, if only with a refusal
+            if error.code >= 500 or error.code in (403, 407):  # a proxy's refusal is no hub
+                return
+        except (OSError, ValueError):
+            return
+        answered.set()
+
+    threading.Thread(target=probe, daemon=True).start()
+    return answered.wait(PROBE_SECONDS)
+
+
+def what_is_missing(folder: Path) -> str | None:
+    """What `folder` lacks to be a whole model in the Hugging Face layout, in words; None if it lacks nothing."""
+    for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("a tokenizer", TOKENIZERS)):
+        if not any((folder / name).is_file() for name in names):
+            return f"no {what} in it ({' or '.join(names[:2])} is expected)" if len(names) > 1 else f"no {what} in it"
+    return None
+
+
+def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
+    """Load model and tokenizer from a folder in the Hugging Face layout.
+
+    Raises UserError, one line, if files are missing, damaged or of another architecture, if weights are missing (the
+    library would fill them with random numbers), or if the tokenizer is empty.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{name}: not a folder with a model in it")
+    if missing := what_is_missing(folder):
+        raise UserError(f"{name}: {missing}")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
+        model, report = task.auto_class.from_pretrained(folder, output_loading_info=True, **settings)
+    except Exception as error:  # damaged files raise errors of several libraries
+        raise UserError(f"{name}: cannot be loaded for {task.name} ({_first_line(error)})") from None
+    if report["missing_keys"]:
+        raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
+    if not 0 < len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) <= model.config.vocab_size:
+        raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    return LoadedModel(name, model.eval(), tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return re.sub(r"\s+", " ", text)[:200]

@@ -1,0 +1,53 @@
+"""The one way to make an animation: frames with a caption, written as a GIF, whole or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from lab.errors import UserError
+from lab.files import atomic
+
+CAPTION_HEIGHT = 28
+
+
+def captioned(image: Image.Image | NDArray[np.uint8], caption: str) -> Image.Image:
+    """`image` (height, width, 3) with a line of text on a light bar above it."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    framed = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "#f4f4f4")
+    framed.paste(picture, (0, CAPTION_HEIGHT))
+    font = ImageFont.load_default(size=14)
+    ImageDraw.Draw(framed).text((8, CAPTION_HEIGHT // 2), caption, fill="#202020", font=font, anchor="lm")
+    return framed
+
+
+def side_by_side(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
+    """`images` of one height in a row, `gap` pixels apart."""
+    width = sum(image.width for image in images) + gap * (len(images) - 1)
+    row = Image.new("RGB", (width, max(image.height for image in images)), "white")
+    left = 0
+    for image in images:
+        row.paste(image, (left, 0))
+        left += image.width + gap
+    return row
+
+
+def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float, hold_seconds: float = 1.0) -> None:
+    """Write `frames` as an endless GIF; the last frame stays for `hold_seconds`. Raises UserError without frames."""
+    if not frames:
+        raise UserError(f"{path}: there is no frame to write")
+    durations = [round(1000 / frames_per_second)] * len(frames)
+    durations[-1] = round(1000 * hold_seconds)
+    palette_frames = [frame.quantize(colors=128, dither=Image.Dither.NONE) for frame in frames]
+    with atomic(path) as temporary:
+        palette_frames[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=palette_frames[1:],
+            duration=durations,
+            loop=0,
+            optimize=False,
+        )

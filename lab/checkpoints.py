@@ -1,0 +1,33 @@
+"""Checkpoints: data, never code. Written whole or not at all, read with `weights_only=True`, always."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.errors import UserError
+from lab.files import atomic
+
+
+def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, text, and lists and dictionaries of them) marked as a checkpoint of `kind`."""
+    with atomic(path) as temporary:
+        torch.save({"kind": kind, **state}, temporary)
+
+
+def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+    """Read a checkpoint of `kind` onto the CPU.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        UserError: the file is damaged, holds more than plain data, or is no checkpoint of this kind.
+    """
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged or hostile file can raise almost anything
+            raise UserError(f"{path}: damaged, or not a checkpoint of plain data ({type(error).__name__})") from None
+    found = state.get("kind") if isinstance(state, dict) else type(state).__name__
+    if found != kind:
+        raise UserError(f"{path}: not a checkpoint of {kind} (it says {found!r})")
+    return state

@@ -1,0 +1,72 @@
+"""How every script starts: flags from one dataclass, and a user's mistake told in one line."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from lab.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def parse_arguments(config_class: Callable[..., Config], arguments: Sequence[str] | None = None) -> Config:
+    """Build `config_class` from command-line flags (`--field_name value`); `arguments` defaults to the process's own.
+
+    Raises UserError, one line, for unknown flags and impossible values. `--help` prints the documented fields and exits.
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(
+                config_class,
+                args=arguments,
+                use_underscores=True,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help
+        raise UserError(_one_line(shown.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The parser draws a box of several paragraphs on standard error: keep the message and the first suggestion."""
+    lines = [line.strip("│ \t") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    paragraphs = re.split(r"─{4,}", " ".join(line for line in lines if line and line[0] not in "╭╰"))
+    message = paragraphs[0].strip()
+    if len(paragraphs) > 1 and paragraphs[1].strip().startswith("Perhaps you meant"):
+        flags = re.findall(r"--\w+", paragraphs[1])
+        message += f" (perhaps {' or '.join(dict.fromkeys(flags))}?)" if flags else ""
+    return f"{message}; --help lists what there is"
+
+
+def launch(config_class: Callable[..., Config], main: Callable[[Config], None]) -> None:
+    """Run `main` on the parsed configuration; never returns a traceback for what is the user's to mend.
+
+    Exit status: 0 done, 1 the system refused (a file that cannot be read or written), 2 a mistake in what was asked,
+    130 stopped by Ctrl-C.
+    """
+    try:
+        main(parse_arguments(config_class))
+    except UserError as error:
+        fail(str(error), status=2)
+    except BrokenPipeError:  # the reader of our output went away (`| head`): nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
+    except KeyboardInterrupt:
+        fail("interrupted; files written before stand as they were", status=130)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Print one line on standard error and leave."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)

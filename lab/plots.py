@@ -1,0 +1,107 @@
+"""The one way to draw: curves with a baseline and a band, heat-maps, and saving a figure whole."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draw to files; no screen is needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from lab.files import atomic
+
+BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb0", "#e0802a", "#3a9a5b", "#c0392b", "#777777"
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.dpi": 120,
+}
+
+
+def new_figure(width: float = 7.0, height: float = 4.0, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of `width` x `height` inches with `columns` axes side by side, in the lab's style."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    return figure, list(axes[0])
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG, whole or not at all, and free its memory."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png")
+    plt.close(figure)
+
+
+def smooth(values: ArrayLike, window: int) -> NDArray[np.float64]:
+    """Mean over the last `window` values at each position (fewer at the start)."""
+    sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def learning_curve(
+    path: Path,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    y_name: str,
+    window: int = 1,
+    reference_lines: Mapping[str, float] | None = None,
+    second: tuple[str, ArrayLike] | None = None,
+    y_limits: tuple[float, float] | None = None,
+) -> None:
+    """Draw a learning curve to `path`.
+
+    Args:
+        x, y: positions and values, (points,) each.
+        y_name: what the curve shows, for the legend.
+        window: with more than 1, the raw values are drawn faintly under their running mean.
+        reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
+        second: name and values (points,) of a quantity drawn against an axis of its own on the right.
+        y_limits: lowest and highest value shown.
+    """
+    figure, (axes,) = new_figure()
+    if window > 1:
+        axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
+        y_name += f" (mean of {window})"
+    axes.plot(x, smooth(y, window), color=BLUE, linewidth=1.8, label=y_name)
+    for (name, value), color in zip((reference_lines or {}).items(), (GREEN, RED, GREY, ORANGE), strict=False):
+        axes.axhline(value, linestyle="--", color=color, linewidth=1.2, label=f"{name} ({value:.4g})")
+    handles, labels = axes.get_legend_handles_labels()
+    if second is not None:
+        right = axes.twinx()
+        right.plot(x, np.asarray(second[1]), color=ORANGE, linewidth=1.2, label=second[0])
+        right.set_ylabel(second[0], color=ORANGE)
+        right.grid(visible=False)
+        more_handles, more_labels = right.get_legend_handles_labels()
+        handles, labels = handles + more_handles, labels + more_labels
+    if y_limits is not None:
+        axes.set_ylim(*y_limits)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.legend(handles, labels, loc="best")
+    save_figure(figure, path)
+
+
+def heat_map(axes: Axes, matrix: ArrayLike, row_labels: Sequence[str], column_labels: Sequence[str]) -> None:
+    """Draw `matrix` (rows, columns), values in [0, 1], as shaded cells with their numbers."""
+    values = np.asarray(matrix)
+    axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(column_labels)), column_labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(row_labels)), row_labels)
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")

@@ -1,0 +1,36 @@
+"""A progress bar with the numbers that matter and the time left; a few plain lines where nobody watches."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Record = TypeVar("Record")
+
+
+def watch(records: Iterable[Record], total: int, what: str, describe: Callable[[Record], str]) -> Iterator[Record]:
+    """Pass `records` on while showing on standard error how far they are; `describe` puts one into a few words.
+
+    On a terminal this is a live bar with the time left; elsewhere a line for every tenth of the way.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from _plain_lines(records, total, what, describe)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[numbers]}"), console=console) as progress:
+        task = progress.add_task(what, total=total, numbers="")
+        for record in records:
+            progress.update(task, advance=1, numbers=describe(record))
+            yield record
+
+
+def _plain_lines(
+    records: Iterable[Record], total: int, what: str, describe: Callable[[Record], str]
+) -> Iterator[Record]:
+    for count, record in enumerate(records, 1):
+        if count == total or count % max(total // 10, 1) == 0:
+            print(f"{what} {count}/{total}  {describe(record)}", file=sys.stderr, flush=True)
+        yield record

@@ -1,0 +1,46 @@
+"""Texts from the command line: as arguments, from a file, or from standard input."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.errors import UserError
+from lab.files import read_text
+
+
+def collect_texts(arguments: Sequence[str], file: Path | None, examples: Sequence[str]) -> list[str]:
+    """The texts that were asked for: the arguments, the lines of `file`, or `examples` where neither is given.
+
+    `-` among the arguments stands for the lines of standard input, which is read only then. Blank lines are skipped.
+    Raises OSError for a file that cannot be read, UserError for no UTF-8 and for nothing to read.
+    """
+    texts: list[str] = []
+    for number, argument in enumerate(arguments, 1):
+        if argument == "-":
+            texts += _lines(_standard_input(), "standard input")
+        elif not argument.strip():
+            raise UserError(f"text {number} is empty; give at least one word")
+        else:
+            texts.append(argument)
+    if file is not None:
+        texts += _lines(read_text(file), str(file))
+    return texts or list(examples)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: not UTF-8 text (byte {error.start})") from None
+
+
+def _lines(text: str, source: str) -> list[str]:
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise UserError(f"{source}: no text in it; one text a line is expected")
+    return lines
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, which could steer a terminal, shown as escapes; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
