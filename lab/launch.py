@@ -1,24 +1,23 @@
 """How every script starts: flags from one dataclass, and a user's mistake told in one line."""
 
 import contextlib
+import functools
 import io
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import tyro
 
 from lab.errors import UserError
 
-Config = TypeVar("Config")
 
+def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -> Any:
+    """Build `config_class`, a dataclass, from command-line flags (`--field_name value`), by default the process's own.
 
-def parse_arguments(config_class: Callable[..., Config], arguments: Sequence[str] | None = None) -> Config:
-    """Build `config_class` from command-line flags (`--field_name value`); `arguments` defaults to the process's own.
-
-    Raises UserError, one line, for unknown flags and impossible values. `--help` prints the documented fields and exits.
+    Raises UserError, one line, for unknown flags and impossible values. `--help` prints the fields and exits.
     """
     shown = io.StringIO()
     try:
@@ -39,21 +38,23 @@ def _one_line(box: str) -> str:
     """The parser draws a box of several paragraphs on standard error: keep the message and the first suggestion."""
     lines = [line.strip("│ \t") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     paragraphs = re.split(r"─{4,}", " ".join(line for line in lines if line and line[0] not in "╭╰"))
-    message = paragraphs[0].strip()
+    message = re.sub(r"^Error parsing \w+: ", "", paragraphs[0].strip()).rstrip(".")
     if len(paragraphs) > 1 and paragraphs[1].strip().startswith("Perhaps you meant"):
         flags = re.findall(r"--\w+", paragraphs[1])
         message += f" (perhaps {' or '.join(dict.fromkeys(flags))}?)" if flags else ""
     return f"{message}; --help lists what there is"
 
 
-def launch(config_class: Callable[..., Config], main: Callable[[Config], None]) -> None:
-    """Run `main` on the parsed configuration; never returns a traceback for what is the user's to mend.
+def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[str] | None = None) -> None:
+    """Run `main` on the configuration parsed from `arguments` (default: the process's own).
+
+    What is the user's to mend is told in one line, without a traceback.
 
     Exit status: 0 done, 1 the system refused (a file that cannot be read or written), 2 a mistake in what was asked,
     130 stopped by Ctrl-C.
     """
     try:
-        main(parse_arguments(config_class))
+        main(parse_arguments(config_class, arguments))
     except UserError as error:
         fail(str(error), status=2)
     except BrokenPipeError:  # the reader of our output went away (`| head`): nobody is left to tell
@@ -64,6 +65,12 @@ def launch(config_class: Callable[..., Config], main: Callable[[Config], None]) 
         fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
     except KeyboardInterrupt:
         fail("interrupted; files written before stand as they were", status=130)
+
+
+@functools.cache
+def note(message: str) -> None:
+    """Print one line on standard error, once however often it is said: work goes on, but not as might be expected."""
+    print("note: " + " ".join(message.split()), file=sys.stderr)
 
 
 def fail(message: str, status: int) -> NoReturn:

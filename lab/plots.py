@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lab.files import atomic
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb0", "#e0802a", "#3a9a5b", "#c0392b", "#777777"
-STYLE = {
+plt.rcParams |= {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -30,8 +30,7 @@ STYLE = {
 
 def new_figure(width: float = 7.0, height: float = 4.0, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """An empty figure of `width` x `height` inches with `columns` axes side by side, in the lab's style."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
     return figure, list(axes[0])
 
 
@@ -63,6 +62,8 @@ def learning_curve(
     reference_lines: Mapping[str, float] | None = None,
     second: tuple[str, ArrayLike] | None = None,
     y_limits: tuple[float, float] | None = None,
+    legend_location: str = "best",
+    y_scale: str = "linear",
 ) -> None:
     """Draw a learning curve to `path`.
 
@@ -73,6 +74,8 @@ def learning_curve(
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
         second: name and values (points,) of a quantity drawn against an axis of its own on the right.
         y_limits: lowest and highest value shown.
+        legend_location: as matplotlib names it; "best" looks at the left axis only.
+        y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
     """
     figure, (axes,) = new_figure()
     if window > 1:
@@ -91,8 +94,12 @@ def learning_curve(
         handles, labels = handles + more_handles, labels + more_labels
     if y_limits is not None:
         axes.set_ylim(*y_limits)
+    if y_scale == "symlog":
+        axes.set_yscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.legend(handles, labels, loc="best")
+    axes.legend(handles, labels, loc=legend_location)
     save_figure(figure, path)
 
 

@@ -1,0 +1,197 @@
+"""How good is a trained policy? Deterministic actions, every episode counted, seeds that no training run uses.
+
+python evaluate.py --model_path results/trained_model.pth --save_gif
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from controllers import Policy
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from ppo import Agent, PPOConfig, make_agent
+from reacher_drawing import film_episodes
+
+from lab.animations import save_gif
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.errors import UserError
+from lab.launch import launch
+from lab.record import RunRecord
+from lab.rendering import prepare_rendering
+
+KIND = "a PPO policy"
+HELD_OUT_SEED = 1_000_000  # training resets with seeds that start at --seed; evaluation stays clear of them
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measure a trained policy on episodes of its environment."""
+
+    model_path: Path = Path(__file__).parent / "results/trained_model.pth"
+    """Checkpoint that train.py wrote."""
+    episodes: int = 100
+    """Episodes to run."""
+    seed: int = HELD_OUT_SEED
+    """Episode i starts from a reset with seed + i."""
+    save_gif: bool = False
+    """Write trained_agent.gif beside the model."""
+    json: bool = False
+    """End with one line of JSON in place of the table."""
+    output_dir: Path | None = None
+    """Folder for the record of the run. Default: beside the model."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UserError(f"--episodes is {self.episodes}; it must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """What a checkpoint holds: the agent, the configuration it was trained with, the bounds of its actions (A,)."""
+
+    agent: Agent
+    config: PPOConfig
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def policy(self) -> Policy:
+        """The deterministic policy: the mean action, clipped to the bounds."""
+
+        @torch.inference_mode()
+        def act(observations: NDArray) -> NDArray:
+            normalized = self.agent.normalizer(torch.as_tensor(observations))
+            return self.agent.policy.mean(normalized).clamp(self.low, self.high).numpy()
+
+        return act
+
+
+def save_agent(path: Path, agent: Agent, config: PPOConfig, action_space: gym.spaces.Box) -> None:
+    """Write everything that acting needs, and the configuration, as plain data."""
+    state = {
+        "config": dataclasses.asdict(config),
+        "observation_dim": agent.normalizer.statistics.mean.shape[0],
+        "low": torch.as_tensor(action_space.low),
+        "high": torch.as_tensor(action_space.high),
+        "policy": agent.policy.state_dict(),
+        "value": agent.value.state_dict(),
+        "normalizer": agent.normalizer.statistics.state_dict(),
+    }
+    save_checkpoint(path, KIND, state)
+
+
+def load_agent(path: Path) -> SavedAgent:
+    """Read what `save_agent` wrote. Raises OSError (no such file) or UserError (damaged, foreign), naming the file."""
+    state = load_checkpoint(path, KIND)
+    try:
+        config = PPOConfig(**state["config"])
+        agent = make_agent(config, state["observation_dim"], len(state["low"]))
+        agent.policy.load_state_dict(state["policy"])
+        agent.value.load_state_dict(state["value"])
+        agent.normalizer.statistics.load_state_dict(state["normalizer"])
+        return SavedAgent(agent, config, state["low"], state["high"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: its parts do not fit together ({str(error).splitlines()[0]})") from None
+
+
+def load_policy(path: str | Path) -> Policy:
+    """The deterministic policy of a checkpoint: observations (N, O) to clipped actions (N, A), NumPy in and out."""
+    return load_agent(Path(path)).policy()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Return and length of each episode (episodes,), and for Reacher the fingertip's last distance in metres."""
+
+    returns: NDArray
+    lengths: NDArray
+    final_distances: NDArray | None
+
+    def summary(self) -> dict[str, Any]:
+        """Mean with its 95% interval (normal approximation), spread, worst episode."""
+        mean, std = float(self.returns.mean()), float(self.returns.std())
+        half = 1.96 * std / len(self.returns) ** 0.5
+        distances = self.final_distances
+        return {
+            "mean_return": mean,
+            "std_return": std,
+            "interval_95": [mean - half, mean + half],
+            "worst_return": float(self.returns.min()),
+            "worst_episode": int(self.returns.argmin()),
+            "mean_length": float(self.lengths.mean()),
+            "mean_final_distance_m": None if distances is None else float(distances.mean()),
+            "episodes": len(self.returns),
+        }
+
+
+def evaluate_policy(
+    policy: Policy, env_id: str, episodes: int, seed: int = HELD_OUT_SEED, num_envs: int = 50
+) -> Evaluation:
+    """Run `episodes` whole episodes, `num_envs` at a time; episode i starts from a reset with seed + i."""
+    returns, lengths, last_observations = np.zeros(episodes), np.zeros(episodes, int), []
+    for first in range(0, episodes, num_envs):
+        count = min(num_envs, episodes - first)
+        settings = {"autoreset_mode": AutoresetMode.DISABLED}
+        envs = gym.make_vec(env_id, num_envs=count, vectorization_mode="sync", vector_kwargs=settings)
+        seeds: Any = [seed + first + i for i in range(count)]
+        observations, _ = envs.reset(seed=seeds)
+        running = np.ones(count, dtype=bool)
+        last = observations.copy()
+        while running.any():
+            observations, rewards, terminated, truncated, _ = envs.step(policy(observations))
+            returns[first : first + count] += np.where(running, rewards, 0.0)
+            lengths[first : first + count] += running
+            last[running] = observations[running]
+            running &= ~(terminated | truncated)
+        last_observations.append(last)
+        envs.close()
+    last = np.concatenate(last_observations)
+    distances = np.linalg.norm(last[:, 8:10], axis=-1) if env_id.startswith("Reacher-") else None
+    return Evaluation(returns, lengths, distances)
+
+
+def print_table(summary: dict[str, Any]) -> None:
+    """The figures of an evaluation, a line each, with units."""
+    low, high = summary["interval_95"]
+    print(f"episodes            {summary['episodes']}")
+    print(f"mean return         {summary['mean_return']:.3f}  (95% interval {low:.3f} to {high:.3f})")
+    print(f"standard deviation  {summary['std_return']:.3f}")
+    print(f"worst episode       {summary['worst_return']:.3f}  (number {summary['worst_episode']})")
+    if summary["mean_final_distance_m"] is not None:
+        print(f"fingertip at end    {1000 * summary['mean_final_distance_m']:.1f} mm from the target")
+
+
+def main(config: Config) -> None:
+    """Load, measure, film, record."""
+    torch.set_num_threads(1)
+    saved = load_agent(config.model_path)
+    record = RunRecord(__file__, config.output_dir or config.model_path.parent, config)
+    env_id = saved.config.env_id
+    summary = evaluate_policy(saved.policy(), env_id, config.episodes, config.seed).summary()
+    if not config.json:
+        print_table(summary)
+    if config.save_gif:
+        gif = config.model_path.with_name("trained_agent.gif")
+        save_gif(gif, film_episodes(saved.policy(), env_id, seeds=range(config.seed, config.seed + 4)), 25)
+        record.files.append(gif)
+    record.results = summary
+    threshold = gym.spec(env_id).reward_threshold
+    if threshold is not None:
+        reached = summary["mean_return"] >= threshold
+        expected = f"the environment's threshold is {threshold}"
+        record.check("mean return", round(summary["mean_return"], 3), expected, ok=reached)
+    record.save(quiet=config.json)
+    if config.json:
+        print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    prepare_rendering()
+    launch(Config, main)

@@ -1,0 +1,68 @@
+"""The two networks of the agent: an actor, which is a Gaussian over actions, and a critic.
+
+# B batch (any number of leading dimensions), O observation_dim, A action_dim
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+
+def mlp(input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gain: float) -> nn.Sequential:
+    """Linear layers with tanh between them, weights orthogonal, biases zero.
+
+    The last layer's weights are scaled by `output_gain`, those of the others by sqrt(2). Orthogonal matrices keep the
+    size of signals and gradients from layer to layer (Saxe et al. 2014; Engstrom et al. 2020 measure it for PPO).
+    """
+    sizes = [input_dim, *hidden_sizes, output_dim]
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.orthogonal_(linear.weight, gain=2**0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.Tanh()]
+    output = layers[-2]
+    assert isinstance(output, nn.Linear)
+    nn.init.orthogonal_(output.weight, gain=output_gain)
+    return nn.Sequential(*layers[:-1])  # no tanh behind the output
+
+
+class PolicyNetwork(nn.Module):
+    """The actor: pi(a | s) = Normal(mean(s), exp(log_std)), one standard deviation an action dimension for all states.
+
+    Args:
+        observation_dim: size of an observation.
+        action_dim: size of an action.
+        hidden_sizes: widths of the hidden layers.
+        initial_log_std: logarithm of the standard deviation at the start of training.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int] = (64, 64),
+        initial_log_std: float = -0.5,
+    ) -> None:
+        super().__init__()
+        self.mean = mlp(observation_dim, hidden_sizes, action_dim, output_gain=0.01)  # first actions: near zero
+        self.log_std = nn.Parameter(torch.full((action_dim,), float(initial_log_std)))
+
+    def forward(self, observations: Tensor) -> Independent:
+        """observations (B, O), normalised, to a distribution over actions (B, A); its log_prob is (B,)."""
+        return Independent(Normal(self.mean(observations), self.log_std.exp()), 1)
+
+
+class ValueNetwork(nn.Module):
+    """The critic: V(s), the discounted return to expect from a state. Shares nothing with the actor."""
+
+    def __init__(self, observation_dim: int, hidden_sizes: Sequence[int] = (64, 64)) -> None:
+        super().__init__()
+        self.value = mlp(observation_dim, hidden_sizes, 1, output_gain=1.0)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """observations (B, O), normalised, to values (B,)."""
+        return self.value(observations).squeeze(-1)  # (B, 1) -> (B,)

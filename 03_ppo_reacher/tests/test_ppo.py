@@ -1,0 +1,335 @@
+"""The parts of PPO against references: textbook sums, closed forms, autograd, Stable-Baselines3."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.buffers import RolloutBuffer
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+import ppo
+from lab.errors import UserError
+from networks import PolicyNetwork, ValueNetwork
+from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
+from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
+
+SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_policy_log_prob_and_entropy_equal_a_diagonal_multivariate_normal() -> None:
+    torch.manual_seed(0)
+    policy = PolicyNetwork(5, 3, (8, 8), initial_log_std=-0.7)
+    observations, actions = torch.randn(7, 5), torch.randn(7, 3)
+    distribution = policy(observations)
+    reference = MultivariateNormal(policy.mean(observations), torch.eye(3) * np.exp(-0.7) ** 2)
+    torch.testing.assert_close(distribution.log_prob(actions), reference.log_prob(actions))
+    torch.testing.assert_close(distribution.entropy(), reference.entropy())
+    assert distribution.log_prob(actions).shape == (7,)
+
+
+def test_networks_start_as_the_paper_trail_says() -> None:
+    torch.manual_seed(0)
+    policy, value = PolicyNetwork(10, 2, (64, 64)), ValueNetwork(10, (64, 64))
+    hidden = policy.mean[2].weight
+    torch.testing.assert_close(hidden @ hidden.T, 2 * torch.eye(64), atol=1e-4, rtol=0)
+    assert policy(torch.randn(100, 10)).mean.abs().max() < 0.05
+    assert value(torch.randn(6, 10)).shape == (6,)
+    shared = {id(p) for p in policy.parameters()} & {id(p) for p in value.parameters()}
+    assert not shared
+
+
+# --- advantages -------------------------------------------------------------------------------------------------------
+
+
+def gae_by_definition(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """The double sum of Schulman et al. 2016, eq. 16, written out for each step."""
+    steps, envs = rewards.shape
+    result = torch.zeros_like(rewards)
+    for t, n in itertools.product(range(steps), range(envs)):
+        weight = 1.0
+        for k in range(t, steps):
+            follows = 0.0 if terminated[k, n] else 1.0
+            result[t, n] += weight * (rewards[k, n] + gamma * follows * next_values[k, n] - values[k, n])
+            if terminated[k, n] or truncated[k, n]:
+                break
+            weight *= gamma * lam
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10_000))
+def test_gae_equals_the_sum_of_its_definition(steps: int, envs: int, gamma: float, lam: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rewards, values, next_values = torch.randn(3, steps, envs, generator=generator, dtype=torch.float64)
+    terminated, truncated = torch.rand(2, steps, envs, generator=generator) < 0.2
+    arguments = (rewards, values, next_values, terminated, truncated, gamma, lam)
+    advantages, returns = compute_gae(*arguments)
+    torch.testing.assert_close(advantages, gae_by_definition(*arguments))
+    torch.testing.assert_close(returns, advantages + values)
+
+
+def test_gae_equals_stable_baselines3_where_episodes_terminate() -> None:
+    steps, envs, gamma, lam = 40, 3, 0.97, 0.9
+    generator = np.random.default_rng(0)
+    rewards, values = generator.normal(size=(2, steps + 1, envs)).astype(np.float32)
+    ends = generator.random((steps, envs)) < 0.15
+    box: Any = gym.spaces.Box(-1, 1, (1,))
+    buffer = RolloutBuffer(steps, box, box, device="cpu", gae_lambda=lam, gamma=gamma, n_envs=envs)
+    starts = np.concatenate([np.ones((1, envs), bool), ends[:-1]])
+    nothing = np.zeros((envs, 1))
+    for t in range(steps):
+        buffer.add(nothing, nothing, rewards[t], starts[t], torch.as_tensor(values[t]), torch.zeros(envs))
+    buffer.compute_returns_and_advantage(torch.as_tensor(values[steps]), ends[-1])
+    tensors = (torch.as_tensor(x) for x in (rewards[:steps], values[:steps], values[1:], ends, np.zeros_like(ends)))
+    advantages, returns = compute_gae(*tensors, gamma, lam)
+    np.testing.assert_allclose(advantages, buffer.advantages, atol=1e-5)
+    np.testing.assert_allclose(returns, buffer.returns, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.9, 0.99])
+def test_reward_one_under_a_time_limit_is_worth_the_geometric_sum(gamma: float) -> None:
+    """With the true value V = 1 / (1 - gamma) everywhere, nothing is left to be learned, at a cut least of all."""
+    shape = (20, 2)
+    value = torch.full(shape, 1 / (1 - gamma), dtype=torch.float64)
+    cut = torch.zeros(shape, dtype=torch.bool)
+    cut[4::5] = True
+    never = torch.zeros_like(cut)
+    advantages, _ = compute_gae(torch.ones_like(value), value, value, never, cut, gamma, 0.95)
+    assert advantages.abs().max() < 1e-9
+    as_death, _ = compute_gae(torch.ones_like(value), value, value, cut, never, gamma, 0.95)
+    assert as_death[4].max() < -0.9, "a time limit treated as death must show"
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "moves"),
+    [
+        (1.0, 2.0, -2.0, True),
+        (1.5, 1.0, -1.2, False),  # a good action is already likelier by more than the clip: no further
+        (0.5, 1.0, -0.5, True),  # a good action became unlikelier: back
+        (1.5, -1.0, 1.5, True),  # a bad action became likelier: back
+        (0.5, -1.0, 0.8, False),  # a bad action is already unlikelier by more than the clip: no further
+    ],
+)
+def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss: float, moves: bool) -> None:
+    log_prob = torch.tensor([np.log(ratio)], requires_grad=True)
+    value = policy_loss(log_prob, torch.zeros(1), torch.tensor([advantage]), clip_ratio=0.2)
+    value.backward()
+    assert value.item() == pytest.approx(loss, abs=1e-6)
+    assert log_prob.grad is not None
+    assert bool(log_prob.grad.abs() > 1e-6) is moves
+
+
+def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ratio is exactly 1 before the first step: clipping of actions or stale statistics would show here."""
+    seen = []
+
+    def spy(log_probs: Tensor, old: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+        seen.append((log_probs - old).exp().detach())
+        return policy_loss(log_probs, old, advantages, clip_ratio)
+
+    monkeypatch.setattr(ppo, "policy_loss", spy)
+    config = dataclasses.replace(SMALL, initial_log_std=1.0)  # wide: most actions are clipped by the bounds
+    list(ppo.train(config))
+    minibatches = config.num_epochs * config.num_minibatches
+    for iteration in range(config.num_iterations):
+        torch.testing.assert_close(seen[iteration * minibatches], torch.ones(32), atol=1e-5, rtol=0)
+    assert (seen[minibatches - 1] - 1).abs().max() > 1e-3
+
+
+def test_normalized_advantages() -> None:
+    result = normalized(torch.tensor([1.0, 2.0, 3.0, 10.0]))
+    assert result.mean().abs() < 1e-6
+    assert result.std() == pytest.approx(1.0)
+
+
+def test_explained_variance() -> None:
+    actual = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    assert explained_variance(actual, actual) == pytest.approx(1.0)
+    assert explained_variance(torch.zeros(100), actual) == pytest.approx(0.0, abs=1e-6)
+    assert explained_variance(-actual, actual) < -2
+
+
+# --- normalisation ----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 1000))
+def test_running_statistics_equal_those_of_all_data(sizes: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    batches = [5 + 3 * torch.randn(size, 2, generator=generator, dtype=torch.float64) for size in sizes]
+    statistics = RunningMeanStd(2)
+    for batch in batches:
+        statistics.update(batch)
+    everything = torch.cat(batches)
+    torch.testing.assert_close(statistics.mean, everything.mean(0))
+    torch.testing.assert_close(statistics.variance, everything.var(0, unbiased=False))
+    copy = RunningMeanStd(2)
+    copy.load_state_dict(statistics.state_dict())
+    assert torch.equal(copy.std, statistics.std)
+    assert copy.count == statistics.count
+
+
+def test_observations_are_normalised_and_cut_off() -> None:
+    normalizer = ObservationNormalizer(1)
+    raw = torch.tensor([[3.0]], dtype=torch.float64)
+    assert normalizer(raw).item() == 3.0  # nothing seen yet: nothing changed
+    normalizer.statistics.update(torch.tensor([[0.0], [2.0]]))
+    assert normalizer(raw).item() == pytest.approx(2.0)
+    assert normalizer(raw * 1e6).item() == 10.0
+    assert normalizer(raw).dtype == torch.float32
+
+
+def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends() -> None:
+    scaler = RewardScaler(num_envs=1, discount=0.5)
+    rewards = torch.tensor([[1.0], [1.0], [1.0]], dtype=torch.float64)
+    scaler.update(rewards, torch.tensor([[False], [True], [False]]))
+    torch.testing.assert_close(scaler.statistics.mean.item(), np.mean([1.0, 1.5, 1.0]))
+    assert scaler(rewards).std() == 0
+    assert scaler(rewards)[0].item() == pytest.approx(1 / np.std([1.0, 1.5, 1.0]), rel=1e-3)
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+class ActionIsTarget(gym.Env):
+    """One step an episode; the reward is highest when the action equals the observation. Solved when PPO works at all."""
+
+    observation_space = gym.spaces.Box(-0.8, 0.8, (1,))
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.target = self.np_random.uniform(-0.8, 0.8, 1).astype(np.float32)
+        return self.target, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action), "actions must arrive clipped, in the space's dtype"
+        return self.target, -float(np.abs(action - self.target).item()), True, False, {}
+
+
+class OneForever(ActionIsTarget):
+    """A reward of 1 every step, cut by a time limit: worth 1 / (1 - discount)."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return self.target, 1.0, False, False, {}
+
+
+gym.register("ActionIsTarget-v0", entry_point=ActionIsTarget)
+gym.register("OneForever-v0", entry_point=OneForever, max_episode_steps=5)
+
+
+def test_learns_to_copy_the_observation() -> None:
+    config = PPOConfig("ActionIsTarget-v0", num_iterations=30, steps_per_iter=512, num_envs=8, discount=0.0)
+    records = list(ppo.train(config))
+    first, last = np.mean(records[0].episode_returns), np.mean(records[-1].episode_returns)
+    assert first < -0.4
+    assert last > -0.12
+
+
+def test_a_time_limit_is_not_death() -> None:
+    """If this fails, look at `true_next_observations` and at `next_values` in `compute_gae`."""
+    config = PPOConfig("OneForever-v0", num_iterations=40, steps_per_iter=400, num_envs=4, discount=0.9)
+    *_, last = ppo.train(config)
+    # the critic learns values of scaled rewards; the ratio of value to reward is what the discount says
+    observations = torch.zeros(1, 1)
+    value = last.agent.value(last.agent.normalizer(observations)).item()
+    scaled_reward = value * (1 - 0.9)
+    reference = RewardScaler(4, 0.9)
+    ended = (torch.arange(40 * 100) % 5 == 4)[:, None].expand(-1, 4)
+    reference.update(torch.ones(40 * 100, 4, dtype=torch.float64), ended)
+    assert scaled_reward == pytest.approx(1 / reference.statistics.std.item(), rel=0.05)
+
+
+def test_same_seed_same_run_and_other_seed_another() -> None:
+    def final_weights(seed: int) -> Tensor:
+        *_, last = ppo.train(dataclasses.replace(SMALL, seed=seed))
+        return torch.cat([p.detach().flatten() for p in last.agent.policy.parameters()])
+
+    assert torch.equal(final_weights(3), final_weights(3))
+    assert not torch.equal(final_weights(3), final_weights(4))
+
+
+def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_observation() -> None:
+    config = dataclasses.replace(SMALL, env_id="Reacher-v5", num_envs=3)
+    torch.manual_seed(0)
+    agent = make_agent(config, 10, 2)
+    envs = ppo.make_env(config)
+    rollout, _, episode_returns = ppo.RolloutCollector(envs, seed=7).collect(agent, num_steps=60)
+    assert not rollout.terminated.any()
+    assert rollout.truncated.nonzero()[:, 0].tolist() == [49, 49, 49]
+    assert not torch.equal(rollout.next_observations[49], rollout.observations[50])
+    for n in range(3):
+        env = gym.make("Reacher-v5")
+        observation, _ = env.reset(seed=7 + n)
+        total = 0.0
+        for t in range(50):
+            torch.testing.assert_close(agent.normalizer(torch.as_tensor(observation)), rollout.observations[t, n])
+            observation, reward, *_ = env.step(rollout.actions[t, n].clamp(-1, 1).numpy())
+            total += float(reward)
+            assert float(reward) == rollout.rewards[t, n].item()
+            torch.testing.assert_close(agent.normalizer(torch.as_tensor(observation)), rollout.next_observations[t, n])
+        assert total == pytest.approx(episode_returns[n])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "says"),
+    [("CartPole-v1", "Discrete"), ("FrozenLake-v1", "observations"), ("Nonsense-v7", "Nonsense"), ("a:b", "a")],
+)
+def test_environments_that_do_not_fit_are_refused_in_one_line(env_id: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        ppo.make_env(PPOConfig(env_id))
+    assert "\n" not in str(caught.value)
+    assert "--env_id" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_iterations": 0},
+        {"steps_per_iter": 100, "num_envs": 16},
+        {"discount": 1.5},
+        {"gae_lambda": -0.1},
+        {"learning_rate": 0.0},
+        {"clip_ratio": float("nan")},
+        {"seed": -1},
+        {"hidden_sizes": (64, 0)},
+        {"num_minibatches": 2000},
+    ],
+)
+def test_impossible_settings_are_refused_by_name(change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(change))}"):
+        PPOConfig(**change)
+
+
+def test_divergence_stops_with_a_word() -> None:
+    with pytest.raises(UserError, match="diverged"):
+        list(ppo.train(dataclasses.replace(SMALL, learning_rate=1e30, max_grad_norm=1e30)))
+
+
+def test_agent_is_what_the_record_carries() -> None:
+    *_, last = ppo.train(SMALL)
+    assert isinstance(last.agent, Agent)
+    assert last.agent.normalizer.statistics.count == SMALL.num_iterations * SMALL.steps_per_iter
+    assert last.steps == 768
+    assert last.learning_rate == pytest.approx(SMALL.learning_rate / 3)

@@ -1,0 +1,203 @@
+"""The scripts of the project, as a user would call them: figures, files, and what happens to mistakes."""
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from controllers import inverse_kinematics_controller, random_policy, target_angles
+from evaluate import evaluate_policy, load_agent, load_policy
+from lab.errors import UserError
+from reacher_drawing import fingertip, joints
+
+PROJECT = Path(__file__).parent.parent
+SMALL = ("--num_iterations", "2", "--steps_per_iter", "256", "--num_envs", "4")
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROJECT / script), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    done = run("train.py", *SMALL, "--output_dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_train_writes_model_curve_metrics_and_record(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"trained_model.pth", "training_reward_curve.png", "metrics.csv", "train.json"}
+    with (trained / "metrics.csv").open() as file:
+        assert [row["steps"] for row in csv.DictReader(file)] == ["256", "512"]
+    record = json.loads((trained / "train.json").read_text())
+    assert record["config"]["ppo"]["steps_per_iter"] == 256
+    assert record["figures"][0]["name"] == "mean return"
+
+
+def test_evaluate_gives_the_figures_of_the_training_process(trained: Path) -> None:
+    done = run("evaluate.py", "--model_path", str(trained / "trained_model.pth"), "--json", "--save_gif")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary == pytest.approx(json.loads((trained / "evaluate.json").read_text())["results"], rel=1e-5)
+    trained_summary = json.loads((trained / "train.json").read_text())["results"]["evaluation"]
+    assert summary["mean_return"] == pytest.approx(trained_summary["mean_return"], rel=1e-5)
+    with Image.open(trained / "trained_agent.gif") as gif:
+        assert getattr(gif, "n_frames", 1) > 50
+
+
+def test_evaluation_equals_a_plain_loop_over_single_environments(trained: Path) -> None:
+    policy = load_policy(trained / "trained_model.pth")
+    evaluation = evaluate_policy(policy, "Reacher-v5", episodes=7, seed=123, num_envs=3)
+    for episode in range(7):
+        env = gym.make("Reacher-v5")
+        observation, _ = env.reset(seed=123 + episode)
+        total, ended, steps = 0.0, False, 0
+        while not ended:
+            observation, reward, terminated, truncated, _ = env.step(policy(observation[None])[0])
+            total, ended, steps = total + float(reward), terminated or truncated, steps + 1
+        assert evaluation.returns[episode] == pytest.approx(total, abs=1e-4)
+        assert evaluation.lengths[episode] == steps
+        assert evaluation.final_distances is not None
+        assert evaluation.final_distances[episode] == pytest.approx(np.linalg.norm(observation[8:10]), abs=1e-4)
+
+
+def test_evaluation_counts_each_episode_once_where_lengths_differ() -> None:
+    space = gym.make("InvertedPendulum-v5").action_space
+    assert isinstance(space, gym.spaces.Box)
+    evaluation = evaluate_policy(random_policy(space, seed=0), "InvertedPendulum-v5", episodes=20, num_envs=20)
+    assert len(set(evaluation.lengths)) > 1
+    failures = evaluation.returns - evaluation.lengths  # a reward of 1 a step, 0 for the one that falls
+    assert set(failures) <= {-1.0, 0.0}
+
+
+def test_policy_is_deterministic_and_within_the_bounds(trained: Path) -> None:
+    policy = load_policy(str(trained / "trained_model.pth"))
+    observations = 50 * np.random.default_rng(0).normal(size=(20, 10))
+    actions = policy(observations)
+    assert actions.shape == (20, 2)
+    assert np.abs(actions).max() <= 1.0
+    np.testing.assert_array_equal(actions, policy(observations))
+    np.testing.assert_allclose(actions[3:4], policy(observations[3:4]), atol=1e-6)
+
+
+def test_inverse_kinematics_puts_the_fingertip_on_the_target() -> None:
+    targets = np.random.default_rng(0).uniform(-0.14, 0.14, (50, 2))
+    targets = targets[np.linalg.norm(targets, axis=1) > 0.02]
+    for shoulder_elbow in target_angles(targets):
+        cos, sin = np.cos(shoulder_elbow), np.sin(shoulder_elbow)
+        observation = np.concatenate([cos, sin, targets, np.zeros_like(targets), np.zeros_like(targets)], axis=1)
+        reached = np.stack([joints(row)[-1] for row in observation])
+        np.testing.assert_allclose(reached, targets, atol=1e-9)
+
+
+def test_controller_is_the_baseline_that_the_documents_quote() -> None:
+    returns = evaluate_policy(inverse_kinematics_controller(), "Reacher-v5", episodes=200).returns
+    assert -4.0 < returns.mean() < -3.4
+
+
+def test_drawn_joints_are_where_mujoco_has_them() -> None:
+    env = gym.make("Reacher-v5")
+    observation, _ = env.reset(seed=3)
+    np.testing.assert_allclose(joints(observation)[-1], fingertip(observation), atol=1e-6)
+
+
+@pytest.mark.parametrize("back_end", ["disable", "glfw"])
+def test_without_opengl_the_arm_is_drawn_and_one_line_says_so(trained: Path, tmp_path: Path, back_end: str) -> None:
+    arguments = ("--model_path", str(trained / "trained_model.pth"), "--save_gif", "--episodes", "2")
+    done = run("evaluate.py", *arguments, "--output_dir", str(tmp_path), MUJOCO_GL=back_end, DISPLAY="")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("drawn by hand") == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def one_line_error(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode not in (0, -6, -11), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--num_iteration", "3"), "--num_iterations"),
+        (("--num_iterations", "many"), "--num_iterations"),
+        (("--num_iterations", "0"), "--num_iterations"),
+        (("--env_id", "CartPole-v1"), "CartPole-v1"),
+        (("--env_id", "Nowhere-v0"), "Nowhere"),
+        (("--num_threads", "0"), "--num_threads"),
+    ],
+)
+def test_bad_flags_of_train(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
+    one_line_error(run("train.py", *arguments, "--output_dir", str(tmp_path)), word)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("mine")
+    one_line_error(run("train.py", "--output_dir", str(blocked)), str(blocked))
+    one_line_error(run("train.py", "--output_dir", str(blocked / "below")), str(blocked))
+    assert blocked.read_text() == "mine"
+
+
+class Exploit:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch exploited",))
+
+
+def test_missing_damaged_foreign_and_hostile_checkpoints(trained: Path, tmp_path: Path) -> None:
+    whole = (trained / "trained_model.pth").read_bytes()
+    files = {
+        "truncated.pth": whole[: len(whole) // 2],
+        "flipped.pth": whole[:200] + bytes(b ^ 0xFF for b in whole[200:400]) + whole[400:],
+        "text.pth": b"not a checkpoint",
+        "empty.pth": b"",
+        "hostile.pth": pickle.dumps(Exploit()),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pth")
+    torch.save(
+        {**torch.load(trained / "trained_model.pth", weights_only=True), "low": torch.zeros(5)}, tmp_path / "odd.pth"
+    )
+    for name in (*files, "foreign.pth", "odd.pth"):
+        with pytest.raises(UserError, match=name):
+            load_agent(tmp_path / name)
+    one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "hostile.pth")), "hostile.pth")
+    one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "missing.pth")), "missing.pth")
+    assert not list(tmp_path.glob("exploited"))
+    assert not Path("exploited").exists()
+
+
+def test_a_run_that_fails_leaves_the_earlier_model(trained: Path) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    done = run("train.py", *SMALL, "--output_dir", str(trained), "--learning_rate", "1e30", "--max_grad_norm", "1e30")
+    one_line_error(done, "diverged")
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_explore_env_checks_what_it_prints(tmp_path: Path) -> None:
+    done = run("explore_env.py", "--episodes", "20", "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"explore_env.png", "explore_env.json"}
+    assert "threshold -3.75" in done.stdout
+    one_line_error(run("explore_env.py", "--episodes", "0", "--output_dir", str(tmp_path)), "--episodes")
