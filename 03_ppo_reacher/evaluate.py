@@ -13,9 +13,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from controllers import Policy
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from ppo import Agent, PPOConfig, make_agent
+from ppo import Agent, PPOConfig, make_agent, make_envs, true_next_observations
 from reacher_drawing import film_episodes
 
 from lab.animations import save_gif
@@ -138,17 +137,16 @@ def evaluate_policy(
     returns, lengths, last_observations = np.zeros(episodes), np.zeros(episodes, int), []
     for first in range(0, episodes, num_envs):
         count = min(num_envs, episodes - first)
-        settings = {"autoreset_mode": AutoresetMode.DISABLED}
-        envs = gym.make_vec(env_id, num_envs=count, vectorization_mode="sync", vector_kwargs=settings)
+        envs = make_envs(env_id, count)
         seeds: Any = [seed + first + i for i in range(count)]
         observations, _ = envs.reset(seed=seeds)
         running = np.ones(count, dtype=bool)
         last = observations.copy()
         while running.any():
-            observations, rewards, terminated, truncated, _ = envs.step(policy(observations))
+            observations, rewards, terminated, truncated, info = envs.step(policy(observations))
             returns[first : first + count] += np.where(running, rewards, 0.0)
             lengths[first : first + count] += running
-            last[running] = observations[running]
+            last[running] = true_next_observations(observations, info)[running]
             running &= ~(terminated | truncated)
         last_observations.append(last)
         envs.close()

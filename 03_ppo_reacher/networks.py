@@ -53,7 +53,8 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, observations: Tensor) -> Independent:
         """observations (B, O), normalised, to a distribution over actions (B, A); its log_prob is (B,)."""
-        return Independent(Normal(self.mean(observations), self.log_std.exp()), 1)
+        normal = Normal(self.mean(observations), self.log_std.exp(), validate_args=False)  # NaN is train()'s to report
+        return Independent(normal, 1, validate_args=False)
 
 
 class ValueNetwork(nn.Module):

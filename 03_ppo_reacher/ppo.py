@@ -124,21 +124,21 @@ class IterationRecord:
     agent: Agent = field(repr=False)
 
 
-def make_env(config: PPOConfig) -> VectorEnv:
+def make_envs(env_id: str, num_envs: int) -> VectorEnv:
     """`num_envs` copies of the environment; one that ends is reset in the same step (its last observation is in info).
 
     Raises UserError if there is no such environment or PPO's Gaussian policy does not fit its spaces.
     """
     try:
         envs = gym.make_vec(
-            config.env_id,
-            num_envs=config.num_envs,
+            env_id,
+            num_envs=num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
         )
     except (gym.error.Error, ImportError) as error:
-        raise UserError(f"--env_id {config.env_id}: {str(error).splitlines()[0]}") from None
-    check_spaces(config.env_id, envs.single_observation_space, envs.single_action_space)
+        raise UserError(f"--env_id {env_id}: {str(error).splitlines()[0]}") from None
+    check_spaces(env_id, envs.single_observation_space, envs.single_action_space)
     return envs
 
 
@@ -306,7 +306,7 @@ def train(config: PPOConfig) -> Iterator[IterationRecord]:
     Raises UserError for an environment that does not fit, and when the learning diverges.
     """
     seed_everything(config.seed)
-    envs = make_env(config)
+    envs = make_envs(config.env_id, config.num_envs)
     observation_space, action_space = envs.single_observation_space, envs.single_action_space
     assert observation_space.shape
     assert action_space.shape

@@ -1,5 +1,6 @@
 """Checkpoints: data, never code. Written whole or not at all, read with `weights_only=True`, always."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         OSError: the file is missing or cannot be read.
         UserError: the file is damaged, holds more than plain data, or is no checkpoint of this kind.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged or hostile file can raise almost anything

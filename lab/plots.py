@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 
@@ -62,7 +63,7 @@ def learning_curve(
     reference_lines: Mapping[str, float] | None = None,
     second: tuple[str, ArrayLike] | None = None,
     y_limits: tuple[float, float] | None = None,
-    legend_location: str = "best",
+    legend_location: Literal["best", "center right", "lower right", "upper left"] = "best",
     y_scale: str = "linear",
 ) -> None:
     """Draw a learning curve to `path`.
@@ -74,7 +75,7 @@ def learning_curve(
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
         second: name and values (points,) of a quantity drawn against an axis of its own on the right.
         y_limits: lowest and highest value shown.
-        legend_location: as matplotlib names it; "best" looks at the left axis only.
+        legend_location: where the legend goes; "best" avoids the curves of the left axis only.
         y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
     """
     figure, (axes,) = new_figure()

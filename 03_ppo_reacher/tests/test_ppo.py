@@ -6,19 +6,19 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import ppo
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import PolicyNetwork, ValueNetwork
+from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
+from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-import ppo
 from lab.errors import UserError
-from networks import PolicyNetwork, ValueNetwork
-from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
-from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
 
 SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
 
@@ -40,7 +40,7 @@ def test_policy_log_prob_and_entropy_equal_a_diagonal_multivariate_normal() -> N
 def test_networks_start_as_the_paper_trail_says() -> None:
     torch.manual_seed(0)
     policy, value = PolicyNetwork(10, 2, (64, 64)), ValueNetwork(10, (64, 64))
-    hidden = policy.mean[2].weight
+    hidden = policy.mean.get_parameter("2.weight")
     torch.testing.assert_close(hidden @ hidden.T, 2 * torch.eye(64), atol=1e-4, rtol=0)
     assert policy(torch.randn(100, 10)).mean.abs().max() < 0.05
     assert value(torch.randn(6, 10)).shape == (6,)
@@ -98,8 +98,8 @@ def test_gae_equals_stable_baselines3_where_episodes_terminate() -> None:
     for t in range(steps):
         buffer.add(nothing, nothing, rewards[t], starts[t], torch.as_tensor(values[t]), torch.zeros(envs))
     buffer.compute_returns_and_advantage(torch.as_tensor(values[steps]), ends[-1])
-    tensors = (torch.as_tensor(x) for x in (rewards[:steps], values[:steps], values[1:], ends, np.zeros_like(ends)))
-    advantages, returns = compute_gae(*tensors, gamma, lam)
+    tensors = [torch.as_tensor(x) for x in (rewards[:steps], values[:steps], values[1:], ends, ends & False)]
+    advantages, returns = compute_gae(*tensors, discount=gamma, gae_lambda=lam)
     np.testing.assert_allclose(advantages, buffer.advantages, atol=1e-5)
     np.testing.assert_allclose(returns, buffer.returns, atol=1e-5)
 
@@ -213,7 +213,7 @@ def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends()
 
 
 class ActionIsTarget(gym.Env):
-    """One step an episode; the reward is highest when the action equals the observation. Solved when PPO works at all."""
+    """One step an episode; the reward is highest when the action equals the observation."""
 
     observation_space = gym.spaces.Box(-0.8, 0.8, (1,))
     action_space = gym.spaces.Box(-1.0, 1.0, (1,))
@@ -225,39 +225,40 @@ class ActionIsTarget(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         assert self.action_space.contains(action), "actions must arrive clipped, in the space's dtype"
-        return self.target, -float(np.abs(action - self.target).item()), True, False, {}
+        return self.target.copy(), -float(np.abs(action - self.target).item()), True, False, {}
 
 
 class OneForever(ActionIsTarget):
     """A reward of 1 every step, cut by a time limit: worth 1 / (1 - discount)."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        return self.target, 1.0, False, False, {}
+        return self.target.copy(), 1.0, False, False, {}
 
 
-gym.register("ActionIsTarget-v0", entry_point=ActionIsTarget)
-gym.register("OneForever-v0", entry_point=OneForever, max_episode_steps=5)
+gym.register("ActionIsTarget-v0", entry_point=lambda **_: ActionIsTarget())
+gym.register("OneForever-v0", entry_point=lambda **_: OneForever(), max_episode_steps=5)
 
 
 def test_learns_to_copy_the_observation() -> None:
-    config = PPOConfig("ActionIsTarget-v0", num_iterations=30, steps_per_iter=512, num_envs=8, discount=0.0)
-    records = list(ppo.train(config))
-    first, last = np.mean(records[0].episode_returns), np.mean(records[-1].episode_returns)
-    assert first < -0.4
-    assert last > -0.12
+    """If this fails, look at the sign of the loss and at which action the log-probability belongs to."""
+    config = PPOConfig("ActionIsTarget-v0", num_iterations=15, steps_per_iter=512, num_envs=8, discount=0.0)
+    *_, last = ppo.train(config)
+    targets = torch.linspace(-0.8, 0.8, 9)[:, None]
+    actions = last.agent.policy.mean(last.agent.normalizer(targets))
+    assert (actions - targets).abs().mean() < 0.1
 
 
 def test_a_time_limit_is_not_death() -> None:
     """If this fails, look at `true_next_observations` and at `next_values` in `compute_gae`."""
-    config = PPOConfig("OneForever-v0", num_iterations=40, steps_per_iter=400, num_envs=4, discount=0.9)
+    config = PPOConfig("OneForever-v0", num_iterations=30, steps_per_iter=200, num_envs=4, discount=0.9)
     *_, last = ppo.train(config)
     # the critic learns values of scaled rewards; the ratio of value to reward is what the discount says
     observations = torch.zeros(1, 1)
     value = last.agent.value(last.agent.normalizer(observations)).item()
     scaled_reward = value * (1 - 0.9)
     reference = RewardScaler(4, 0.9)
-    ended = (torch.arange(40 * 100) % 5 == 4)[:, None].expand(-1, 4)
-    reference.update(torch.ones(40 * 100, 4, dtype=torch.float64), ended)
+    ended = (torch.arange(30 * 50) % 5 == 4)[:, None].expand(-1, 4)
+    reference.update(torch.ones(30 * 50, 4, dtype=torch.float64), ended)
     assert scaled_reward == pytest.approx(1 / reference.statistics.std.item(), rel=0.05)
 
 
@@ -271,10 +272,9 @@ def test_same_seed_same_run_and_other_seed_another() -> None:
 
 
 def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_observation() -> None:
-    config = dataclasses.replace(SMALL, env_id="Reacher-v5", num_envs=3)
     torch.manual_seed(0)
-    agent = make_agent(config, 10, 2)
-    envs = ppo.make_env(config)
+    agent = make_agent(SMALL, 10, 2)
+    envs = ppo.make_envs("Reacher-v5", 3)
     rollout, _, episode_returns = ppo.RolloutCollector(envs, seed=7).collect(agent, num_steps=60)
     assert not rollout.terminated.any()
     assert rollout.truncated.nonzero()[:, 0].tolist() == [49, 49, 49]
@@ -298,7 +298,7 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
 )
 def test_environments_that_do_not_fit_are_refused_in_one_line(env_id: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
-        ppo.make_env(PPOConfig(env_id))
+        ppo.make_envs(env_id, 2)
     assert "\n" not in str(caught.value)
     assert "--env_id" in str(caught.value)
 

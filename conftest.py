@@ -1,0 +1,5 @@
+"""Settings for all tests: one thread a process, since two test processes share the machine and the networks are small."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the scripts that tests start inherit it
