@@ -54,7 +54,7 @@ GENERATION = Task(
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model (in eval mode, on the CPU), its tokenizer, and the name to show; `note` says why it is not the official."""
+    """A model in eval mode, its tokenizer, the name to show, and a note where it is not the one first thought of."""
 
     name: str
     model: Any

@@ -1,13 +1,12 @@
 """Sentiment of sentences with a fine-tuned DistilBERT and the Hugging Face pipeline.
 
-    python sentiment_analysis.py                                   # built-in examples
-    python sentiment_analysis.py "What a film!" "I want my money back."
-    python sentiment_analysis.py --file reviews.txt --json         # one text a line in, one JSON object a line out
-    echo "Not bad at all." | python sentiment_analysis.py -
+python sentiment_analysis.py                                   # built-in examples
+python sentiment_analysis.py "What a film!" "I want my money back."
+python sentiment_analysis.py --file reviews.txt --json         # one text a line in, one JSON object a line out
+echo "Not bad at all." | python sentiment_analysis.py -
 """
 
 import json
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import tyro
 from transformers import pipeline
 
 from lab.errors import UserError
-from lab.launch import launch
+from lab.launch import launch, note
 from lab.plots import BLUE, GREY, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
@@ -59,7 +58,7 @@ class Config:
 
 def classify(loaded: LoadedModel, texts: list[str], batch_size: int) -> list[dict[str, Any]]:
     """Label and score, the label's probability, of each text. Longer texts are cut to the model's length."""
-    classifier = pipeline(SENTIMENT.name, model=loaded.model, tokenizer=loaded.tokenizer, device="cpu")
+    classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device="cpu")
     with torch.inference_mode():
         answers: Any = classifier(texts, batch_size=batch_size, truncation=True)
     return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
@@ -71,7 +70,7 @@ def warn_of_cut_texts(loaded: LoadedModel, texts: list[str]) -> None:
     lengths = [len(ids) for ids in loaded.tokenizer(texts, verbose=False)["input_ids"]]
     for number, length in enumerate(lengths, 1):
         if length > longest:
-            print(f"warning: text {number} has {length} tokens; only the first {longest} are read", file=sys.stderr)
+            note(f"text {number} has {length} tokens; only the first {longest} are read")
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -97,7 +96,7 @@ def main(config: Config) -> None:
     record = RunRecord(__file__, config.output_dir, config)
     loaded = load_model(SENTIMENT, config.model)
     if loaded.note:
-        print(f"note: {loaded.note}", file=sys.stderr)
+        note(loaded.note)
     warn_of_cut_texts(loaded, texts)
     results = classify(loaded, texts, config.batch_size)
     for result in results:

@@ -1,13 +1,12 @@
 """Text that goes on from a prompt, with GPT-2 and the Hugging Face pipeline.
 
-    python text_generation.py                                      # built-in prompts
-    python text_generation.py "Once upon a time" --max_new_tokens 60 --temperature 0.7 --seed 3
-    python text_generation.py --file prompts.txt --json            # one prompt a line in, one JSON object a line out
-    echo "The old house" | python text_generation.py -
+python text_generation.py                                      # built-in prompts
+python text_generation.py "Once upon a time" --max_new_tokens 60 --temperature 0.7 --seed 3
+python text_generation.py --file prompts.txt --json            # one prompt a line in, one JSON object a line out
+echo "The old house" | python text_generation.py -
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.text import Text
 from transformers import GenerationConfig, pipeline
 
 from lab.errors import UserError
-from lab.launch import launch
+from lab.launch import launch, note
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import collect_texts, printable
@@ -85,7 +84,7 @@ def continue_prompts(loaded: LoadedModel, prompts: list[str], config: Config) ->
         eos_token_id=loaded.tokenizer.eos_token_id,
         pad_token_id=loaded.tokenizer.pad_token_id,
     )
-    generator = pipeline(GENERATION.name, model=loaded.model, tokenizer=loaded.tokenizer, device="cpu")
+    generator = pipeline("text-generation", model=loaded.model, tokenizer=loaded.tokenizer, device="cpu")
     seed_everything(config.seed)
     with torch.inference_mode():
         answers: Any = generator(
@@ -100,7 +99,7 @@ def main(config: Config) -> None:
     record = RunRecord(__file__, config.output_dir, config)
     loaded = load_model(GENERATION, config.model)
     if loaded.note:
-        print(f"note: {loaded.note}", file=sys.stderr)
+        note(loaded.note)
     check_lengths(loaded, prompts, config.max_new_tokens)
     continuations = continue_prompts(loaded, prompts, config)
     results = [{"prompt": prompt, "continuation": new} for prompt, new in zip(prompts, continuations, strict=True)]
@@ -109,7 +108,9 @@ def main(config: Config) -> None:
         if config.json:
             print(json.dumps({**result, "model": loaded.name}, ensure_ascii=False))
         else:
-            console.print(Text(printable(result["prompt"]), "bold"), Text(printable(result["continuation"])), "\n", sep="")
+            console.print(
+                Text(printable(result["prompt"]), "bold"), Text(printable(result["continuation"])), "\n", sep=""
+            )
     record.results = {"model": loaded.name, "texts": results}
     shown = f"{prompts[0]} ...{' '.join(continuations[0].split())[:50]}"
     record.check("continuation", printable(shown), "some words for every prompt", all(c.split() for c in continuations))

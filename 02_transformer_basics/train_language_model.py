@@ -2,9 +2,9 @@
 
     python train_language_model.py --data BOOKS_FOLDER --output_dir ../assets/models/language
 
-Every `.txt` file of the folder is a book. Those named by `--held_out` are not trained on: on them the model is measured,
-in bits per byte. The model is written in the Hugging Face layout, with a byte-level BPE tokenizer that gives back any
-text exactly.
+Every `.txt` file of the folder is a book. Those named by `--held_out` are not trained on: on them the model is
+measured, in bits per byte. The model is written in the Hugging Face layout, with a byte-level BPE tokenizer that gives
+back any text exactly.
 """
 
 import math
@@ -86,6 +86,7 @@ def train_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrain
 
 def build_model(config: Config, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     """A GPT-2 of the configured size with random weights."""
+    end_of_text: int = tokenizer.get_vocab()[END_OF_TEXT]
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -96,8 +97,8 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHea
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
         )
     )
 
@@ -162,7 +163,9 @@ def main(config: Config) -> None:
     training, validation = read_books(config.data, config.held_out)
     tokenizer = train_tokenizer(list(training.values()), config.vocab_size, config.context)
     model = build_model(config, tokenizer)
-    ids = torch.tensor([token for text in training.values() for token in (*tokenizer.encode(text), tokenizer.eos_token_id)])
+    ids = torch.tensor(
+        [token for text in training.values() for token in (*tokenizer.encode(text), tokenizer.eos_token_id)]
+    )
     for _ in watch(train(config, model, ids), config.num_steps, "step", lambda record: f"loss {record.loss:.3f}"):
         pass
     figures = {

@@ -1,0 +1,279 @@
+"""Q-learning against exact dynamic programming, against autograd, and its known pitfalls."""
+
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import UserError
+from maze_drawing import q_array
+from maze_env import RIGHT, SimpleMaze
+from maze_layout import random_maze
+from q_learning_agent import QLearningAgent, play, train
+from value_iteration import greedy_policy, value_iteration
+
+
+def trained(episodes: int, layout: list[str] | None = None, **settings: Any) -> QLearningAgent:
+    env = gym.make("SimpleMaze-v0", layout=layout)
+    agent = QLearningAgent(4, **settings)
+    for _ in train(agent, env, episodes, seed=settings.get("seed", 0)):
+        pass
+    return agent
+
+
+def greedy_length(agent: QLearningAgent, layout: list[str] | None = None) -> int:
+    return play(gym.make("SimpleMaze-v0", layout=layout), lambda state: agent.act(state, greedy=True)).length
+
+
+# --- exact planning -------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 7), st.integers(2, 7), st.integers(0, 999), st.sampled_from([0.9, 0.99, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_optimal_policy_takes_a_shortest_path(rows: int, columns: int, seed: int, discount: float) -> None:
+    maze = SimpleMaze(random_maze(rows, columns, seed))
+    policy = greedy_policy(value_iteration(maze.P, discount)).tolist()
+    walk = play(gym.make("SimpleMaze-v0", layout=maze.layout), policy.__getitem__)
+    assert walk.reached_goal
+    assert walk.length == maze.shortest_path_length
+
+
+def test_optimal_values_are_those_of_the_formula_in_the_manual() -> None:
+    best_q = value_iteration(SimpleMaze().P, discount=0.9)
+    steps = np.arange(5)
+    assert best_q[0].max() == pytest.approx(-(0.9**steps).sum() + 10 * 0.9**5)
+    assert best_q[14, RIGHT] == 10
+    assert (best_q[[5, 10, 15]] == 0).all()  # walls and goal
+
+
+def test_value_iteration_agrees_with_a_solution_by_linear_algebra() -> None:
+    maze, discount = SimpleMaze(slip=0.3), 0.9
+    best_q = value_iteration(maze.P, discount)
+    transition, reward = np.zeros((16, 16)), np.zeros(16)
+    for state, action in enumerate(greedy_policy(best_q).tolist()):
+        for probability, next_state, r, terminated in maze.P[state][action]:
+            transition[state, next_state] += probability * (not terminated)
+            reward[state] += probability * r
+    values = np.linalg.solve(np.eye(16) - discount * transition, reward)  # v = r + γ P v
+    assert best_q.max(axis=1) == pytest.approx(values, abs=1e-8)
+
+
+def test_value_iteration_reads_other_environments_of_gymnasium() -> None:
+    cliff: Any = gym.make("CliffWalking-v1").unwrapped
+    assert value_iteration(cliff.P, 1.0)[36].max() == -13  # the known optimum of example 6.6
+
+
+# --- the update -----------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10), st.floats(-10, 10), st.floats(0.01, 1), st.floats(0, 1), st.booleans())
+@settings(deadline=None)  # the first call loads the optimizer
+def test_an_update_is_a_gradient_step_on_half_the_squared_error(
+    old: float, future: float, reward: float, learning_rate: float, discount: float, terminated: bool
+) -> None:
+    agent = QLearningAgent(2, learning_rate=learning_rate, discount=discount)
+    agent.q_table = {(0, 0): old, (1, 0): future, (1, 1): future - 1}
+    agent.update(0, 0, reward, 1, terminated)
+
+    table = torch.tensor([[old, 0.0], [future, future - 1]], dtype=torch.float64, requires_grad=True)
+    target = reward + discount * table[1].max().detach() * (not terminated)  # the target is held fixed
+    (0.5 * (target - table[0, 0]) ** 2).backward()
+    torch.optim.SGD([table], lr=learning_rate).step()
+    assert agent.q_table[0, 0] == pytest.approx(table[0, 0].item(), abs=1e-12)
+    assert agent.q_table[1, 0] == table[1, 0].item()
+
+
+def test_no_bootstrapping_through_the_goal() -> None:
+    agent = QLearningAgent(4, learning_rate=1.0)
+    agent.q_table[15, 0] = 1000.0  # whatever stands there, it lies beyond the end
+    agent.update(14, RIGHT, 10.0, 15, terminated=True)
+    assert agent.q_table[14, RIGHT] == 10.0
+
+
+def test_bootstrapping_through_truncation() -> None:
+    env = gym.make("SimpleMaze-v0", layout=["S..G"], max_episode_steps=1)
+    agent = QLearningAgent(4, learning_rate=1.0, discount=0.5, epsilon=0.0, epsilon_min=0.0)
+    agent.q_table = {(0, RIGHT): 1.0, (1, RIGHT): 8.0}
+    (episode,) = train(agent, env, 1, seed=0)
+    assert (episode.length, episode.reached_goal) == (1, False)
+    assert agent.q_table[0, RIGHT] == -1 + 0.5 * 8
+
+
+def test_convergence_to_the_optimum_in_the_default_maze() -> None:
+    maze = SimpleMaze()
+    agent = trained(1500, discount=0.9, epsilon=1.0, epsilon_decay=1.0)  # wanders at random, learns the best policy
+    learned, best = q_array(agent.q_table, 16), value_iteration(maze.P, 0.9)
+    assert learned[~maze.is_absorbing] == pytest.approx(best[~maze.is_absorbing], abs=1e-6)
+
+
+def test_convergence_to_the_optimum_where_the_mouse_slips() -> None:
+    maze = SimpleMaze(slip=0.3)
+    agent = QLearningAgent(4, discount=0.9)
+    visits: Counter[tuple[int, int]] = Counter()
+    generator = np.random.default_rng(0)
+    maze.reset(seed=0)
+    for state in generator.choice(np.flatnonzero(~maze.is_absorbing), size=60_000).tolist():
+        action = int(generator.integers(4))
+        visits[state, action] += 1
+        agent.learning_rate = visits[state, action] ** -0.7  # falls as stochastic approximation asks
+        maze.state = state
+        next_state, reward, terminated, *_ = maze.step(action)
+        agent.update(state, action, reward, next_state, terminated)
+    learned, best = q_array(agent.q_table, 16), value_iteration(maze.P, 0.9)
+    assert learned[~maze.is_absorbing] == pytest.approx(best[~maze.is_absorbing], abs=0.35)
+
+
+# --- acting and exploring -------------------------------------------------------------------------------------------
+
+
+def test_ties_are_broken_by_lot_and_only_among_the_best() -> None:
+    agent = QLearningAgent(4, epsilon=0.0, epsilon_min=0.0)
+    agent.q_table = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): -1.0, (0, 3): 2.0}
+    counts = Counter(agent.act(0) for _ in range(2000))
+    assert set(counts) == {1, 3}
+    assert counts[1] == pytest.approx(1000, abs=100)  # more than four standard deviations
+    assert set(Counter(agent.act(5) for _ in range(200))) == {0, 1, 2, 3}  # never seen: all tie at 0
+
+
+def test_epsilon_is_the_share_of_random_actions_and_greedy_ignores_it() -> None:
+    agent = QLearningAgent(4, epsilon=0.4)
+    agent.q_table = {(0, 2): 1.0}
+    best = sum(agent.act(0) == 2 for _ in range(5000)) / 5000
+    assert best == pytest.approx(0.6 + 0.4 / 4, abs=0.03)
+    assert all(agent.act(0, greedy=True) == 2 for _ in range(100))
+
+
+def test_epsilon_falls_by_its_factor_to_its_minimum() -> None:
+    agent = QLearningAgent(4, epsilon=0.8, epsilon_decay=0.5, epsilon_min=0.15)
+    played = [episode.epsilon for episode in train(agent, gym.make("SimpleMaze-v0"), 5, seed=0)]
+    assert played == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
+
+
+OUT_OF_RANGE = {
+    "n_actions": [0, -1, 2.5],
+    "learning_rate": [0.0, 1.5, float("nan")],
+    "discount": [-0.1, 1.01, float("nan")],
+    "epsilon": [-0.1, 1.1],
+    "epsilon_decay": [0.0, 1.1],
+    "epsilon_min": [-0.1],
+    "seed": [-1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in OUT_OF_RANGE for value in OUT_OF_RANGE[name]])
+def test_arguments_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"^{name} is {value}; it must be"):
+        QLearningAgent(**{"n_actions": 4, name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_minimum_above_epsilon_is_refused() -> None:
+    with pytest.raises(UserError, match=r"epsilon_min is 0\.2; it must be in \[0, 0\.1\]"):
+        QLearningAgent(4, epsilon=0.1, epsilon_min=0.2)
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_seeds_all_end_at_the_shortest_path() -> None:
+    lengths = [greedy_length(trained(300, seed=seed)) for seed in range(100)]
+    assert lengths == [6] * 100
+
+
+def test_equal_seeds_give_equal_tables_and_others_do_not() -> None:
+    first, second, other = (trained(20, seed=seed).q_table for seed in (3, 3, 4))
+    assert first == second
+    assert first != other
+
+
+def test_records_tell_what_happened() -> None:
+    env = gym.make("SimpleMaze-v0", layout=["S.G"], max_episode_steps=50)
+    for number, episode in enumerate(train(QLearningAgent(4), env, 30, seed=0), 1):
+        assert episode.number == number
+        assert episode.total_reward == (11 if episode.reached_goal else 0) - episode.length
+
+
+def test_training_can_be_left_at_any_episode() -> None:
+    records = train(QLearningAgent(4), gym.make("SimpleMaze-v0"), 10**9, seed=0)
+    assert [episode.number for episode in islice(records, 3)] == [1, 2, 3]
+
+
+TWO_WAYS = ["G...S..G"]  # cheese 3 steps to the right and 4 to the left
+
+
+def pessimist(epsilon: float, seed: int) -> int:
+    """Steps to the cheese of an agent that expects of untried actions what never arriving is worth, -1 / (1 - 0.95)."""
+    agent = QLearningAgent(4, epsilon=epsilon, epsilon_min=epsilon / 20, seed=seed)
+    agent.q_table = {(state, action): -20.0 for state in range(8) for action in range(4)}
+    for _ in train(agent, gym.make("SimpleMaze-v0", layout=TWO_WAYS), 300, seed):
+        pass
+    return greedy_length(agent, TWO_WAYS)
+
+
+def test_without_exploring_the_first_way_found_is_kept() -> None:
+    assert {pessimist(epsilon=0.0, seed=seed) for seed in range(20)} == {3, 4}
+    assert {pessimist(epsilon=1.0, seed=seed) for seed in range(20)} == {3}
+
+
+def test_optimism_explores_by_itself() -> None:
+    """Steps cost, so before the cheese is found what was tried is worth less than 0, and what was not looks best."""
+    settled = [trained(300, epsilon=0.0, epsilon_min=0.0, seed=seed) for seed in range(20)]
+    assert {greedy_length(agent) for agent in settled} == {6}
+
+
+def test_too_small_a_discount_makes_far_cheese_vanish() -> None:
+    corridor = SimpleMaze(["S" + "." * 58 + "G"])
+    spread = {discount: np.ptp(value_iteration(corridor.P, discount)[0]) for discount in (0.3, 0.95)}
+    assert spread[0.95] > 0.05  # the best action stands out at the start ...
+    assert spread[0.3] < 1e-9  # ... and cannot be told from the worst
+    assert max(greedy_length(trained(300, discount=0.0, seed=seed)) for seed in range(5)) > 6
+
+
+# --- saving and loading ---------------------------------------------------------------------------------------------
+
+
+def test_a_saved_agent_comes_back_whole(tmp_path: Path) -> None:
+    agent = trained(30, learning_rate=0.3, discount=0.9, epsilon=0.7, epsilon_decay=0.9, epsilon_min=0.1)
+    agent.save(tmp_path / "q.json")
+    loaded = QLearningAgent.load(tmp_path / "q.json")
+    assert loaded.q_table == agent.q_table
+    for name in ("n_actions", "learning_rate", "discount", "epsilon", "epsilon_decay", "epsilon_min"):
+        assert getattr(loaded, name) == getattr(agent, name)
+    loaded.act(0)
+    loaded.update(0, 0, -1.0, 1, False)
+
+
+DAMAGED = {
+    "cut": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "foreign": lambda text: '{"hello": 1}',
+    "list": lambda text: "[1, 2]",
+    "no table": lambda text: text.replace("q_table", "table"),
+    "action": lambda text: text.replace('"0,1"', '"0,9"'),
+    "key": lambda text: text.replace('"0,1"', '"zero"'),
+    "value": lambda text: json.dumps({**json.loads(text), "q_table": {"0,1": "high"}}),
+    "infinite": lambda text: json.dumps({**json.loads(text), "q_table": {"0,1": float("inf")}}),
+    "table": lambda text: json.dumps({**json.loads(text), "q_table": 5}),
+    "setting": lambda text: json.dumps({**json.loads(text), "epsilon": 7}),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGED))
+def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "q.json"
+    trained(30).save(file)
+    file.write_text(DAMAGED[damage](file.read_text()))
+    with pytest.raises(UserError, match=r"q\.json: (damaged|not a table)"):
+        QLearningAgent.load(file)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"missing\.json"):
+        QLearningAgent.load(tmp_path / "missing.json")
