@@ -1,4 +1,4 @@
-"""Settings for all tests: one thread a process, since two test processes share the machine and the networks are small."""
+"""Settings for all tests: one thread a process, since two test processes share the machine and networks are small."""
 
 import os
 

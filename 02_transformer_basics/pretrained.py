@@ -74,7 +74,7 @@ def load_model(task: Task, name: str | None = None) -> LoadedModel:
         return load_folder(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
         shipped = load_folder(task, task.shipped, f"the lab's own {task.shipped.name} model")
-        note = f"using {shipped.name} (small, trained by this lab) in place of {task.official[0]}: {error}"
+        note = f"{error}; using {shipped.name}, a small one, instead"
         return LoadedModel(shipped.name, shipped.model, shipped.tokenizer, note)
 
 

@@ -83,7 +83,14 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     rows = list(range(len(shown)))
     axes.barh(rows, [r["score"] for r in shown], color=[colors[r["label"]] for r in shown])
     for row, result in zip(rows, shown, strict=True):
-        axes.text(result["score"] - 0.01, row, f"{result['label']} {result['score']:.2f}", ha="right", va="center")
+        axes.text(
+            result["score"] - 0.01,
+            row,
+            f"{result['label']} {result['score']:.2f}",
+            color="white",
+            ha="right",
+            va="center",
+        )
     axes.set_yticks(rows, [label.replace("$", r"\$") for label in labels])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="probability of the label", title="Sentiment")

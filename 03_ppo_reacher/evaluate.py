@@ -12,17 +12,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from controllers import Policy
 from numpy.typing import NDArray
-from ppo import Agent, PPOConfig, make_agent, make_envs, true_next_observations
-from reacher_drawing import film_episodes
 
+from controllers import Policy
 from lab.animations import save_gif
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError
 from lab.launch import launch
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
+from ppo import Agent, PPOConfig, make_agent, make_envs, true_next_observations
+from reacher_drawing import film_episodes
 
 KIND = "a PPO policy"
 HELD_OUT_SEED = 1_000_000  # training resets with seeds that start at --seed; evaluation stays clear of them
@@ -125,7 +125,7 @@ class Evaluation:
             "worst_return": float(self.returns.min()),
             "worst_episode": int(self.returns.argmin()),
             "mean_length": float(self.lengths.mean()),
-            "mean_final_distance_m": None if distances is None else float(distances.mean()),
+            "mean_final_distance_mm": None if distances is None else 1000 * float(distances.mean()),
             "episodes": len(self.returns),
         }
 
@@ -162,8 +162,8 @@ def print_table(summary: dict[str, Any]) -> None:
     print(f"mean return         {summary['mean_return']:.3f}  (95% interval {low:.3f} to {high:.3f})")
     print(f"standard deviation  {summary['std_return']:.3f}")
     print(f"worst episode       {summary['worst_return']:.3f}  (number {summary['worst_episode']})")
-    if summary["mean_final_distance_m"] is not None:
-        print(f"fingertip at end    {1000 * summary['mean_final_distance_m']:.1f} mm from the target")
+    if summary["mean_final_distance_mm"] is not None:
+        print(f"fingertip at end    {summary['mean_final_distance_mm']:.1f} mm from the target")
 
 
 def main(config: Config) -> None:

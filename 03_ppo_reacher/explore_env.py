@@ -12,15 +12,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from controllers import Policy, inverse_kinematics_controller, random_policy
 from evaluate import HELD_OUT_SEED, evaluate_policy
-from reacher_drawing import film_episodes
-
 from lab.errors import UserError
 from lab.launch import launch
 from lab.plots import BLUE, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
+from reacher_drawing import film_episodes
 
 ENV_ID = "Reacher-v5"
 OBSERVATION = (

@@ -13,12 +13,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
-from networks import PolicyNetwork, ValueNetwork
-from normalization import ObservationNormalizer, RewardScaler
 from torch import Tensor, nn
 
 from lab.errors import UserError
 from lab.seeding import seed_everything
+from networks import PolicyNetwork, ValueNetwork
+from normalization import ObservationNormalizer, RewardScaler
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from controllers import FOREARM, UPPER_ARM, Policy
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from controllers import FOREARM, UPPER_ARM, Policy
 from lab.animations import captioned
 from lab.errors import UserError
 from lab.launch import note

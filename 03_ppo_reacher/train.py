@@ -14,16 +14,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+
 from controllers import inverse_kinematics_controller, random_policy
 from evaluate import SavedAgent, evaluate_policy, save_agent
-from ppo import IterationRecord, PPOConfig, train
-
 from lab.errors import UserError
 from lab.files import atomic
 from lab.launch import launch
 from lab.plots import learning_curve
 from lab.progress import watch
 from lab.record import RunRecord
+from ppo import IterationRecord, PPOConfig, train
 
 EVALUATION_EPISODES = 100
 

@@ -6,19 +6,19 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import ppo
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import PolicyNetwork, ValueNetwork
-from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
-from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+import ppo
 from lab.errors import UserError
+from networks import PolicyNetwork, ValueNetwork
+from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
+from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
 
 SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
 

@@ -12,12 +12,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from controllers import inverse_kinematics_controller, random_policy, target_angles
 from evaluate import evaluate_policy, load_agent, load_policy
-from PIL import Image
-from reacher_drawing import fingertip, joints
-
 from lab.errors import UserError
+from reacher_drawing import fingertip, joints
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ("--num_iterations", "2", "--steps_per_iter", "256", "--num_envs", "4")

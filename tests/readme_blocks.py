@@ -1,0 +1,57 @@
+"""What the READMEs promise, as data: the command blocks marked as runnable, and the figures marked with their source."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.files import ROOT
+
+BLOCK = re.compile(r"<!-- runnable(?P<options>[^>]*?) -->\n```bash\n(?P<commands>.*?)```", re.DOTALL)
+REDUCED = re.compile(r'reduced: "(?P<old>[^"]+)" to "(?P<new>[^"]+)"')
+FIGURE = re.compile(r"<!-- from (?P<file>\S+) (?P<key>\S+) ?(?P<format>\S*) -->(?P<shown>.*?)<!-- end -->", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands of one block, as they are run: with the reductions that its marker names."""
+
+    readme: Path
+    line: int
+    commands: str
+
+    def __str__(self) -> str:
+        return f"{self.readme.parent.name if self.readme.parent != ROOT else 'lab'}:{self.line}"
+
+
+def readmes() -> list[Path]:
+    """The README of the lab and those of its projects."""
+    return [ROOT / "README.md", *sorted(ROOT.glob("0*/README.md"))]
+
+
+def runnable_blocks() -> list[Block]:
+    """All blocks behind a `<!-- runnable -->` marker, in order."""
+    blocks = []
+    for readme in readmes():
+        text = readme.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            commands = match["commands"]
+            for old, new in REDUCED.findall(match["options"]):
+                assert old in commands, f"{readme}: nothing to reduce: {old}"
+                commands = commands.replace(old, new)
+            blocks.append(Block(readme, text[: match.start()].count("\n") + 2, commands))
+    return blocks
+
+
+def quoted_figures() -> list[tuple[str, str, str]]:
+    """Every marked figure of the READMEs: where it stands, what is shown, and what its source holds, formatted alike."""
+    figures = []
+    for readme in readmes():
+        for match in FIGURE.finditer(readme.read_text(encoding="utf-8")):
+            value: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
+            for key in match["key"].split("."):
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            where = f"{readme.relative_to(ROOT)}: {match['file']} {match['key']}"
+            figures.append((where, match["shown"].strip(), format(value, match["format"]).strip()))
+    return figures

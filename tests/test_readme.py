@@ -1,0 +1,115 @@
+"""The READMEs keep their word: figures equal their sources, and every command works in a fresh clone.
+
+The commands run with `-m readme`: they install the lab anew and train everything once.
+"""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from readme_blocks import Block, quoted_figures, readmes, runnable_blocks
+
+from lab.files import ROOT
+
+
+def test_figures_equal_their_sources() -> None:
+    figures = quoted_figures()
+    assert len(figures) >= 8
+    for where, shown, actual in figures:
+        assert shown == actual, where
+
+
+def test_pictures_and_links_between_files_exist() -> None:
+    for readme in readmes():
+        text = readme.read_text(encoding="utf-8")
+        targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
+        for target in targets:
+            if not target.startswith("http"):
+                assert (readme.parent / target).exists(), f"{readme.name} of {readme.parent.name} names {target}"
+
+
+def test_the_commands_that_people_rely_on_are_runnable_blocks() -> None:
+    commands = "\n".join(block.commands for block in runnable_blocks())
+    for command in (
+        "make run",
+        "python train.py\n",
+        "python transformer_block.py",
+        "python sentiment_analysis.py",
+        "python text_generation.py",
+        "python explore_env.py",
+        "python train.py --num_iterations 200 --steps_per_iter 2048",
+        "python evaluate.py --model_path results/trained_model.pth --save_gif",
+        "lab doctor",
+    ):
+        assert command in commands, f"no runnable block holds {command!r}"
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone of what is committed, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("fresh") / "lab"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """As a newcomer has it: the clone's own virtual environment first on the path, no model in the cache."""
+    cleared = {"VIRTUAL_ENV", "PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"}
+    kept = {name: value for name, value in os.environ.items() if name not in cleared}
+    cache = tmp_path_factory.mktemp("empty_cache")
+    return {**kept, "HF_HOME": str(cache), "PATH": f"{clone / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def shell(commands: str, folder: Path, environment: dict[str, str], seconds: int = 1200) -> str:
+    """Run commands with bash, stopping at the first that fails; return what they printed. Standard input is closed."""
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def first_run(clone: Path, environment: dict[str, str]) -> str:
+    """What `make run` prints in the fresh clone."""
+    return shell("make run", clone, environment)
+
+
+@pytest.mark.readme
+def test_make_run_sees_everything_work_and_leaves_the_clone_clean(
+    clone: Path, environment: dict[str, str], first_run: str
+) -> None:
+    assert "What came of it" in first_run
+    assert shell("git status --porcelain", clone, environment) == ""
+    records = sorted((clone / "runs").glob("0*/*.json"))
+    figures = [figure for path in records for figure in json.loads(path.read_text()).get("figures", [])]
+    assert len(figures) >= 6
+    assert all(figure["ok"] for figure in figures)
+    for name in ("maze_agent.gif", "attention.png", "training_reward_curve.png", "trained_agent.gif"):
+        assert list((clone / "runs").glob(f"*/{name}"))
+
+
+@pytest.mark.readme
+def test_a_second_make_run_installs_nothing(clone: Path, environment: dict[str, str], first_run: str) -> None:
+    assert "pip" not in shell("make --dry-run run", clone, environment)
+
+
+@pytest.mark.readme
+@pytest.mark.usefixtures("first_run")
+@pytest.mark.parametrize("block", runnable_blocks(), ids=str)
+def test_every_runnable_block_works_in_a_fresh_clone(block: Block, clone: Path, environment: dict[str, str]) -> None:
+    shell("make .venv/test-installed && make -s --question setup", clone, environment)
+    shell(block.commands, clone, environment)
+    changed = shell("git status --porcelain", clone, environment).splitlines()
+    assert all("/results/" in line for line in changed), changed
