@@ -6,8 +6,7 @@ In `attention` the queries may be fewer than the keys, as with a cache: Tq queri
 
 Masks are boolean, True where attention is ALLOWED (`torch.nn` has it the other way round), and broadcast to
 (B, H, Tq, Tk) by the usual rules, from the right: (Tq, Tk) from `causal_mask`, (B, 1, 1, Tk) from `padding_mask`,
-(B, 1, Tq, Tk) one a sequence, (H, Tq, Tk) one a head. One a sequence without the 1 would be taken for one a head.
-Combine them with `&`.
+(B, 1, Tq, Tk) one a sequence (without the 1 it is taken for one a head), (H, Tq, Tk) one a head. Combine with `&`.
 A query that may attend to nothing gets weights and output of zero (before the output projection), never NaN.
 
 Sources: Vaswani et al. 2017, "Attention Is All You Need" (equations and sections below are theirs); pre-norm: Xiong et

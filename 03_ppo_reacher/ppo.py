@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
+from environments import make_envs, true_next_observations
 from lab.errors import UserError
 from lab.seeding import seed_everything
 from networks import PolicyNetwork, ValueNetwork
@@ -49,7 +49,7 @@ class PPOConfig:
     """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
     num_epochs: int = 10
     """Passes over a rollout."""
-    num_minibatches: int = 8
+    num_minibatches: int = 4
     """Pieces that a pass cuts the rollout into."""
     value_coefficient: float = 0.5
     """Weight of the critic's loss, c1."""
@@ -124,35 +124,6 @@ class IterationRecord:
     agent: Agent = field(repr=False)
 
 
-def make_envs(env_id: str, num_envs: int) -> VectorEnv:
-    """`num_envs` copies of the environment; one that ends is reset in the same step (its last observation is in info).
-
-    Raises UserError if there is no such environment or PPO's Gaussian policy does not fit its spaces.
-    """
-    try:
-        envs = gym.make_vec(
-            env_id,
-            num_envs=num_envs,
-            vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        )
-    except (gym.error.Error, ImportError) as error:
-        raise UserError(f"--env_id {env_id}: {str(error).splitlines()[0]}") from None
-    check_spaces(env_id, envs.single_observation_space, envs.single_action_space)
-    return envs
-
-
-def check_spaces(env_id: str, observation_space: gym.Space, action_space: gym.Space) -> None:
-    """Raise UserError, saying why, unless observations are a flat Box and actions a flat, bounded Box of floats."""
-    box = gym.spaces.Box
-    if not isinstance(observation_space, box) or len(observation_space.shape) != 1:
-        raise UserError(f"--env_id {env_id}: observations are {observation_space}; a flat Box is needed")
-    if not isinstance(action_space, box) or len(action_space.shape) != 1 or action_space.dtype.kind != "f":
-        raise UserError(f"--env_id {env_id}: actions are {action_space}; a flat Box of floats is needed")
-    if not action_space.is_bounded():
-        raise UserError(f"--env_id {env_id}: actions are {action_space}; they must be bounded")
-
-
 def make_agent(config: PPOConfig, observation_dim: int, action_dim: int) -> Agent:
     """A new agent with random weights."""
     policy = PolicyNetwork(observation_dim, action_dim, config.hidden_sizes, config.initial_log_std)
@@ -202,16 +173,6 @@ class RolloutCollector:
             truncated=torch.as_tensor(np.stack(truncated)),
         )
         return rollout, raw.flatten(0, 1), episode_returns
-
-
-def true_next_observations(next_observations: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """What followed the action: where an episode ended, its final observation in place of the reset's (N, O)."""
-    if "final_obs" not in info:
-        return next_observations
-    following = next_observations.copy()
-    for index in np.flatnonzero(info["_final_obs"]):
-        following[index] = info["final_obs"][index]
-    return following
 
 
 def compute_gae(
@@ -314,14 +275,13 @@ def train(config: PPOConfig) -> Iterator[IterationRecord]:
     scaler = RewardScaler(config.num_envs, config.discount)
     optimizer = torch.optim.Adam([*agent.policy.parameters(), *agent.value.parameters()], eps=1e-5)
     collector = RolloutCollector(envs, config.seed)
+    num_steps = config.steps_per_iter // config.num_envs
     try:
         for iteration in range(config.num_iterations):
             learning_rate = config.learning_rate * (1 - iteration / config.num_iterations)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            rollout, raw_observations, episode_returns = collector.collect(
-                agent, config.steps_per_iter // config.num_envs
-            )
+            rollout, raw_observations, episode_returns = collector.collect(agent, num_steps)
             scaler.update(rollout.rewards, rollout.terminated | rollout.truncated)
             with torch.no_grad():
                 values, next_values = agent.value(rollout.observations), agent.value(rollout.next_observations)

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from lab.files import atomic
@@ -88,12 +89,8 @@ def learning_curve(
         axes.axhline(value, linestyle="--", color=color, linewidth=1.2, label=f"{name} ({value:.4g})")
     handles, labels = axes.get_legend_handles_labels()
     if second is not None:
-        right = axes.twinx()
-        right.plot(x, np.asarray(second[1]), color=ORANGE, linewidth=1.2, label=second[0])
-        right.set_ylabel(second[0], color=ORANGE)
-        right.grid(visible=False)
-        more_handles, more_labels = right.get_legend_handles_labels()
-        handles, labels = handles + more_handles, labels + more_labels
+        lines = _second_axis(axes, x, *second)
+        handles, labels = handles + lines, [*labels, second[0]]
     if y_limits is not None:
         axes.set_ylim(*y_limits)
     if y_scale == "symlog":
@@ -103,6 +100,13 @@ def learning_curve(
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.legend(handles, labels, loc=legend_location)
     save_figure(figure, path)
+
+
+def _second_axis(axes: Axes, x: ArrayLike, name: str, values: ArrayLike) -> list[Line2D]:
+    right = axes.twinx()
+    right.set_ylabel(name, color=ORANGE)
+    right.grid(visible=False)
+    return right.plot(x, np.asarray(values), color=ORANGE, linewidth=1.2)
 
 
 def heat_map(axes: Axes, matrix: ArrayLike, row_labels: Sequence[str], column_labels: Sequence[str]) -> None:

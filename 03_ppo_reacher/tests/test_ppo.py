@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import ppo
+from environments import make_envs
 from lab.errors import UserError
 from networks import PolicyNetwork, ValueNetwork
 from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
@@ -274,7 +275,7 @@ def test_same_seed_same_run_and_other_seed_another() -> None:
 def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_observation() -> None:
     torch.manual_seed(0)
     agent = make_agent(SMALL, 10, 2)
-    envs = ppo.make_envs("Reacher-v5", 3)
+    envs = make_envs("Reacher-v5", 3)
     rollout, _, episode_returns = ppo.RolloutCollector(envs, seed=7).collect(agent, num_steps=60)
     assert not rollout.terminated.any()
     assert rollout.truncated.nonzero()[:, 0].tolist() == [49, 49, 49]
@@ -298,7 +299,7 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
 )
 def test_environments_that_do_not_fit_are_refused_in_one_line(env_id: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
-        ppo.make_envs(env_id, 2)
+        make_envs(env_id, 2)
     assert "\n" not in str(caught.value)
     assert "--env_id" in str(caught.value)
 
