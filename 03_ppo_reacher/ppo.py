@@ -43,7 +43,7 @@ class PPOConfig:
     """Adam's step size at the start; falls linearly to zero."""
     discount: float = 0.95
     """Weight of the next step's value, gamma."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.99
     """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
     clip_ratio: float = 0.2
     """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""

@@ -154,7 +154,7 @@ def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPa
     list(ppo.train(config))
     minibatches = config.num_epochs * config.num_minibatches
     for iteration in range(config.num_iterations):
-        torch.testing.assert_close(seen[iteration * minibatches], torch.ones(32), atol=1e-5, rtol=0)
+        torch.testing.assert_close(seen[iteration * minibatches], torch.ones(64), atol=1e-5, rtol=0)
     assert (seen[minibatches - 1] - 1).abs().max() > 1e-3
 
 
