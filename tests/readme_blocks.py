@@ -1,4 +1,8 @@
-"""What the READMEs promise, as data: the command blocks marked as runnable, and the figures marked with their source."""
+"""What the READMEs promise, as data: the command blocks marked as runnable, and the figures marked with their source.
+
+A figure is marked `<!-- from FILE KEY FORMAT -->shown<!-- end -->`: KEY leads through the JSON file, its parts joined
+by dots, with `~` for a space.
+"""
 
 import json
 import re
@@ -45,12 +49,12 @@ def runnable_blocks() -> list[Block]:
 
 
 def quoted_figures() -> list[tuple[str, str, str]]:
-    """Every marked figure of the READMEs: where it stands, what is shown, and what its source holds, formatted alike."""
+    """Every marked figure of the READMEs: where it stands, what is shown, what its source holds in that format."""
     figures = []
     for readme in readmes():
         for match in FIGURE.finditer(readme.read_text(encoding="utf-8")):
             value: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
-            for key in match["key"].split("."):
+            for key in match["key"].replace("~", " ").split("."):
                 value = value[int(key)] if isinstance(value, list) else value[key]
             where = f"{readme.relative_to(ROOT)}: {match['file']} {match['key']}"
             figures.append((where, match["shown"].strip(), format(value, match["format"]).strip()))
