@@ -33,17 +33,13 @@ def film_episodes(policy: Policy, env_id: str, seeds: Iterable[int], every: int 
         observation, _ = env.reset(seed=seed)
         total, step, ended, trace = 0.0, 0, False, []
         while not ended:
-            if is_reacher:
-                trace.append(fingertip(observation))
+            trace += [fingertip(observation)] if is_reacher else []
             if step % every == 0:
-                image = draw_trace(picture(env, observation), trace)
-                frames.append(captioned(image, f"target {episode}   step {step}   return {total:.2f}"))
+                frames.append(frame(env, observation, trace, f"target {episode}   step {step}   return {total:.2f}"))
             observation, reward, terminated, truncated, _ = env.step(policy(observation[None])[0])
             total, step, ended = total + float(reward), step + 1, terminated or truncated
-        if is_reacher:
-            trace.append(fingertip(observation))
-        image = draw_trace(picture(env, observation), trace)
-        frames += [captioned(image, f"target {episode}   step {step}   return {total:.2f}")] * 8
+        trace += [fingertip(observation)] if is_reacher else []
+        frames += [frame(env, observation, trace, f"target {episode}   step {step}   return {total:.2f}")] * 8
     env.close()
     return frames
 
@@ -63,6 +59,14 @@ def open_for_filming(env_id: str, is_reacher: bool) -> gym.Env:
         raise UserError(f"{env_id} cannot be rendered here: {problem}")
     note(f"no OpenGL here ({problem}); the arm is drawn by hand instead")
     return gym.make(env_id)
+
+
+def frame(env: gym.Env, observation: NDArray, trace: list[NDArray], caption: str) -> Image.Image:
+    """One frame: the scene, the fingertip's way through it and the target where there is a trace, the caption."""
+    image = picture(env, observation)
+    if trace:
+        draw_trace(image, trace, target=observation[4:6])
+    return captioned(image, caption)
 
 
 def picture(env: gym.Env, observation: NDArray) -> Image.Image:
@@ -92,11 +96,12 @@ def to_pixels(points: NDArray) -> list[tuple[float, float]]:
     return [(SIZE / 2 + PIXELS_PER_METRE * x, SIZE / 2 - PIXELS_PER_METRE * y) for x, y in points]
 
 
-def draw_trace(image: Image.Image, trace: list[NDArray]) -> Image.Image:
-    """Draw where the fingertip went, points (2,) in metres, onto an image from above."""
+def draw_trace(image: Image.Image, trace: list[NDArray], target: NDArray) -> None:
+    """Draw where the fingertip went, points (2,) in metres, onto an image from above, and a ring around the target."""
+    pen = ImageDraw.Draw(image)
     if len(trace) > 1:
-        ImageDraw.Draw(image).line(to_pixels(np.stack(trace)), fill="#ffd166", width=2)
-    return image
+        pen.line(to_pixels(np.stack(trace)), fill="#ffd166", width=2)
+    pen.circle(to_pixels(target[None])[0], radius=9, outline="#e63946", width=2)
 
 
 def draw_arm(observation: NDArray) -> Image.Image:

@@ -98,7 +98,7 @@ def draw_curve(path: Path, env_id: str, rows: list[dict[str, Any]], lines: dict[
         title=f"PPO on {env_id}",
         x_label="environment steps",
         y_label="return of an episode (while exploring)",
-        y_name="mean of an iteration",
+        y_name="PPO",
         window=5,
         reference_lines=lines,
         y_scale="symlog",

@@ -61,4 +61,4 @@ def _shared_palette(samples: Sequence[Image.Image]) -> Image.Image:
     for sample in samples:
         montage.paste(sample, (0, top))
         top += sample.height
-    return montage.quantize(colors=256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return montage.quantize(colors=256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

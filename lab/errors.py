@@ -1,4 +1,7 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and the check that many flags share."""
+
+import math
+from typing import Any
 
 
 class UserError(ValueError):
@@ -6,3 +9,11 @@ class UserError(ValueError):
 
     `lab.launch` shows it without a traceback and ends the script with status 2.
     """
+
+
+def require_at_least(least: float, config: Any, *names: str) -> None:
+    """Raise UserError, naming the flag, unless these fields of `config` are finite numbers of `least` or more."""
+    for name in names:
+        value = getattr(config, name)
+        if not least <= value < math.inf:
+            raise UserError(f"--{name} is {value}; it must be at least {least:g}")

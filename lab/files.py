@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,11 @@ def portable(path: Path) -> str:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; when the block ends well it takes the place of `path`, else it goes.
 
-    A folder cannot be replaced in one step: the earlier one is set aside first and removed last, never in between.
+    Files named by `keep` are taken over from the earlier folder where the new one does not have them. A folder cannot
+    be replaced in one step: the earlier one is set aside first and removed last, never in between.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -70,9 +71,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for name in keep:
+            if (path / name).is_file() and not (temporary / name).exists():
+                shutil.copy2(path / name, temporary / name)
         if path.exists():
             path.rename(earlier)
         temporary.rename(path)
         shutil.rmtree(earlier, ignore_errors=True)
     finally:
+        if earlier.exists() and not path.exists():
+            earlier.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replaceable_folder(path: Path, mark: str) -> Path:
+    """Prove, before any work is done, that `atomic_folder` may put its result at `path`; give `path` made absolute.
+
+    Raises OSError where nothing can be written, UserError where a file, or a folder of other things (without a file
+    called `mark`), would be lost.
+    """
+    whole = path.absolute()
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError(f"{path}: not a folder; it is left as it is")
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+        raise UserError(f"{path}: holds other things than a model, which would be lost; name another folder")
+    writable_folder(whole.parent)
+    return whole

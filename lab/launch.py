@@ -53,8 +53,14 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     Exit status: 0 done, 1 the system refused (a file that cannot be read or written), 2 a mistake in what was asked,
     130 stopped by Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
     try:
-        main(parse_arguments(config_class, arguments))
+        try:
+            main(parse_arguments(config_class, arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that went away is noticed
     except UserError as error:
         fail(str(error), status=2)
     except BrokenPipeError:  # the reader of our output went away (`| head`): nobody is left to tell

@@ -83,7 +83,7 @@ def learning_curve(
     figure, (axes,) = new_figure()
     if window > 1:
         axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
-        y_name += f" (mean of {window})"
+        y_name += f" (running mean of {window})"
     axes.plot(x, smooth(y, window), color=BLUE, linewidth=1.8, label=y_name)
     for (name, value), color in zip((reference_lines or {}).items(), (GREEN, RED, GREY, ORANGE), strict=False):
         axes.axhline(value, linestyle="--", color=color, linewidth=1.2, label=f"{name} ({value:.4g})")

@@ -21,13 +21,23 @@ def collect_texts(arguments: Sequence[str], file: Path | None, examples: Sequenc
         elif not argument.strip():
             raise UserError(f"text {number} is empty; give at least one word")
         else:
-            texts.append(argument)
+            texts.append(_whole(argument, number))
     if file is not None:
         texts += _lines(read_text(file), str(file))
     return texts or list(examples)
 
 
+def _whole(argument: str, number: int) -> str:
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that the system could not decode
+        raise UserError(f"text {number} is not UTF-8 text") from None
+    return argument
+
+
 def _standard_input() -> str:
+    if sys.stdin is None:  # closed by whoever started us
+        raise UserError("standard input is closed; give texts as arguments or with --file")
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:

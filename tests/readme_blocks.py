@@ -1,7 +1,7 @@
 """What the READMEs promise, as data: the command blocks marked as runnable, and the figures marked with their source.
 
 A figure is marked `<!-- from FILE KEY FORMAT -->shown<!-- end -->`: KEY leads through the JSON file, its parts joined
-by dots, with `~` for a space.
+by dots, with `~` for a space. Run as a script, this file brings all figures up to date.
 """
 
 import json
@@ -53,9 +53,28 @@ def quoted_figures() -> list[tuple[str, str, str]]:
     figures = []
     for readme in readmes():
         for match in FIGURE.finditer(readme.read_text(encoding="utf-8")):
-            value: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
-            for key in match["key"].replace("~", " ").split("."):
-                value = value[int(key)] if isinstance(value, list) else value[key]
             where = f"{readme.relative_to(ROOT)}: {match['file']} {match['key']}"
-            figures.append((where, match["shown"].strip(), format(value, match["format"]).strip()))
+            figures.append((where, match["shown"], from_source(match)))
     return figures
+
+
+def from_source(match: re.Match[str]) -> str:
+    """What the source of a marked figure holds, in the format that the mark asks for."""
+    value: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
+    for key in match["key"].replace("~", " ").split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return format(value, match["format"])
+
+
+def publish() -> None:
+    """Put what the sources hold now into the READMEs."""
+    for readme in readmes():
+        text = readme.read_text(encoding="utf-8")
+        fresh = FIGURE.sub(lambda match: match[0].replace(f">{match['shown']}<", f">{from_source(match)}<"), text)
+        if fresh != text:
+            readme.write_text(fresh, encoding="utf-8")
+            print(f"updated {readme.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    publish()
