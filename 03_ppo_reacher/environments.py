@@ -10,13 +10,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from lab.errors import UserError
+from reacher_vec import ReacherVectorEnv
 
 
 def make_envs(env_id: str, num_envs: int) -> VectorEnv:
     """`num_envs` copies of the environment; one that ends is reset in the same step (its last observation is in info).
 
+    Reacher-v5 comes as `ReacherVectorEnv`: the same numbers, several times as fast.
     Raises UserError if there is no such environment or PPO's Gaussian policy does not fit its spaces.
     """
+    if env_id == "Reacher-v5":
+        return ReacherVectorEnv(num_envs)
     try:
         envs = gym.make_vec(
             env_id,

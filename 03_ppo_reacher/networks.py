@@ -12,10 +12,11 @@ from torch.distributions import Independent, Normal
 
 
 def mlp(input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gain: float) -> nn.Sequential:
-    """Linear layers with tanh between them, weights orthogonal, biases zero.
+    """Linear layers with ReLU between them, weights orthogonal, biases zero.
 
-    The last layer's weights are scaled by `output_gain`, those of the others by sqrt(2). Orthogonal matrices keep the
-    size of signals and gradients from layer to layer (Saxe et al. 2014; Engstrom et al. 2020 measure it for PPO).
+    The last layer's weights are scaled by `output_gain`, those of the others by sqrt(2), which makes up for what ReLU
+    takes away. Orthogonal matrices keep the size of signals and gradients from layer to layer (Saxe et al. 2014;
+    Engstrom et al. 2020 measure it for PPO).
     """
     sizes = [input_dim, *hidden_sizes, output_dim]
     layers: list[nn.Module] = []
@@ -23,11 +24,11 @@ def mlp(input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gai
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, gain=2**0.5)
         nn.init.zeros_(linear.bias)
-        layers += [linear, nn.Tanh()]
+        layers += [linear, nn.ReLU()]
     output = layers[-2]
     assert isinstance(output, nn.Linear)
     nn.init.orthogonal_(output.weight, gain=output_gain)
-    return nn.Sequential(*layers[:-1])  # no tanh behind the output
+    return nn.Sequential(*layers[:-1])  # no ReLU behind the output
 
 
 class PolicyNetwork(nn.Module):

@@ -273,7 +273,7 @@ def train(config: PPOConfig) -> Iterator[IterationRecord]:
     assert action_space.shape
     agent = make_agent(config, observation_space.shape[0], action_space.shape[0])
     scaler = RewardScaler(config.num_envs, config.discount)
-    optimizer = torch.optim.Adam([*agent.policy.parameters(), *agent.value.parameters()], eps=1e-5)
+    optimizer = torch.optim.Adam([*agent.policy.parameters(), *agent.value.parameters()], eps=1e-5, fused=True)
     collector = RolloutCollector(envs, config.seed)
     num_steps = config.steps_per_iter // config.num_envs
     try:

@@ -1,0 +1,74 @@
+"""The fast Reacher against Gymnasium's own, to the bit."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from reacher_vec import ReacherVectorEnv
+
+
+def gymnasium_envs(num_envs: int) -> VectorEnv:
+    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    return gym.make_vec("Reacher-v5", num_envs=num_envs, vectorization_mode="sync", vector_kwargs=mode)
+
+
+def assert_equal_run(
+    ours: VectorEnv, theirs: VectorEnv, steps: int, dtype: type, generator: np.random.Generator
+) -> int:
+    """Step both with the same actions, in and out of range; returns how many episodes ended."""
+    ended = 0
+    for _ in range(steps):
+        actions = generator.uniform(-1.6, 1.6, (ours.num_envs, 2)).astype(dtype)
+        mine, reference = ours.step(actions), theirs.step(actions)
+        for ours_part, theirs_part in zip(mine[:4], reference[:4], strict=True):
+            np.testing.assert_array_equal(ours_part, theirs_part)
+        assert mine[0].dtype == reference[0].dtype == np.float64
+        ended += int(mine[3].sum())
+        assert ("final_obs" in mine[4]) == mine[3].any()
+        for index in np.flatnonzero(mine[3]):
+            np.testing.assert_array_equal(mine[4]["final_obs"][index], reference[4]["final_obs"][index])
+            assert not np.array_equal(mine[4]["final_obs"][index], mine[0][index])
+    return ended
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("seed", [0, [7, 3, 3, 100_000, 12]], ids=["integer", "list"])
+def test_equal_to_gymnasium_to_the_bit(seed: int | list[int], threads: int) -> None:
+    ours, theirs = ReacherVectorEnv(5, num_threads=threads), gymnasium_envs(5)
+    mine, reference = ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0]  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(mine, reference)
+    generator = np.random.default_rng(1)
+    assert assert_equal_run(ours, theirs, 120, np.float32, generator) == 10
+    assert_equal_run(ours, theirs, 20, np.float64, generator)
+    # a reset in mid-episode and without a seed goes on with each environment's own random numbers
+    np.testing.assert_array_equal(ours.reset()[0], theirs.reset()[0])
+    assert_equal_run(ours, theirs, 60, np.float32, generator)
+
+
+def test_equal_to_gymnasium_over_a_thousand_episodes() -> None:
+    ours, theirs = ReacherVectorEnv(20), gymnasium_envs(20)
+    np.testing.assert_array_equal(ours.reset(seed=1)[0], theirs.reset(seed=1)[0])
+    assert assert_equal_run(ours, theirs, 50 * 50, np.float32, np.random.default_rng(2)) == 1000
+
+
+def test_reset_without_any_seed_draws_its_own() -> None:
+    first, second = (ReacherVectorEnv(2).reset()[0] for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_is_a_vector_environment_like_any_other() -> None:
+    ours, theirs = ReacherVectorEnv(3), gymnasium_envs(3)
+    assert isinstance(theirs, SyncVectorEnv)
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.single_action_space == theirs.single_action_space
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    assert ours.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    assert ours.spec is not None
+    assert ours.spec.id == "Reacher-v5"
+    with pytest.raises(ValueError, match="2 seeds for 3"):
+        ours.reset(seed=[1, 2])
+    ours.close()
+    ours.close()
