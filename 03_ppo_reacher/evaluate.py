@@ -74,16 +74,14 @@ class SavedAgent:
         return act
 
 
-def save_agent(path: Path, agent: Agent, config: PPOConfig, action_space: gym.spaces.Box) -> None:
+def save_agent(path: Path, saved: SavedAgent) -> None:
     """Write everything that acting needs, and the configuration, as plain data."""
     state = {
-        "config": dataclasses.asdict(config),
-        "observation_dim": agent.normalizer.statistics.mean.shape[0],
-        "low": torch.as_tensor(action_space.low),
-        "high": torch.as_tensor(action_space.high),
-        "policy": agent.policy.state_dict(),
-        "value": agent.value.state_dict(),
-        "normalizer": agent.normalizer.statistics.state_dict(),
+        "config": dataclasses.asdict(saved.config),
+        "observation_dim": saved.agent.normalizer.statistics.mean.shape[0],
+        "low": saved.low,
+        "high": saved.high,
+        "agent": saved.agent.state_dict(),
     }
     save_checkpoint(path, KIND, state)
 
@@ -94,9 +92,7 @@ def load_agent(path: Path) -> SavedAgent:
     try:
         config = PPOConfig(**state["config"])
         agent = make_agent(config, state["observation_dim"], len(state["low"]))
-        agent.policy.load_state_dict(state["policy"])
-        agent.value.load_state_dict(state["value"])
-        agent.normalizer.statistics.load_state_dict(state["normalizer"])
+        agent.load_state_dict(state["agent"])
         return SavedAgent(agent, config, state["low"], state["high"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: its parts do not fit together ({str(error).splitlines()[0]})") from None

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lab.distributed import sum_over_ranks, world_size
+
 
 class RunningMeanStd:
     """Mean and variance of all values seen, one a feature, merged batch by batch (Chan et al. 1979), in float64.
@@ -16,13 +18,15 @@ class RunningMeanStd:
         self.count = 0
 
     def update(self, batch: Tensor) -> None:
-        """Take in batch (B, *shape)."""
+        """Take in batch (B, *shape), from all processes where several train together."""
         batch = batch.double()
-        count = self.count + len(batch)
-        difference = batch.mean(0) - self.mean
-        squares = self.variance * self.count + batch.var(0, unbiased=False) * len(batch)
-        squares += difference.square() * self.count * len(batch) / count
-        self.mean = self.mean + difference * len(batch) / count
+        new = len(batch) * world_size()
+        batch_mean = sum_over_ranks(batch.sum(0)) / new
+        batch_squares = sum_over_ranks((batch - batch_mean).square().sum(0))
+        count = self.count + new
+        difference = batch_mean - self.mean
+        squares = self.variance * self.count + batch_squares + difference.square() * self.count * new / count
+        self.mean = self.mean + difference * new / count
         self.variance = squares / count
         self.count = count
 
@@ -44,13 +48,17 @@ class ObservationNormalizer:
     """Shifts and scales observations to mean 0 and standard deviation 1, cut off at ±10.
 
     The statistics change only between rollouts: within one, all network calls see the same function of the observation.
+    With `enabled` false it passes observations on as they are.
     """
 
-    def __init__(self, observation_dim: int) -> None:
+    def __init__(self, observation_dim: int, enabled: bool = True) -> None:
         self.statistics = RunningMeanStd(observation_dim)
+        self.enabled = enabled
 
     def __call__(self, observations: Tensor) -> Tensor:
         """observations (..., O), float64 or float32, to normalised ones (..., O) in float32."""
+        if not self.enabled:
+            return observations.float()
         normalized = (observations.double() - self.statistics.mean) / self.statistics.std
         return normalized.clamp(-10.0, 10.0).float()
 

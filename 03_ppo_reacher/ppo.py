@@ -1,81 +1,29 @@
-"""Proximal Policy Optimization (Schulman et al. 2017) for continuous control: rollout, advantages, clipped update.
+"""Proximal Policy Optimization (Schulman et al. 2017) for continuous control: advantages, clipped objective, training.
 
-`train(config)` is the whole algorithm: a generator that yields one record an iteration.
+`train(config)` is the whole algorithm: a generator that yields one record an iteration. The details that the paper does
+not put into its equations are numbered, and each can be switched off (`--no_...`), to see what it is worth.
 
 # T steps of a rollout, N environments, B = T * N transitions, O observation_dim, A action_dim
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
-from environments import make_envs, true_next_observations
+from environments import make_envs
+from lab.devices import pick_device
+from lab.distributed import average_gradients, gather, rank, world_size
 from lab.errors import UserError
-from lab.seeding import seed_everything
+from lab.seeding import random_state, restore_random_state, seed_everything
 from networks import PolicyNetwork, ValueNetwork
 from normalization import ObservationNormalizer, RewardScaler
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Everything that decides a training run."""
-
-    env_id: str = "Reacher-v5"
-    """Gymnasium environment with Box observations and a bounded Box action space."""
-    seed: int = 0
-    """Seed of weights, exploration, minibatches and environments."""
-    num_iterations: int = 200
-    """Rounds of one rollout and one update."""
-    steps_per_iter: int = 2048
-    """Environment steps a rollout, all environments together."""
-    num_envs: int = 16
-    """Environments stepped side by side."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of both networks."""
-    initial_log_std: float = -0.5
-    """Logarithm of the policy's standard deviation at the start."""
-    learning_rate: float = 1e-3
-    """Adam's step size at the start; falls linearly to zero."""
-    discount: float = 0.95
-    """Weight of the next step's value, gamma."""
-    gae_lambda: float = 0.99
-    """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
-    clip_ratio: float = 0.2
-    """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
-    num_epochs: int = 10
-    """Passes over a rollout."""
-    num_minibatches: int = 4
-    """Pieces that a pass cuts the rollout into."""
-    value_coefficient: float = 0.5
-    """Weight of the critic's loss, c1."""
-    entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus, c2."""
-    max_grad_norm: float = 0.5
-    """Gradients longer than this are scaled down to it."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_iterations", "steps_per_iter", "num_envs", "num_epochs", "num_minibatches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        if self.steps_per_iter % self.num_envs:
-            raise UserError(f"--steps_per_iter {self.steps_per_iter} is no multiple of --num_envs {self.num_envs}")
-        if self.num_minibatches * 2 > self.steps_per_iter:
-            raise UserError(f"--num_minibatches {self.num_minibatches} leaves less than 2 transitions a minibatch")
-        for name in ("discount", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must lie between 0 and 1")
-        for name in ("learning_rate", "clip_ratio", "max_grad_norm"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be above 0")
-        if self.seed < 0:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
-        if min(self.hidden_sizes, default=1) < 1:
-            raise UserError(f"--hidden_sizes holds {min(self.hidden_sizes)}; every layer needs at least 1 unit")
+from ppo_config import PPOConfig
+from rollout import RolloutCollector
 
 
 @dataclass
@@ -86,93 +34,54 @@ class Agent:
     value: ValueNetwork
     normalizer: ObservationNormalizer
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of both networks."""
+        return [*self.policy.parameters(), *self.value.parameters()]
 
-@dataclass(frozen=True)
-class Rollout:
-    """T steps of N environments, on policy. `observations` are normalised; `next_observations` are those that truly
-    followed, which at an episode's end is its last one, not the first of the next episode."""
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything learned, on the CPU."""
+        parts = {"policy": self.policy.state_dict(), "value": self.value.state_dict()}
+        copied = {name: {key: t.detach().cpu().clone() for key, t in part.items()} for name, part in parts.items()}
+        return {**copied, "normalizer": self.normalizer.statistics.state_dict()}
 
-    observations: Tensor  # (T, N, O)
-    next_observations: Tensor  # (T, N, O)
-    actions: Tensor  # (T, N, A) as drawn, before clipping to the bounds
-    rewards: Tensor  # (T, N) as the environment gave them
-    terminated: Tensor  # (T, N) bool: the episode ended for good, nothing follows
-    truncated: Tensor  # (T, N) bool: the clock ran out, the world would have gone on
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what another has learned."""
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+        self.normalizer.statistics.load_state_dict(state["normalizer"])
 
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """How the update went, averaged over its minibatches."""
+    """Where an update ended, measured on its whole rollout."""
 
     policy_loss: float
     value_loss: float
     entropy: float
-    approx_kl: float
-    clip_fraction: float
+    approx_kl: float  # nats from the policy that acted to the new one
+    clip_fraction: float  # share of the actions whose ratio lies beyond the clip
 
 
 @dataclass(frozen=True)
 class IterationRecord:
-    """What one iteration gave. `episode_returns` are those of the episodes that ended in it; `agent` is live."""
+    """What one iteration gave. `agent` and `snapshot()`, all that resuming needs, are live: the next changes them."""
 
-    iteration: int
+    iteration: int  # from 1
     steps: int
-    episode_returns: list[float]
+    episode_returns: list[float]  # of the episodes that ended in it
     explained_variance: float
     learning_rate: float
     update: UpdateStats
     agent: Agent = field(repr=False)
+    snapshot: Callable[[], dict[str, Any]] = field(repr=False)
 
 
 def make_agent(config: PPOConfig, observation_dim: int, action_dim: int) -> Agent:
-    """A new agent with random weights."""
-    policy = PolicyNetwork(observation_dim, action_dim, config.hidden_sizes, config.initial_log_std)
-    value = ValueNetwork(observation_dim, config.hidden_sizes)
-    return Agent(policy, value, ObservationNormalizer(observation_dim))
-
-
-class RolloutCollector:
-    """Steps the environments with the current policy and remembers where they stand from rollout to rollout."""
-
-    def __init__(self, envs: VectorEnv, seed: int) -> None:
-        self.envs = envs
-        self.observations: np.ndarray = envs.reset(seed=seed)[0]  # (N, O)
-        self.running_returns = np.zeros(envs.num_envs)
-
-    @torch.no_grad()
-    def collect(self, agent: Agent, num_steps: int) -> tuple[Rollout, Tensor, list[float]]:
-        """Return a rollout of `num_steps` = T steps, its raw observations (B, O), and the returns of ended episodes."""
-        space: Any = self.envs.single_action_space
-        std = agent.policy.log_std.exp()
-        noise = torch.randn(num_steps, self.envs.num_envs, *std.shape)  # (T, N, A)
-        before, after, drawn, rewards, terminated, truncated = ([] for _ in range(6))
-        episode_returns: list[float] = []
-        for t in range(num_steps):
-            mean = agent.policy.mean(agent.normalizer(torch.as_tensor(self.observations)))  # (N, A)
-            action = mean + std * noise[t]
-            clipped = np.clip(action.numpy(), space.low, space.high)  # the world gets the clipped action ...
-            next_observations, reward, ends, cuts, info = self.envs.step(clipped)
-            before.append(self.observations)
-            after.append(true_next_observations(next_observations, info))
-            drawn.append(action)  # ... the log-probability belongs to the one that was drawn
-            rewards.append(reward)
-            terminated.append(ends)
-            truncated.append(cuts)
-            self.running_returns += reward
-            ended = ends | cuts
-            episode_returns += self.running_returns[ended].tolist()
-            self.running_returns[ended] = 0.0
-            self.observations = next_observations
-        raw, raw_next = torch.as_tensor(np.stack(before)), torch.as_tensor(np.stack(after))  # (T, N, O)
-        rollout = Rollout(
-            observations=agent.normalizer(raw),
-            next_observations=agent.normalizer(raw_next),
-            actions=torch.stack(drawn),
-            rewards=torch.as_tensor(np.stack(rewards)),
-            terminated=torch.as_tensor(np.stack(terminated)),
-            truncated=torch.as_tensor(np.stack(truncated)),
-        )
-        return rollout, raw.flatten(0, 1), episode_returns
+    """A new agent with random weights, on the CPU."""
+    sizes, orthogonal = config.hidden_sizes, config.orthogonal_initialization  # detail 5
+    policy = PolicyNetwork(observation_dim, action_dim, sizes, config.initial_log_std, orthogonal)
+    value = ValueNetwork(observation_dim, sizes, orthogonal)
+    return Agent(policy, value, ObservationNormalizer(observation_dim, config.normalize_observations))  # detail 2
 
 
 def compute_gae(
@@ -206,9 +115,14 @@ def compute_gae(
     return advantages, advantages + values
 
 
-def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-    """The clipped surrogate objective, negated (Schulman et al. 2017, eq. 7). All (B,); returns a scalar."""
-    ratio = (log_probs - old_log_probs).exp()  # eq. 6: r(theta) = pi(a | s) / pi_old(a | s)
+def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
+    """The clipped surrogate objective, negated (Schulman et al. 2017, eq. 7). All (B,); returns a scalar.
+
+    Without a `clip_ratio` it is the unclipped one of eq. 6 (detail 8).
+    """
+    ratio = (log_probs - old_log_probs).exp()  # r(theta) = pi(a | s) / pi_old(a | s)
+    if clip_ratio is None:
+        return -(ratio * advantages).mean()  # eq. 6
     clipped = ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
     return -torch.minimum(ratio * advantages, clipped * advantages).mean()
 
@@ -221,39 +135,59 @@ def normalized(advantages: Tensor) -> Tensor:
 def update(
     agent: Agent,
     optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
+    observations: Tensor,
+    actions: Tensor,
     advantages: Tensor,
     returns: Tensor,
     config: PPOConfig,
 ) -> UpdateStats:
     """Several passes of minibatch gradient steps on the combined objective (Schulman et al. 2017, eq. 9).
 
-    advantages and returns are (T, N). Changes the networks of `agent` in place.
+    observations (B, O), normalised; actions (B, A); advantages and returns (B,). Changes the networks in place.
     """
-    observations, actions = rollout.observations.flatten(0, 1), rollout.actions.flatten(0, 1)  # (B, O), (B, A)
-    advantages, returns = advantages.flatten(), returns.flatten()  # (B,)
+    clip_ratio = config.clip_ratio if config.clip_ratios else None  # detail 8
     with torch.no_grad():
-        old_log_probs = agent.policy(observations).log_prob(actions)  # (B,)
-    parameters = [*agent.policy.parameters(), *agent.value.parameters()]
-    history = []
+        old_log_probs = agent.policy.log_prob(observations, actions)  # (B,)
     for _ in range(config.num_epochs):
-        for rows in torch.randperm(len(observations)).tensor_split(config.num_minibatches):
-            distribution = agent.policy(observations[rows])
-            log_probs = distribution.log_prob(actions[rows])
-            entropy = distribution.entropy().mean()
-            actor = policy_loss(log_probs, old_log_probs[rows], normalized(advantages[rows]), config.clip_ratio)
-            critic = nn.functional.mse_loss(agent.value(observations[rows]), returns[rows])
-            loss = actor + config.value_coefficient * critic - config.entropy_coefficient * entropy
+        order = torch.randperm(len(observations)).to(observations.device)
+        columns = (column[order] for column in (observations, actions, old_log_probs, advantages, returns))
+        pieces = (column.tensor_split(config.num_minibatches) for column in columns)
+        for obs, action, old_log_prob, advantage, value_target in zip(*pieces, strict=True):
+            if config.normalize_advantages:  # detail 4
+                advantage = normalized(advantage)
+            actor = policy_loss(agent.policy.log_prob(obs, action), old_log_prob, advantage, clip_ratio)
+            critic = nn.functional.mse_loss(agent.value(obs), value_target)
+            loss = actor + config.value_coefficient * critic - config.entropy_coefficient * agent.policy.entropy()
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            average_gradients(agent.parameters())
+            if config.clip_gradients:  # detail 7
+                nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
             optimizer.step()
-            with torch.no_grad():
-                log_ratio = log_probs - old_log_probs[rows]
-                kl = (log_ratio.exp() - 1 - log_ratio).mean()  # estimator k3 of http://joschu.net/blog/kl-approx.html
-                clipped = (log_ratio.exp() - 1).abs().gt(config.clip_ratio).float().mean()
-                history.append(torch.stack([actor, critic, entropy, kl, clipped]))
-    return UpdateStats(*torch.stack(history).mean(0).tolist())
+    return measure(agent, observations, actions, old_log_probs, advantages, returns, config)
+
+
+@torch.no_grad()
+def measure(
+    agent: Agent,
+    observations: Tensor,
+    actions: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    config: PPOConfig,
+) -> UpdateStats:
+    """How far the policy moved and what is left of the losses. Shapes as in `update`, old_log_probs (B,)."""
+    log_probs = agent.policy.log_prob(observations, actions)
+    ratio = (log_probs - old_log_probs).exp()
+    stats = (
+        policy_loss(log_probs, old_log_probs, normalized(advantages), config.clip_ratio),
+        nn.functional.mse_loss(agent.value(observations), returns),
+        agent.policy.entropy(),
+        (ratio - 1 - (log_probs - old_log_probs)).mean(),  # estimator k3 of http://joschu.net/blog/kl-approx.html
+        (ratio - 1).abs().gt(config.clip_ratio).float().mean(),
+    )
+    return UpdateStats(*torch.stack(stats).tolist())
 
 
 def explained_variance(predicted: Tensor, actual: Tensor) -> float:
@@ -261,53 +195,126 @@ def explained_variance(predicted: Tensor, actual: Tensor) -> float:
     return (1.0 - (actual - predicted).var() / (actual.var() + 1e-12)).item()
 
 
-def train(config: PPOConfig) -> Iterator[IterationRecord]:
+class Learner:
+    """One process's share of a training run: its environments, its copy of the agent, and how far it has come."""
+
+    def __init__(self, config: PPOConfig) -> None:
+        if config.num_envs % world_size():
+            raise UserError(f"--num_envs {config.num_envs} is no multiple of the {world_size()} processes")
+        seed_everything(config.seed)  # the same weights in every process ...
+        num_envs = config.num_envs // world_size()
+        self.config, self.iteration = config, 0
+        self.device = pick_device(config.device)
+        self.envs = make_envs(config.env_id, num_envs)
+        dims = self.envs.single_observation_space.shape, self.envs.single_action_space.shape
+        assert dims[0] is not None
+        assert dims[1] is not None
+        self.agent = make_agent(config, dims[0][0], dims[1][0])
+        self.agent.policy.to(self.device)
+        self.agent.value.to(self.device)
+        self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        self.scaler = RewardScaler(num_envs, config.discount)
+        self.collector = RolloutCollector(self.envs, config.seed + rank() * num_envs)
+        torch.manual_seed(config.seed + 1_000_003 * rank())  # ... and exploration of its own in each
+
+    def iterate(self) -> IterationRecord:
+        """One rollout and one update."""
+        config, agent = self.config, self.agent
+        learning_rate = self.prepare()
+        rollout = self.collector.collect(agent.policy, agent.normalizer, config.steps_per_iter // config.num_envs)
+        observations = agent.normalizer(rollout.observations).to(self.device)  # (T, N, O)
+        next_observations = agent.normalizer(rollout.next_observations).to(self.device)
+        with torch.no_grad():
+            values, next_values = agent.value(observations).cpu(), agent.value(next_observations).cpu()  # (T, N)
+        ended = rollout.terminated | rollout.truncated
+        self.scaler.update(rollout.rewards, ended)
+        rewards = self.scaler(rollout.rewards) if config.scale_rewards else rollout.rewards.float()  # detail 3
+        death = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
+        advantages, returns = compute_gae(
+            rewards, values, next_values, death, rollout.truncated, config.discount, config.gae_lambda
+        )
+        columns = (observations, rollout.actions, advantages, returns)
+        stats = update(agent, self.optimizer, *(c.flatten(0, 1).to(self.device) for c in columns), config=config)
+        self.iteration += 1
+        if not np.isfinite(stats.policy_loss + stats.value_loss + stats.approx_kl):
+            raise UserError(
+                f"diverged in iteration {self.iteration}: a loss is not finite; try a lower --learning_rate"
+            )
+        agent.normalizer.statistics.update(rollout.observations.flatten(0, 1))
+        return IterationRecord(
+            iteration=self.iteration,
+            steps=self.iteration * config.steps_per_iter,
+            episode_returns=[r for returns in gather(rollout.episode_returns) for r in returns],
+            explained_variance=explained_variance(values, returns),
+            learning_rate=learning_rate,
+            update=stats,
+            agent=agent,
+            snapshot=self.state_dict,
+        )
+
+    def prepare(self) -> float:
+        """Set the learning rate of this iteration and return it; begin episodes anew where a resumed run must.
+
+        Environments whose state cannot be saved start afresh after every checkpoint, with seeds that depend on the
+        iteration alone. So a run that goes on from the checkpoint equals one that was never interrupted.
+        """
+        config = self.config
+        if self.iteration and self.iteration % config.checkpoint_every == 0 and not self.collector.state_dict():
+            self.restart_episodes()
+        left = 1 - self.iteration / config.num_iterations if config.anneal_learning_rate else 1.0  # detail 6
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * left
+        return config.learning_rate * left
+
+    def restart_episodes(self) -> None:
+        """Reset all environments with seeds that follow from the run's seed, the iteration and the rank."""
+        entropy = [self.config.seed, self.iteration, rank()]
+        self.collector.restart(int(np.random.SeedSequence(entropy).generate_state(1)[0]) % 900_000)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to go on to the same bits. All processes must call it together."""
+        own = {
+            "collector": self.collector.state_dict(),
+            "scaled_returns": self.scaler.returns.clone(),
+            "random": random_state(),
+        }
+        return {
+            "iteration": self.iteration,
+            "agent": self.agent.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.statistics.state_dict(),
+            "processes": gather(own),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`. Raises UserError if it was taken with another number of processes."""
+        if len(state["processes"]) != world_size():
+            raise UserError(f"saved by {len(state['processes'])} processes, resumed by {world_size()}; start as many")
+        own = state["processes"][rank()]
+        self.iteration = state["iteration"]
+        self.agent.load_state_dict(state["agent"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.statistics.load_state_dict(state["scaler"])
+        self.scaler.returns = own["scaled_returns"].clone()
+        if own["collector"]:
+            self.collector.load_state_dict(own["collector"])
+        else:
+            self.restart_episodes()
+        restore_random_state(own["random"])
+
+
+def train(config: PPOConfig, state: dict[str, Any] | None = None) -> Iterator[IterationRecord]:
     """Train an agent; yields one record an iteration. The same configuration gives the same run.
+
+    Args:
+        config: everything that decides the run.
+        state: a record's `snapshot()`, to go on from there.
 
     Raises UserError for an environment that does not fit, and when the learning diverges.
     """
-    seed_everything(config.seed)
-    envs = make_envs(config.env_id, config.num_envs)
-    observation_space, action_space = envs.single_observation_space, envs.single_action_space
-    assert observation_space.shape
-    assert action_space.shape
-    agent = make_agent(config, observation_space.shape[0], action_space.shape[0])
-    scaler = RewardScaler(config.num_envs, config.discount)
-    optimizer = torch.optim.Adam([*agent.policy.parameters(), *agent.value.parameters()], eps=1e-5, fused=True)
-    collector = RolloutCollector(envs, config.seed)
-    num_steps = config.steps_per_iter // config.num_envs
-    try:
-        for iteration in range(config.num_iterations):
-            learning_rate = config.learning_rate * (1 - iteration / config.num_iterations)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            rollout, raw_observations, episode_returns = collector.collect(agent, num_steps)
-            scaler.update(rollout.rewards, rollout.terminated | rollout.truncated)
-            with torch.no_grad():
-                values, next_values = agent.value(rollout.observations), agent.value(rollout.next_observations)
-            advantages, returns = compute_gae(
-                scaler(rollout.rewards),
-                values,
-                next_values,
-                rollout.terminated,
-                rollout.truncated,
-                config.discount,
-                config.gae_lambda,
-            )
-            stats = update(agent, optimizer, rollout, advantages, returns, config)
-            if not np.isfinite(stats.policy_loss + stats.value_loss):
-                raise UserError(
-                    f"diverged in iteration {iteration + 1}: the loss is not finite; try a lower --learning_rate"
-                )
-            agent.normalizer.statistics.update(raw_observations)
-            yield IterationRecord(
-                iteration=iteration + 1,
-                steps=(iteration + 1) * config.steps_per_iter,
-                episode_returns=episode_returns,
-                explained_variance=explained_variance(values, returns),
-                learning_rate=learning_rate,
-                update=stats,
-                agent=agent,
-            )
-    finally:
-        envs.close()
+    learner = Learner(config)
+    if state is not None:
+        learner.load_state_dict(state)
+    with closing(learner.envs):
+        while learner.iteration < config.num_iterations:
+            yield learner.iterate()

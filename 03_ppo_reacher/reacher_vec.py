@@ -6,6 +6,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's functions are compiled, and its package names them nowhere that a type checker could read)
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import mujoco
 import numpy as np
+import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -100,6 +102,24 @@ class ReacherVectorEnv(VectorEnv):
                 self._reset_one(int(index))
             observations = self._observations()
         return observations, rewards, np.zeros(self.num_envs, dtype=bool), truncated, info
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where all environments and their random numbers stand: another instance goes on from it to the same bits."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        states = np.zeros((self.num_envs, mujoco.mj_stateSize(self.model, kind)))
+        for row, data in zip(states, self.data, strict=True):
+            mujoco.mj_getState(self.model, data, row, kind)
+        generators = [json.dumps(g.bit_generator.state) if g is not None else None for g in self.generators]
+        return {"physics": torch.from_numpy(states), "elapsed": self.elapsed.tolist(), "generators": generators}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken; the observations there are the caller's to keep."""
+        self.elapsed[:] = state["elapsed"]
+        for index, (row, saved) in enumerate(zip(state["physics"].numpy(), state["generators"], strict=True)):
+            mujoco.mj_setState(self.model, self.data[index], row, mujoco.mjtState.mjSTATE_INTEGRATION)
+            generator = np.random.Generator(np.random.PCG64())
+            generator.bit_generator.state = json.loads(saved)
+            self.generators[index] = generator
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let the threads go."""

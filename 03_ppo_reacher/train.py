@@ -1,12 +1,18 @@
 """Train PPO on a continuous-control task: flags, watchers, files.
 
 python train.py                                                # Reacher-v5, 409,600 steps
-python train.py --num_iterations 200 --steps_per_iter 2048     # the same, spelled out
+python train.py --resume                                       # go on where a run was stopped
+python train.py --env_id InvertedPendulum-v5 --num_iterations 60 --output_dir ../runs/pendulum
+torchrun --nproc_per_node 2 train.py                           # two processes train one agent
 """
 
 import csv
 import dataclasses
-from collections.abc import Iterable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +23,18 @@ import torch
 
 from controllers import inverse_kinematics_controller, random_policy
 from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.distributed import process_group, rank, world_size
 from lab.errors import UserError
 from lab.files import atomic
-from lab.launch import launch
+from lab.launch import launch, note
 from lab.plots import learning_curve
 from lab.progress import watch
 from lab.record import RunRecord
-from ppo import IterationRecord, PPOConfig, train
+from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
 
 EVALUATION_EPISODES = 100
+KIND = "a PPO training run"  # what checkpoint.pth says it holds
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,10 @@ class Config:
     """The algorithm."""
     output_dir: Path = Path(__file__).parent / "results"
     """Folder for the model, the curve and the records; each file is replaced only when the new one is whole."""
+    resume: bool = False
+    """Go on with the run whose checkpoint.pth lies in the output folder, with the settings it was started with."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard as well (pip install tensorboard)."""
     num_threads: int = 1
     """Threads that PyTorch uses; with networks this small a second one costs more than it brings."""
 
@@ -44,12 +57,14 @@ class Config:
             raise UserError(f"--num_threads is {self.num_threads}; it must be at least 1")
 
 
-def describe(record: IterationRecord) -> str:
-    """The numbers that matter while training, in one line."""
+def describe(record: IterationRecord, seconds: float, first: int) -> str:
+    """The numbers that matter while training, in one line; the run is `seconds` old and began after `first`."""
     returns = f"{np.mean(record.episode_returns):8.2f}" if record.episode_returns else "   (no episode ended)"
+    speed = record.steps * (record.iteration - first) / record.iteration / max(seconds, 1e-9)
+    stats = record.update
     return (
-        f"return {returns}  KL {record.update.approx_kl:.4f}  clipped {record.update.clip_fraction:.0%}  "
-        f"explained variance {record.explained_variance:.2f}"
+        f"return {returns}  KL {stats.approx_kl:.4f}  clipped {stats.clip_fraction:.0%}  "
+        f"explained variance {record.explained_variance:.2f}  entropy {stats.entropy:.2f}  {speed:,.0f} steps/s"
     )
 
 
@@ -58,7 +73,7 @@ def metrics_row(record: IterationRecord) -> dict[str, Any]:
     return {
         "iteration": record.iteration,
         "steps": record.steps,
-        "mean_return": np.mean(record.episode_returns) if record.episode_returns else "",
+        "mean_return": float(np.mean(record.episode_returns)) if record.episode_returns else "",
         "episodes": len(record.episode_returns),
         "explained_variance": record.explained_variance,
         "learning_rate": record.learning_rate,
@@ -66,17 +81,127 @@ def metrics_row(record: IterationRecord) -> dict[str, Any]:
     }
 
 
-def write_metrics(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows as CSV with a header."""
-    rows = list(rows)
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
 
-def baselines(env_id: str, action_space: gym.spaces.Box) -> dict[str, float]:
+def saved_run(config: Config) -> tuple[PPOConfig, dict[str, Any] | None, list[dict[str, Any]]]:
+    """The settings, the state and the metrics to start from: those of the checkpoint, or afresh.
+
+    Raises UserError for a damaged checkpoint, and for flags that contradict the run that is to go on.
+    """
+    path = config.output_dir / "checkpoint.pth"
+    if not config.resume:
+        return config.ppo, None, []
+    if not path.exists():
+        if rank() == 0:
+            note(f"nothing to resume in {config.output_dir}; starting afresh")
+        return config.ppo, None, []
+    saved = load_checkpoint(path, KIND)
+    try:
+        settings, state, rows = PPOConfig(**saved["config"]), saved["state"], saved["rows"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: its parts do not fit together ({error})") from None
+    for setting in dataclasses.fields(PPOConfig):
+        given, default = getattr(config.ppo, setting.name), getattr(PPOConfig(), setting.name)
+        before = getattr(settings, setting.name)
+        if given not in (default, before):
+            raise UserError(
+                f"--{setting.name} is {given}, but the run in {config.output_dir} was started with {before}"
+            )
+    return settings, state, rows
+
+
+@contextmanager
+def polite_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once."""
+    asked = threading.Event()
+
+    def ask(signal_number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def learn(config: Config) -> tuple[PPOConfig, list[dict[str, Any]], SavedAgent]:
+    """Run the training, with checkpoints; returns its settings, the metrics of all iterations, and the agent.
+
+    On Ctrl-C the iteration is finished and saved, then KeyboardInterrupt raised.
+    """
+    settings, state, rows = saved_run(config)
+    first, started = len(rows), time.perf_counter()
+    writer = tensorboard_writer(config, first)
+    stream = train(settings, state)
+    if rank() == 0:
+        left = settings.num_iterations - first
+        stream = watch(stream, left, "iteration", lambda r: describe(r, time.perf_counter() - started, first))
+    agent = None
+    with polite_interrupt() as interrupted:
+        for record in stream:
+            agent = record.agent
+            rows.append(metrics_row(record))
+            writer(rows[-1])
+            stopping = interrupted() and world_size() == 1
+            if (
+                stopping
+                or record.iteration % settings.checkpoint_every == 0
+                or record.iteration == settings.num_iterations
+            ):
+                snapshot = record.snapshot()  # a joint effort of all processes
+                if rank() == 0:
+                    contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
+                    save_checkpoint(config.output_dir / "checkpoint.pth", KIND, contents)
+            if stopping:
+                note(f"stopped and saved after iteration {record.iteration}; --resume goes on from there")
+                raise KeyboardInterrupt
+    return settings, rows, trained_agent(settings, state, agent)
+
+
+def trained_agent(settings: PPOConfig, state: dict[str, Any] | None, agent: Agent | None) -> SavedAgent:
+    """The agent of a run that has ended, with the bounds of its actions; of `state` if there was nothing left to do."""
+    space: Any = gym.make(settings.env_id).action_space
+    if agent is None:
+        observation_dim = gym.make(settings.env_id).observation_space.shape
+        assert state is not None
+        assert observation_dim is not None
+        agent = make_agent(settings, observation_dim[0], space.shape[0])
+        agent.load_state_dict(state["agent"])
+    agent.policy.cpu()
+    agent.value.cpu()
+    return SavedAgent(agent, settings, torch.as_tensor(space.low), torch.as_tensor(space.high))
+
+
+def tensorboard_writer(config: Config, first: int) -> Callable[[dict[str, Any]], None]:
+    """A function that takes one row of metrics; without --tensorboard it does nothing."""
+    if not config.tensorboard or rank() != 0:
+        return lambda row: None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard: not installed; pip install tensorboard") from None
+    writer = SummaryWriter(config.output_dir / "tensorboard", purge_step=first + 1)
+
+    def write(row: dict[str, Any]) -> None:
+        for name, value in row.items():
+            if value != "":
+                writer.add_scalar(name, value, row["iteration"])
+        writer.flush()
+
+    return write
+
+
+def baselines(env_id: str) -> dict[str, float]:
     """Lines to compare the curve with: the environment's threshold, and mean returns measured on the same episodes."""
+    action_space: Any = gym.make(env_id).action_space
     threshold = gym.spec(env_id).reward_threshold
     lines = {} if threshold is None else {"threshold": threshold}
     if env_id == "Reacher-v5":
@@ -108,22 +233,20 @@ def draw_curve(path: Path, env_id: str, rows: list[dict[str, Any]], lines: dict[
 def main(config: Config) -> None:
     """Train, then measure the deterministic policy on episodes of their own, then save."""
     torch.set_num_threads(config.num_threads)
-    record = RunRecord(__file__, config.output_dir, config)
-    rows, agent = [], None
-    for iteration in watch(train(config.ppo), config.ppo.num_iterations, "iteration", describe):
-        rows.append(metrics_row(iteration))
-        agent = iteration.agent
-    assert agent is not None
-    env_id = config.ppo.env_id
-    action_space: Any = gym.make(env_id).action_space
-    save_agent(record.file("trained_model.pth"), agent, config.ppo, action_space)
+    with process_group():
+        if rank() != 0:  # only the first process watches and writes
+            learn(config)
+            return
+        record = RunRecord(__file__, config.output_dir, config)
+        settings, rows, saved = learn(config)
+    record.config = dataclasses.replace(config, ppo=settings)
+    save_agent(record.file("trained_model.pth"), saved)
     write_metrics(record.file("metrics.csv"), rows)
-    lines = baselines(env_id, action_space)
-    draw_curve(record.file("training_reward_curve.png"), env_id, rows, lines)
-    saved = SavedAgent(agent, config.ppo, torch.as_tensor(action_space.low), torch.as_tensor(action_space.high))
-    summary = evaluate_policy(saved.policy(), env_id, EVALUATION_EPISODES).summary()
+    lines = baselines(settings.env_id)
+    draw_curve(record.file("training_reward_curve.png"), settings.env_id, rows, lines)
+    summary = evaluate_policy(saved.policy(), settings.env_id, EVALUATION_EPISODES).summary()
     record.results = {"evaluation": summary, "baselines": lines}
-    check_return(record, env_id, summary["mean_return"])
+    check_return(record, settings.env_id, summary["mean_return"])
     record.save()
 
 

@@ -64,7 +64,7 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     except UserError as error:
         fail(str(error), status=2)
     except BrokenPipeError:  # the reader of our output went away (`| head`): nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_writes_model_curve_metrics_and_record(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"trained_model.pth", "training_reward_curve.png", "metrics.csv", "train.json"}
+    assert names == {"trained_model.pth", "training_reward_curve.png", "metrics.csv", "train.json", "checkpoint.pth"}
     with (trained / "metrics.csv").open() as file:
         assert [row["steps"] for row in csv.DictReader(file)] == ["256", "512"]
     record = json.loads((trained / "train.json").read_text())
