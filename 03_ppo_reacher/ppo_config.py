@@ -23,7 +23,7 @@ class PPOConfig:
     """Widths of the hidden layers of both networks."""
     initial_log_std: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Adam's step size at the start; falls linearly to zero."""
     discount: float = 0.95
     """Weight of the next step's value, gamma."""
@@ -31,7 +31,7 @@ class PPOConfig:
     """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
     clip_ratio: float = 0.2
     """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
-    num_epochs: int = 10
+    num_epochs: int = 4
     """Passes over a rollout."""
     num_minibatches: int = 4
     """Pieces that a pass cuts the rollout into."""

@@ -215,56 +215,6 @@ def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends()
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
-class ActionIsTarget(gym.Env):
-    """One step an episode; the reward is highest when the action equals the observation."""
-
-    observation_space = gym.spaces.Box(-0.8, 0.8, (1,))
-    action_space = gym.spaces.Box(-1.0, 1.0, (1,))
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.target = self.np_random.uniform(-0.8, 0.8, 1).astype(np.float32)
-        return self.target, {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        assert self.action_space.contains(action), "actions must arrive clipped, in the space's dtype"
-        return self.target.copy(), -float(np.abs(action - self.target).item()), True, False, {}
-
-
-class OneForever(ActionIsTarget):
-    """A reward of 1 every step, cut by a time limit: worth 1 / (1 - discount)."""
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        return self.target.copy(), 1.0, False, False, {}
-
-
-gym.register("ActionIsTarget-v0", entry_point=lambda **_: ActionIsTarget())
-gym.register("OneForever-v0", entry_point=lambda **_: OneForever(), max_episode_steps=5)
-
-
-def test_learns_to_copy_the_observation() -> None:
-    """If this fails, look at the sign of the loss and at which action the log-probability belongs to."""
-    config = PPOConfig("ActionIsTarget-v0", num_iterations=30, steps_per_iter=512, num_envs=8, discount=0.0)
-    *_, last = ppo.train(config)
-    targets = torch.linspace(-0.8, 0.8, 9)[:, None]
-    actions = last.agent.policy.mean(last.agent.normalizer(targets))
-    assert (actions - targets).abs().mean() < 0.1
-
-
-def test_a_time_limit_is_not_death() -> None:
-    """If this fails, look at `true_next_observations` and at `next_values` in `compute_gae`."""
-    config = PPOConfig("OneForever-v0", num_iterations=30, steps_per_iter=200, num_envs=4, discount=0.9)
-    *_, last = ppo.train(config)
-    # the critic learns values of scaled rewards; the ratio of value to reward is what the discount says
-    observations = torch.zeros(1, 1)
-    value = last.agent.value(last.agent.normalizer(observations)).item()
-    scaled_reward = value * (1 - 0.9)
-    reference = RewardScaler(4, 0.9)
-    ended = (torch.arange(30 * 50) % 5 == 4)[:, None].expand(-1, 4)
-    reference.update(torch.ones(30 * 50, 4, dtype=torch.float64), ended)
-    assert scaled_reward == pytest.approx(1 / reference.statistics.std.item(), rel=0.05)
-
-
 def test_same_seed_same_run_and_other_seed_another() -> None:
     def final_weights(seed: int) -> Tensor:
         *_, last = ppo.train(dataclasses.replace(SMALL, seed=seed))
