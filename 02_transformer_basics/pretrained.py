@@ -4,7 +4,9 @@ A model that is asked for by name is loaded or refused, never replaced. Without 
 it can be had, else the small one that ships with the lab. Models are read as data: no code from a model is ever run.
 """
 
+import http.client
 import os
+import queue
 import re
 import threading
 import urllib.error
@@ -113,21 +115,23 @@ def hub_reachable() -> bool:
     """Whether the hub answers, found out within about two seconds, name resolution included."""
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
-    answered = threading.Event()
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_hub_answers()), daemon=True).start()  # name resolution can hang
+    try:
+        return answers.get(timeout=PROBE_SECONDS)
+    except queue.Empty:
+        return False
 
-    def probe() -> None:
-        try:
-            request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-        except urllib.error.HTTPError as error:  # it answers, if only with a refusal
-            if error.code >= 500 or error.code in (403, 407):  # a proxy's refusal is no hub
-                return
-        except (OSError, ValueError):
-            return
-        answered.set()
 
-    threading.Thread(target=probe, daemon=True).start()
-    return answered.wait(PROBE_SECONDS)
+def _hub_answers() -> bool:
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:  # it answers, if only with a refusal
+        return error.code < 500 and error.code not in (403, 407)  # a proxy's refusal is no hub
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return True
 
 
 def what_is_missing(folder: Path) -> str | None:
@@ -160,7 +164,8 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
     if not 0 < len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) <= model.config.vocab_size:
         raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
-    tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return LoadedModel(name, model.eval(), tokenizer)
 
 

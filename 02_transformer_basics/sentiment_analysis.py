@@ -16,7 +16,7 @@ import torch
 import tyro
 from transformers import pipeline
 
-from lab.errors import UserError
+from lab.errors import require_at_least
 from lab.launch import launch, note
 from lab.plots import BLUE, GREY, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
@@ -52,8 +52,7 @@ class Config:
     """Folder for the picture and the record of the run."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"--batch_size is {self.batch_size}; it must be at least 1")
+        require_at_least(1, self, "batch_size")
 
 
 def classify(loaded: LoadedModel, texts: list[str], batch_size: int) -> list[dict[str, Any]]:
@@ -108,7 +107,7 @@ def main(config: Config) -> None:
     results = classify(loaded, texts, config.batch_size)
     for result in results:
         if config.json:
-            print(json.dumps({**result, "model": loaded.name}, ensure_ascii=False))
+            print(json.dumps({**result, "model": loaded.name}))
         else:
             print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
     draw(results, record.file("sentiment_analysis.png"))

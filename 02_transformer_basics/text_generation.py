@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.text import Text
 from transformers import GenerationConfig, pipeline
 
-from lab.errors import UserError
+from lab.errors import UserError, require_at_least
 from lab.launch import launch, note
 from lab.record import RunRecord
-from lab.seeding import seed_everything
+from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
 from pretrained import GENERATION, LoadedModel, load_model
 
@@ -51,18 +51,16 @@ class Config:
     """Folder for the record of the run."""
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"--temperature is {self.temperature}; it must be 0 (greedy) or more")
-        if self.seed < 0:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
+        require_at_least(1, self, "max_new_tokens", "batch_size")
+        require_at_least(0, self, "temperature")
+        if 0 < self.temperature < 1e-6:
+            raise UserError(f"--temperature is {self.temperature}; that overflows: 0 always takes the likeliest token")
+        check_seed(self.seed)
 
 
 def check_lengths(loaded: LoadedModel, prompts: list[str], max_new_tokens: int) -> None:
     """Raise UserError for a prompt that does not fit the model's context together with the new tokens."""
-    context = loaded.model.config.max_position_embeddings
+    context = loaded.tokenizer.model_max_length
     for number, ids in enumerate(loaded.tokenizer(prompts, verbose=False)["input_ids"], 1):
         if len(ids) + max_new_tokens > context:
             raise UserError(
@@ -106,7 +104,7 @@ def main(config: Config) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         if config.json:
-            print(json.dumps({**result, "model": loaded.name}, ensure_ascii=False))
+            print(json.dumps({**result, "model": loaded.name}))
         else:
             console.print(
                 Text(printable(result["prompt"]), "bold"), Text(printable(result["continuation"])), "\n", sep=""

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from lab.errors import UserError
-from lab.files import atomic_folder, read_text, write_json
+from lab.errors import UserError, require_at_least
+from lab.files import atomic_folder, read_text, replaceable_folder, write_json
 from lab.launch import launch
 from lab.progress import watch
 from lab.seeding import seed_everything
@@ -55,6 +55,13 @@ class Config:
     """Attention heads a block."""
     seed: int = 0
     """Seed of the weights and the windows."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "num_steps", "batch_size", "context", "embed_dim", "num_layers", "num_heads")
+        require_at_least(257, self, "vocab_size")  # every byte and the end of text
+        require_at_least(0, self, "learning_rate")
+        if self.embed_dim % self.num_heads:
+            raise UserError(f"--embed_dim is {self.embed_dim}; it must be a multiple of --num_heads, {self.num_heads}")
 
 
 class StepRecord(NamedTuple):
@@ -143,6 +150,8 @@ def train(config: Config, model: nn.Module, ids: Tensor) -> Iterator[StepRecord]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        if not loss.isfinite():
+            raise UserError(f"training diverged at step {step}; try a smaller --learning_rate")
         yield StepRecord(step, loss.item())
 
 
@@ -160,12 +169,15 @@ def read_books(folder: Path, held_out: tuple[str, ...]) -> tuple[dict[str, str],
 def main(config: Config) -> None:
     """Read, train, measure on the books held out, save."""
     seed_everything(config.seed)
+    output_dir = replaceable_folder(config.output_dir, "config.json")
     training, validation = read_books(config.data, config.held_out)
     tokenizer = train_tokenizer(list(training.values()), config.vocab_size, config.context)
     model = build_model(config, tokenizer)
     ids = torch.tensor(
         [token for text in training.values() for token in (*tokenizer.encode(text), tokenizer.eos_token_id)]
     )
+    if len(ids) <= config.context:
+        raise UserError(f"--context is {config.context}; all of {config.data} has only {len(ids)} tokens")
     for _ in watch(train(config, model, ids), config.num_steps, "step", lambda record: f"loss {record.loss:.3f}"):
         pass
     figures = {
@@ -175,7 +187,7 @@ def main(config: Config) -> None:
             name: bits_per_byte(model, tokenizer, text, config.context) for name, text in validation.items()
         },
     }
-    with atomic_folder(config.output_dir) as folder:
+    with atomic_folder(output_dir, keep=["README.md"]) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / "metrics.json", figures)

@@ -7,6 +7,7 @@ sentences to select (dev) and to report (test). The model is written in the Hugg
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, PreTrainedTokenizerFast
 
-from lab.errors import UserError
-from lab.files import atomic_folder, read_text, write_json
+from lab.errors import UserError, require_at_least
+from lab.files import atomic_folder, read_text, replaceable_folder, write_json
 from lab.launch import launch
 from lab.progress import watch
 from lab.seeding import seed_everything
@@ -57,6 +58,16 @@ class Config:
     seed: int = 0
     """Seed of the weights, the order and the dropout."""
 
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "epochs", "batch_size", "embed_dim", "num_layers", "num_heads")
+        require_at_least(len(SPECIAL_TOKENS) + 1, self, "vocab_size")
+        require_at_least(0, self, "learning_rate", "dropout", "word_dropout")
+        for name in ("dropout", "word_dropout"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be below 1")
+        if self.embed_dim % self.num_heads:
+            raise UserError(f"--embed_dim is {self.embed_dim}; it must be a multiple of --num_heads, {self.num_heads}")
+
 
 class EpochRecord(NamedTuple):
     """What one pass over the data gave: mean training loss, accuracy on SST-2 dev, and the best weights so far."""
@@ -72,21 +83,29 @@ def read_examples(path: Path) -> Examples:
 
     Raises OSError or UserError, naming the file.
     """
-    lines = [line for line in read_text(path).split("\n") if line.strip()]  # not splitlines(): U+0085 occurs in text
+    lines = read_text(path).split("\n")  # not splitlines(): U+0085 occurs in text
+    examples = [_read_line(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not examples:
+        raise UserError(f"{path}: no sentence in it")
+    return examples
+
+
+def _read_line(line: str, path: Path, number: int) -> tuple[str, int]:
+    """Text and label of a line that is not blank."""
     if path.name.startswith("Integrated"):  # <Pros>good value, light</Pros>
         tag = path.name.removeprefix("Integrated").removesuffix(".txt")
-        return [(line.strip().removeprefix(f"<{tag}>").removesuffix(f"</{tag}>"), int(tag == "Pros")) for line in lines]
+        text = line.strip()
+        if tag not in ("Pros", "Cons") or not (text.startswith(f"<{tag}>") and text.endswith(f"</{tag}>")):
+            raise UserError(f"{path}, line {number}: it must be <{tag}>text</{tag}>")
+        return text[len(tag) + 2 : -len(tag) - 3], int(tag == "Pros")
     separator, label_first = ("\t", True) if path.suffix == ".tsv" else (" ", True)
     if path.name.endswith("_labelled.txt"):
         separator, label_first = "\t", False
-    examples: Examples = []
-    for number, line in enumerate(lines, 1):
-        left, _, right = line.partition(separator) if label_first else line.rpartition(separator)
-        label, text = (left, right) if label_first else (right, left)
-        if label.strip() not in ("0", "1"):
-            raise UserError(f"{path}, line {number}: the label is {label[:20]!r}; it must be 0 or 1")
-        examples.append((text.strip(), int(label)))
-    return examples
+    left, _, right = line.partition(separator) if label_first else line.rpartition(separator)
+    label, text = (left, right) if label_first else (right, left)
+    if label.strip() not in ("0", "1"):
+        raise UserError(f"{path}, line {number}: the label is {label[:20]!r}; it must be 0 or 1")
+    return text.strip(), int(label)
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -172,6 +191,8 @@ def train(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise UserError(f"training diverged in epoch {epoch}; try a smaller --learning_rate")
         dev_accuracy = accuracy(model, tokenizer, dev)
         if dev_accuracy > best_accuracy:
             best_accuracy, best = dev_accuracy, copy.deepcopy(model.state_dict())
@@ -181,6 +202,7 @@ def train(
 def main(config: Config) -> None:
     """Read, train, select on dev, report test once, save."""
     seed_everything(config.seed)
+    output_dir = replaceable_folder(config.output_dir, "config.json")
     training = [
         example
         for name in ("mr_minus_sst_devtest.tsv", "IntegratedPros.txt", "IntegratedCons.txt")
@@ -200,7 +222,7 @@ def main(config: Config) -> None:
         "sst2_dev_accuracy": accuracy(model, tokenizer, dev),
         "sst2_test_accuracy": accuracy(model, tokenizer, test),
     }
-    with atomic_folder(config.output_dir) as folder:
+    with atomic_folder(output_dir, keep=["README.md"]) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / "metrics.json", figures)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
@@ -108,12 +109,12 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
     for step, record, seconds in rows:
         figures = record["figures"] if record else [{"name": "", "value": "failed", "expected": "", "ok": False}]
         table.add_row(
-            step.title,
-            "\n".join(f"{figure['name']}: {figure['value']}".strip(": ") for figure in figures),
-            "\n".join(figure["expected"] for figure in figures),
+            escape(step.title),
+            escape("\n".join(f"{figure['name']}: {figure['value']}".strip(": ") for figure in figures)),
+            escape("\n".join(figure["expected"] for figure in figures)),
             "\n".join("[green]ok[/]" if figure["ok"] else "[red]NO[/]" for figure in figures),
             f"{seconds:.1f}",
-            "\n".join(record["files"]) if record else "",
+            escape("\n".join(record["files"])) if record else "",
         )
     console = Console()
     if not console.is_terminal:

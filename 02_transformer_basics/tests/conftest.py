@@ -1,0 +1,107 @@
+"""Tiny random models in the Hugging Face layout, a hub that is out of reach, and scripts called in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+import train_language_model
+import train_sentiment
+from lab.launch import launch, note
+
+SENTENCES = [
+    "a wonderful film, funny and moving from start to finish",
+    "the plot is dull and the acting is worse",
+    "Once upon a time there was a mouse that looked for cheese.",
+    "It was a dark night, and the old man looked at the sea.",
+]
+
+
+class Result(NamedTuple):
+    """What a script gave: exit status, standard output, standard error."""
+
+    status: object
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DistilBERT classifier with random weights and a WordPiece tokenizer."""
+    torch.manual_seed(0)
+    config = train_sentiment.Config(data=Path(), embed_dim=16, num_layers=1, num_heads=2)
+    tokenizer = train_sentiment.train_tokenizer(SENTENCES, 200)
+    model = train_sentiment.build_model(config, len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10)  # else all texts get the same score
+    folder = tmp_path_factory.mktemp("models") / "classifier"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 with random weights and a byte-level BPE tokenizer."""
+    torch.manual_seed(0)
+    config = train_language_model.Config(data=Path(), context=64, embed_dim=16, num_layers=1, num_heads=2)
+    tokenizer = train_language_model.train_tokenizer(SENTENCES, 300, config.context)
+    model = train_language_model.build_model(config, tokenizer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)  # else the likeliest token is always the one before
+    folder = tmp_path_factory.mktemp("models") / "language"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and a hub that refuses at once."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
+    """Calls a script's `main` as its command line does, in this process, writing to a temporary folder."""
+
+    def run(script: ModuleType, *arguments: str) -> Result:
+        note.cache_clear()
+        if "--output_dir" not in arguments:
+            arguments = (*arguments, "--output_dir", str(tmp_path / "out"))
+        status: object = 0
+        try:
+            launch(script.Config, script.main, arguments)
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(call: Callable[..., Result]) -> Callable[..., None]:
+    """Calls a script that must end with one line on standard error, with nothing on standard output."""
+
+    def run(script: ModuleType, arguments: tuple[str, ...], *words: str) -> None:
+        result = call(script, *arguments)
+        assert result.status in (1, 2)
+        assert result.out == ""
+        assert result.err.startswith("error: ")
+        assert result.err.count("\n") == 1
+        for word in words:
+            assert word in result.err
+
+    return run

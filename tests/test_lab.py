@@ -1,0 +1,624 @@
+"""The parts that all scripts share: flags and errors, whole files, checkpoints, records, progress, pictures, texts."""
+
+import importlib.metadata
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageSequence
+
+from lab import doctor, progress, rendering
+from lab.animations import CAPTION_HEIGHT, captioned, save_gif, side_by_side
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.errors import UserError, require_at_least
+from lab.files import ROOT, atomic, atomic_folder, portable, read_text, replaceable_folder, writable_folder, write_json
+from lab.launch import launch, note, parse_arguments
+from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
+from lab.progress import watch
+from lab.record import RunRecord
+from lab.rendering import prepare_rendering, rendering_problem
+from lab.seeding import seed_everything
+from lab.texts import collect_texts, printable
+
+# --- launch -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    """How fast."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Try the parser."""
+
+    name: str
+    """Whose turn it is."""
+    count: int = 3
+    """How many times."""
+    mode: Literal["one", "two"] = "one"
+    """Which way."""
+    loud: bool = False
+    """Shout."""
+    inner: Inner = field(default_factory=Inner)
+
+
+def outcome(
+    capsys: pytest.CaptureFixture[str], main: Callable[[Any], None], *arguments: str
+) -> tuple[object, str, str]:
+    """Exit status, standard output and standard error of a script with this `main`."""
+    status: object = 0
+    try:
+        launch(Config, main, arguments)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_flags_become_the_configuration() -> None:
+    expected = Config("Ada", 5, "two", True, Inner(0.25))
+    arguments = ["--name", "Ada", "--count", "5", "--mode", "two", "--loud", "--rate", "0.25"]
+    assert parse_arguments(Config, arguments) == expected
+    assert parse_arguments(Config, ["--name", "Ada"]) == Config("Ada")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--name", "x", "--cuont", "4"), ("--cuont",)),
+        (("--name", "x", "--coun", "4"), ("--coun", "--count")),
+        (("--name", "x", "--count", "many"), ("--count", "many")),
+        (("--name", "x", "--count"), ("--count",)),
+        (("--name", "x", "--mode", "three"), ("--mode", "three", "one", "two")),
+        (("--name", "x", "stray"), ("stray",)),
+        ((), ("--name",)),
+    ],
+)
+def test_wrong_flags_cost_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    status, out, err = outcome(capsys, lambda config: pytest.fail("it ran"), *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert err.isprintable() or err.rstrip("\n").isprintable()
+    for word in words:
+        assert word in err
+
+
+def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = outcome(capsys, lambda config: pytest.fail("it ran"), "--help")
+    assert (status, err) == (0, "")
+    for text in ("Try the parser", "--name", "Whose turn", "--count", "How many", "3", "--mode", "{one,two}", "--loud"):
+        assert text in out
+    assert "--rate" in out
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("--count is 3;\n it must be 4"), 2, "error: --count is 3; it must be 4\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "error: a.txt: No such file or directory\n"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
+        (OSError("just words"), 1, "error: just words\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; files written before stand as they were\n"),
+    ],
+)
+def test_errors_become_a_line_and_a_status(
+    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, line: str
+) -> None:
+    def main(config: Config) -> None:
+        print("some results")
+        raise error
+
+    assert outcome(capsys, main, "--name", "x") == (status, "some results\n", line)
+
+
+def test_what_goes_well_is_status_0_and_a_bug_shows_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(capsys, lambda config: print(config.name), "--name", "x") == (0, "x\n", "")
+    with pytest.raises(ZeroDivisionError):
+        outcome(capsys, lambda config: print(1 / 0), "--name", "x")
+
+
+CHATTY = """
+from dataclasses import dataclass
+from lab.launch import launch
+@dataclass
+class Config:
+    lines: int = 3
+launch(Config, lambda config: [print("line", i) for i in range(config.lines)])
+"""
+
+
+@pytest.mark.parametrize("lines", [3, 100_000])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_goes_away_is_no_error(lines: int, buffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    python = [sys.executable, *(() if buffered else ("-u",)), "-c", CHATTY, "--lines", str(lines)]
+    done = subprocess.run(python, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_note_is_one_line_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    note.cache_clear()
+    for _ in range(3):
+        note("drawn by hand:\n no display")
+    assert capsys.readouterr() == ("", "note: drawn by hand: no display\n")
+
+
+def test_least_values_are_named() -> None:
+    require_at_least(3, Config("x"), "count")
+    for least, count in ((4, 3), (0, math.nan), (0, math.inf), (0, -1)):
+        with pytest.raises(UserError, match="--count"):
+            require_at_least(least, Config("x", count=count), "count")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_seeds_that_no_library_takes_are_refused(seed: int) -> None:
+    with pytest.raises(UserError, match="--seed"):
+        seed_everything(seed)
+
+
+def test_a_seed_decides_all_random_numbers() -> None:
+    def draw(seed: int) -> list[float]:
+        import random
+
+        seed_everything(seed)
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002
+
+    assert draw(5) == draw(5)
+    assert all(one != other for one, other in zip(draw(5), draw(6), strict=True))
+    assert draw(2**63 - 1) == draw(2**63 - 1)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier")
+
+    def stopped() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("hal")
+            assert path.read_text() == "earlier"
+            raise error
+
+    with pytest.raises(type(error)):
+        stopped()
+    assert path.read_text() == "earlier"
+    assert names(tmp_path) == ["file.txt"]
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "weights").write_text("earlier")
+    (path / "card").write_text("kept")
+
+    def stopped() -> None:
+        with atomic_folder(path) as temporary:
+            (temporary / "weights").write_text("hal")
+            raise error
+
+    with pytest.raises(type(error)):
+        stopped()
+    assert (path / "weights").read_text() == "earlier"
+    assert names(tmp_path) == ["model"]
+    with atomic_folder(path, keep=["card", "missing"]) as temporary:
+        (temporary / "weights").write_text("new")
+    assert ((path / "weights").read_text(), (path / "card").read_text()) == ("new", "kept")
+    with atomic_folder(path, keep=["weights"]) as temporary:
+        (temporary / "weights").write_text("newer")
+    assert (names(path), (path / "weights").read_text()) == (["weights"], "newer")
+    assert names(tmp_path) == ["model"]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "weights").write_text("earlier")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise PermissionError(13, "Permission denied", str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(PermissionError), atomic_folder(path) as temporary:
+        (temporary / "weights").write_text("new")
+    assert (path / "weights").read_text() == "earlier"
+    assert names(tmp_path) == ["model"]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from lab.files import atomic, atomic_folder
+path = Path(sys.argv[2])
+with (atomic if sys.argv[1] == "file" else atomic_folder)(path) as temporary:
+    target = temporary if sys.argv[1] == "file" else temporary / "weights"
+    target.write_text("hal")
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_kill_in_the_middle_leaves_what_was(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    target = path if kind == "file" else path / "weights"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("earlier")
+    with subprocess.Popen([sys.executable, "-c", KILLED, kind, str(path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGKILL)
+    assert target.read_text() == "earlier"
+    leftovers = [name for name in names(tmp_path) if name != "thing"]
+    assert len(leftovers) == 1
+    assert leftovers[0].endswith(".partial")  # which git ignores
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+    assert replaceable_folder(tmp_path / "new", "config.json") == tmp_path / "new"
+    (tmp_path / "empty").mkdir()
+    replaceable_folder(tmp_path / "empty", "config.json")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    replaceable_folder(tmp_path / "model", "config.json")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    for name in ("link", ".", "model/config.json"):
+        with pytest.raises(UserError):
+            replaceable_folder(tmp_path / name, "config.json")
+    with pytest.raises(OSError, match=r"config\.json"):
+        replaceable_folder(tmp_path / "model/config.json/below", "config.json")
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert writable_folder(tmp_path / "a/b") == tmp_path / "a/b"
+    assert names(tmp_path / "a/b") == []
+
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device", "/somewhere/else")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OSError, match="a/b") as caught:
+        writable_folder(tmp_path / "a/b")
+    assert caught.value.filename == str(tmp_path / "a/b")
+
+
+def test_json_and_text_are_utf_8(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"naïve": ["😀", 1]})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode()) == {"naïve": ["😀", 1]}
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"naïve": object()})
+    assert json.loads(read_text(tmp_path / "a.json")) == {"naïve": ["😀", 1]}
+    (tmp_path / "bom.txt").write_bytes("\ufeffword".encode())
+    assert read_text(tmp_path / "bom.txt") == "word"
+    assert names(tmp_path) == ["a.json", "bom.txt"]
+
+
+def test_paths_are_shown_relative_to_the_lab(tmp_path: Path) -> None:
+    assert portable(ROOT / "runs/../lab/files.py") == "lab/files.py"
+    assert portable(tmp_path) == tmp_path.as_posix()
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+class Exploit:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (str(self.proof),))
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    state = {"weights": torch.arange(3.0), "steps": 7, "names": ["a", "b"], "settings": {"rate": 0.5, "on": None}}
+    save_checkpoint(tmp_path / "model.pth", "walker", state)
+    loaded = load_checkpoint(tmp_path / "model.pth", "walker")
+    torch.testing.assert_close(loaded.pop("weights"), state.pop("weights"), rtol=0, atol=0)
+    assert loaded == {"kind": "walker", **state}
+
+
+def test_damaged_foreign_and_hostile_checkpoints_are_refused(tmp_path: Path) -> None:
+    proof = tmp_path / "exploited"
+    save_checkpoint(tmp_path / "whole.pth", "walker", {"weights": torch.zeros(1000)})
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "truncated.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "hostile.pth").write_bytes(pickle.dumps(Exploit(proof)))
+    torch.save({"kind": "walker", "weights": Exploit(proof)}, tmp_path / "inside.pth")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "unnamed.pth")
+    torch.save(torch.zeros(1), tmp_path / "tensor.pth")
+    for path in sorted(tmp_path.glob("*.pth")):
+        if path.stem != "whole":
+            with pytest.raises(UserError, match=path.name) as caught:
+                load_checkpoint(path, "walker")
+            assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="swimmer"):
+        load_checkpoint(tmp_path / "whole.pth", "swimmer")
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "missing.pth", "walker")
+    assert not proof.exists()
+
+
+def test_a_checkpoint_that_cannot_be_saved_leaves_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, "walker", {"steps": 7})
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_checkpoint(path, "walker", {"steps": lambda: 8})
+    assert load_checkpoint(path, "walker")["steps"] == 7
+    assert names(tmp_path) == ["model.pth"]
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_holds_what_was_asked_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = RunRecord("somewhere/walk.py", tmp_path / "out", Config("Ada"))
+    record.file("curve.png").write_bytes(b"")
+    record.check("mean", 1 / 3, "below 1", ok=np.bool_(True))  # pyright: ignore[reportArgumentType]
+    record.check("worst", math.nan, "a number", ok=False)
+    record.results = {"path": ROOT / "lab", "list": [1.23456789, (2, None)], "far": math.inf}
+    record.save()
+    saved = json.loads((tmp_path / "out/walk.json").read_text(), parse_constant=pytest.fail)
+    assert saved["config"] == {"name": "Ada", "count": 3, "mode": "one", "loud": False, "inner": {"rate": 0.5}}
+    assert saved["figures"] == [
+        {"name": "mean", "value": 0.333333, "expected": "below 1", "ok": True},
+        {"name": "worst", "value": "nan", "expected": "a number", "ok": False},
+    ]
+    assert saved["results"] == {"path": "lab", "list": [1.23457, [2, None]], "far": "inf"}
+    assert saved["files"] == ["curve.png", "walk.json"]
+    assert saved["packages"]["torch"] == importlib.metadata.version("torch")
+    assert saved["seconds"] >= 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mean: 0.333333 (expected: below 1)"
+    assert lines[-1].startswith("wrote ")
+    record.save(quiet=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_record_is_refused_at_the_start_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        RunRecord("walk.py", tmp_path / "file", Config("Ada"))
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("total", "lines"), [(1, 1), (7, 7), (10, 10), (1000, 10), (1005, 11)])
+def test_where_nobody_watches_progress_is_about_ten_lines(
+    capsys: pytest.CaptureFixture[str], total: int, lines: int
+) -> None:
+    assert list(watch(iter(range(total)), total, "walk", lambda i: f"at {i}")) == list(range(total))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == lines
+    assert err.splitlines()[-1] == f"walk {total}/{total}  at {total - 1}"
+
+
+def test_on_a_terminal_progress_is_a_bar_with_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = progress.Console
+    monkeypatch.setattr(progress, "Console", lambda **_: make(stderr=True, force_terminal=True, width=100))
+    assert list(watch(iter(range(5)), 5, "walk", lambda i: f"at {i}")) == list(range(5))
+    out, err = capsys.readouterr()
+    assert out == ""
+    for text in ("walk", "5/5", "at 4"):
+        assert text in err
+
+
+def test_a_watched_stream_stops_when_its_reader_does() -> None:
+    taken: list[int] = []
+    for number in watch((taken.append(i) or i for i in range(100)), 100, "walk", str):
+        if number == 2:
+            break
+    assert taken == [0, 1, 2]
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.integers(1, 50))
+def test_smooth_is_the_mean_of_the_last_values(values: list[float], window: int) -> None:
+    expected = [np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
+    np.testing.assert_allclose(smooth(values, window), expected, atol=1e-8)
+
+
+def test_a_learning_curve_shows_values_mean_lines_and_second_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr("lab.plots.save_figure", lambda figure, path: figures.append(figure))
+    learning_curve(
+        tmp_path / "curve.png",
+        [1, 2, 3],
+        [0.0, 2.0, 4.0],
+        title="Learning",
+        x_label="step",
+        y_label="reward",
+        y_name="return",
+        window=2,
+        reference_lines={"random": -1.0, "best": 5.0},
+        second=("epsilon", [1.0, 0.5, 0.25]),
+        y_limits=(-2.0, 6.0),
+    )
+    axes, right = figures[0].axes
+    raw, mean, low, high = axes.lines
+    assert list(raw.get_ydata()) == [0, 2, 4]
+    assert list(mean.get_ydata()) == [0, 1, 3]
+    assert (low.get_ydata()[0], high.get_ydata()[0]) == (-1.0, 5.0)
+    assert list(right.lines[0].get_ydata()) == [1.0, 0.5, 0.25]
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Learning", "step", "reward")
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["return (running mean of 2)", "random (-1)", "best (5)", "epsilon"]
+    assert axes.get_ylim() == (-2.0, 6.0)
+
+
+def test_figures_are_written_whole_and_closed(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = new_figure(columns=2)
+    heat_map(left, [[0.0, 1.0]], ["row"], ["a", "b"])
+    assert [text.get_text() for text in left.texts] == ["0.00", "1.00"]
+    right.plot([1, 2])
+    save_figure(figure, tmp_path / "figure.png")
+    assert names(tmp_path) == ["figure.png"]
+    assert not plt.fignum_exists(figure.number)
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_an_animation_has_its_frames_captions_and_times(tmp_path: Path) -> None:
+    pictures = [np.full((40, 60, 3), shade, dtype=np.uint8) for shade in (0, 120, 240)]
+    frames = [captioned(picture, f"step {i}") for i, picture in enumerate(pictures)]
+    save_gif(tmp_path / "walk.gif", frames, frames_per_second=10, hold_seconds=2)
+    assert names(tmp_path) == ["walk.gif"]
+    with Image.open(tmp_path / "walk.gif") as gif:
+        read = [frame.convert("RGB").copy() for frame in ImageSequence.Iterator(gif)]
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+        assert gif.info["loop"] == 0
+    assert (len(read), durations) == (3, [100, 100, 2000])
+    assert read[0].size == (60, 40 + CAPTION_HEIGHT)
+    for frame, original in zip(read, frames, strict=True):
+        assert np.abs(np.asarray(frame, dtype=int) - np.asarray(original, dtype=int)).max() < 40
+    with pytest.raises(UserError, match=r"walk\.gif"):
+        save_gif(tmp_path / "walk.gif", [], 10)
+
+
+def test_a_caption_stands_above_an_untouched_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (30, 90, 3), dtype=np.uint8)
+    framed = np.asarray(captioned(picture, "reward 3"))
+    np.testing.assert_array_equal(framed[CAPTION_HEIGHT:], picture)
+    assert framed[:CAPTION_HEIGHT].min() < 100 < 230 < framed[:CAPTION_HEIGHT].max()
+    assert not np.array_equal(framed, np.asarray(captioned(picture, "reward 4")))
+    both = side_by_side([Image.fromarray(picture), Image.fromarray(picture)], gap=5)
+    assert both.size == (185, 30)
+    np.testing.assert_array_equal(np.asarray(both)[:, 95:], picture)
+
+
+# --- rendering and the doctor -----------------------------------------------------------------------------------------
+
+
+def test_without_opengl_the_problem_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendering_problem.cache_clear()
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    problem = rendering_problem()
+    rendering_problem.cache_clear()
+    assert problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("pass", None),
+        ("raise ValueError('no screen')", "no screen"),
+        ("import os; os.abort()", f"rendering ended the process with status {-signal.SIGABRT}"),
+    ],
+)
+def test_the_attempt_to_render_cannot_end_this_process(
+    monkeypatch: pytest.MonkeyPatch, program: str, problem: str | None
+) -> None:
+    rendering_problem.cache_clear()
+    monkeypatch.setattr(rendering, "PROBE", program)
+    assert rendering_problem() == problem
+    rendering_problem.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("platform", "library", "before", "after"),
+    [
+        ("linux", "libEGL.so", {}, "egl"),
+        ("linux", "libEGL.so", {"MUJOCO_GL": "osmesa"}, "osmesa"),
+        ("linux", "libEGL.so", {"DISPLAY": ":0"}, None),
+        ("linux", "libEGL.so", {"WAYLAND_DISPLAY": "w"}, None),
+        ("linux", None, {}, None),
+        ("darwin", "libEGL.so", {}, None),
+        ("win32", "libEGL.so", {}, None),
+    ],
+)
+def test_off_screen_rendering_is_chosen_only_where_it_helps(
+    monkeypatch: pytest.MonkeyPatch, platform: str, library: str | None, before: dict[str, str], after: str | None
+) -> None:
+    for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.setenv(name, "")  # so that what is set below is undone
+        monkeypatch.delenv(name)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: library)
+    prepare_rendering()
+    assert os.environ.get("MUJOCO_GL") == after
+
+
+def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert doctor.cached_models() == []
+    snapshot = tmp_path / "models--openai-community--gpt2/snapshots/1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert doctor.cached_models() == ["openai-community/gpt2"]
+    assert doctor.version("no-such-package").startswith("not installed")
+    assert [portable(path) for path in doctor.shipped_models()] == ["assets/models/language", "assets/models/sentiment"]
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_texts_fall_back_on_the_examples_only_where_nothing_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("from file")
+    assert collect_texts((), None, ("example",)) == ["example"]
+    assert collect_texts(("mine",), tmp_path / "a.txt", ("example",)) == ["mine", "from file"]
+
+
+@given(st.text())
+def test_what_is_printable_stays_and_nothing_else_does(text: str) -> None:
+    shown = printable(text)
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    if all(character.isprintable() or character == "\n" for character in text):
+        assert shown == text
+
+
+def test_time_is_measured_from_the_start(tmp_path: Path) -> None:
+    record = RunRecord("walk.py", tmp_path, Config("Ada"))
+    time.sleep(0.05)
+    assert 0.05 <= record.as_dict()["seconds"] < 30
