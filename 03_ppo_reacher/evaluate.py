@@ -18,10 +18,11 @@ from controllers import Policy
 from environments import make_envs, true_next_observations
 from lab.animations import save_gif
 from lab.checkpoints import load_checkpoint, save_checkpoint
-from lab.errors import UserError
+from lab.errors import UserError, require_at_least
 from lab.launch import launch
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
+from lab.seeding import check_seed
 from ppo import Agent, PPOConfig, make_agent
 from reacher_drawing import film_episodes
 
@@ -48,10 +49,8 @@ class Config:
     """Folder for the record of the run. Default: beside the model."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise UserError(f"--episodes is {self.episodes}; it must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
+        require_at_least(1, self, "episodes")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

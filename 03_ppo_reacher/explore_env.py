@@ -15,11 +15,12 @@ import numpy as np
 
 from controllers import Policy, inverse_kinematics_controller, random_policy
 from evaluate import HELD_OUT_SEED, evaluate_policy
-from lab.errors import UserError
+from lab.errors import require_at_least
 from lab.launch import launch
 from lab.plots import BLUE, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
+from lab.seeding import check_seed
 from reacher_drawing import film_episodes
 
 ENV_ID = "Reacher-v5"
@@ -44,10 +45,8 @@ class Config:
     """Folder for the picture and the record of the run."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise UserError(f"--episodes is {self.episodes}; it must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
+        require_at_least(1, self, "episodes")
+        check_seed(self.seed)
 
 
 def show_spaces(env: gym.Env, seed: int) -> None:

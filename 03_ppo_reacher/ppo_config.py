@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from lab.errors import UserError
+from lab.errors import UserError, require_at_least
+from lab.seeding import check_seed
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,9 @@ class PPOConfig:
     """Detail 8. Off: the policy gradient with importance sampling, unclipped."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_iterations",
-            "steps_per_iter",
-            "num_envs",
-            "num_epochs",
-            "num_minibatches",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, self, "num_iterations", "steps_per_iter", "num_envs", "num_epochs", "num_minibatches")
+        require_at_least(1, self, "checkpoint_every")
+        check_seed(self.seed)
         if self.steps_per_iter % self.num_envs:
             raise UserError(f"--steps_per_iter {self.steps_per_iter} is no multiple of --num_envs {self.num_envs}")
         if self.num_minibatches * 2 > self.steps_per_iter:
@@ -83,7 +77,5 @@ class PPOConfig:
         for name in ("learning_rate", "clip_ratio", "max_grad_norm"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be above 0")
-        if self.seed < 0:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
         if min(self.hidden_sizes, default=1) < 1:
             raise UserError(f"--hidden_sizes holds {min(self.hidden_sizes)}; every layer needs at least 1 unit")

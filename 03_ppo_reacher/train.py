@@ -25,7 +25,7 @@ from controllers import inverse_kinematics_controller, random_policy
 from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import process_group, rank, world_size
-from lab.errors import UserError
+from lab.errors import UserError, require_at_least
 from lab.files import atomic
 from lab.launch import launch, note
 from lab.plots import learning_curve
@@ -53,8 +53,7 @@ class Config:
     """Threads that PyTorch uses; with networks this small a second one costs more than it brings."""
 
     def __post_init__(self) -> None:
-        if self.num_threads < 1:
-            raise UserError(f"--num_threads is {self.num_threads}; it must be at least 1")
+        require_at_least(1, self, "num_threads")
 
 
 def describe(record: IterationRecord, seconds: float, first: int) -> str:
