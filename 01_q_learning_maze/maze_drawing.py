@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from lab.animations import captioned, side_by_side
 
 WALL, FLOOR, GRID, ARROW, TEXT = "#3b4252", "#ffffff", "#d8dee9", "#1d3557", "#41506b"
 CHEESE, CHEESE_HOLE, FUR, EAR, EYE = "#f2c14e", "#d39f2a", "#8a8f99", "#e8b4b8", "#20242c"
 PALE, DEEP = np.array([253, 246, 227]), np.array([116, 190, 150])  # shades of the values below, red, green and blue
-LOWEST, HIGHEST = -10.0, 10.0
+LOWEST, HIGHEST = -10.0, 10.0  # shades spread over these, and further down where there are lower values
+SMALL = 8  # pixels; in smaller cells nothing but a shade can be made out
+MOUSE_DOT = "#d1495b"
 FINE = 3  # shapes are drawn this many times larger, then reduced, for smooth edges
 DIRECTIONS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # row and column step of each action
 PANEL_WIDTH = 288  # pixels of one panel of the animation, room enough for its caption
@@ -57,10 +59,13 @@ def draw_maze(
     image = Image.new("RGB", (n_columns * size * FINE, n_rows * size * FINE), FLOOR)
     pen = ImageDraw.Draw(image)
     best = np.full(cells.size, np.nan) if q_values is None else q_values.max(axis=1)  # (S,)
+    shades = _shades(cells, best.reshape(cells.shape))  # (R, C, 3)
+    if size < SMALL:
+        return _overview(cells, shades, mouse, size)
     for state, character in enumerate(cells.flat):
         row, column = divmod(state, n_columns)
         box = _Box(pen, row * size * FINE, column * size * FINE, size * FINE)
-        box.fill(WALL if character == "X" else _shade(float(best[state])))
+        box.fill(tuple(shades[row, column].tolist()))
         if character == "G":
             box.cheese()
         elif q_values is not None and not np.isnan(best[state]):
@@ -73,11 +78,26 @@ def draw_maze(
     return image
 
 
-def _shade(value: float) -> str | tuple[int, ...]:
-    if np.isnan(value):
-        return FLOOR
-    share = np.clip((value - LOWEST) / (HIGHEST - LOWEST), 0, 1)
-    return tuple(int(level) for level in PALE + share * (DEEP - PALE))
+def _shades(cells: NDArray[np.str_], values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The colour of each cell (R, C, 3): walls dark, floor by its value (R, C), white where that is NaN."""
+    lowest = min(LOWEST, np.nan_to_num(values).min())
+    share = np.clip((values - lowest) / (HIGHEST - lowest), 0, 1)[..., None]  # (R, C, 1)
+    shades = np.where(np.isnan(share), 255, PALE + share * (DEEP - PALE))  # (R, C, 3)
+    shades[cells == "X"] = ImageColor.getrgb(WALL)
+    return shades.astype(np.uint8)
+
+
+def _overview(cells: NDArray[np.str_], shades: NDArray[np.uint8], mouse: int | None, size: int) -> Image.Image:
+    """A maze of tiny cells: shades, and a dot each for the cheese and the mouse, large enough to be seen."""
+    image = Image.fromarray(shades.repeat(size, axis=0).repeat(size, axis=1))
+    pen, radius = ImageDraw.Draw(image), max(size, max(image.size) // 80)
+    places = [(state, CHEESE) for state in np.flatnonzero(cells == "G").tolist()] + [(mouse, MOUSE_DOT)]
+    for state, color in places:
+        if state is not None:
+            row, column = divmod(state, cells.shape[1])
+            middle = (column + 0.5) * size, (row + 0.5) * size
+            pen.circle(middle, radius, fill=color, outline=EYE)
+    return image
 
 
 def _write_numbers(image: Image.Image, values: NDArray[np.float64], size: int) -> None:
@@ -102,7 +122,7 @@ class _Box:
     def circle(self, down: float, right: float, radius: float, color: str) -> None:
         self.pen.ellipse((self.at(down - radius, right - radius), self.at(down + radius, right + radius)), fill=color)
 
-    def fill(self, color: str | tuple[int, ...]) -> None:
+    def fill(self, color: tuple[int, ...]) -> None:
         outline = GRID if self.size >= 8 * FINE else None
         corners = (self.at(0, 0), (self.left + self.size - 1, self.top + self.size - 1))
         self.pen.rectangle(corners, fill=color, outline=outline, width=FINE)
@@ -156,6 +176,7 @@ def animate(cells: NDArray[np.str_], replays: Sequence[Replay]) -> list[Image.Im
 def _panel(cells: NDArray[np.str_], replay: Replay, step: int) -> Image.Image:
     step = min(step, len(replay.rewards))
     maze = draw_maze(cells, replay.states[step], replay.q_values, fitting_cell_size(cells, PANEL_WIDTH, largest=72))
+    maze.thumbnail((2 * PANEL_WIDTH, 2 * PANEL_WIDTH))
     return _titled(maze, f"{replay.title}   step {step}   reward {sum(replay.rewards[:step]):+.0f}")
 
 
@@ -168,6 +189,6 @@ def _titled(maze: Image.Image, title: str) -> Image.Image:
 
 def draw_policies(cells: NDArray[np.str_], titled_q_values: Mapping[str, NDArray[np.float64]]) -> Image.Image:
     """The policies of several tables of Q-values, title to (S, A), side by side with their values."""
-    size = fitting_cell_size(cells, pixels=400, largest=100)
+    size = fitting_cell_size(cells, pixels=512, largest=100)
     mazes = [(title, draw_maze(cells, None, q, size, numbers=True)) for title, q in titled_q_values.items()]
     return side_by_side([_titled(maze, title) for title, maze in mazes], gap=16)

@@ -68,14 +68,14 @@ def successor_table(walls: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.where(walls.ravel()[neighbours], states.reshape(-1, 1), neighbours)  # (S, A)
 
 
-def distances_from(start: int, successors: NDArray[np.int64], goals: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Fewest moves from `start` to each state, (S,), by breadth-first search; -1 where the mouse never comes.
+def distances_from(starts: Sequence[int], successors: NDArray[np.int64], goals: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Fewest moves from the nearest of `starts` to each state, (S,), by breadth-first search.
 
-    Goals (S,) are reached but not passed through, because an episode ends there.
+    -1 where the mouse never comes. Goals (S,) are reached but not passed through, because an episode ends there.
     """
     distances = np.full(len(successors), -1)
-    distances[start] = 0
-    queue = deque([start])
+    distances[starts] = 0
+    queue = deque(starts)
     while queue:
         state = queue.popleft()
         if goals[state]:
@@ -114,7 +114,7 @@ def random_maze(rows: int, columns: int, seed: int, openings: float = 0.1) -> li
             generator.shuffle(around)
             stack += around
     is_open = np.array([cell == 1 or generator.random() < openings for cell in opened])  # (S,)
-    distances = distances_from(0, successor_table(~is_open.reshape(rows, columns)), np.zeros_like(is_open))  # (S,)
+    distances = distances_from([0], successor_table(~is_open.reshape(rows, columns)), np.zeros_like(is_open))  # (S,)
     cells = np.where(is_open, ".", "X")
     cells[0], cells[distances.argmax()] = "S", "G"
     return ["".join(row) for row in cells.reshape(rows, columns)]

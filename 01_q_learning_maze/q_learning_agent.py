@@ -49,13 +49,13 @@ class QLearningAgent:
         epsilon_min: float = 0.05,
         seed: int = 0,
     ) -> None:
-        _require("n_actions", n_actions, "a whole number, 1 or more", isinstance(n_actions, int) and n_actions >= 1)
-        _require("learning_rate", learning_rate, "in (0, 1]", 0 < learning_rate <= 1)
-        _require("discount", discount, "in [0, 1]", 0 <= discount <= 1)
-        _require("epsilon", epsilon, "in [0, 1]", 0 <= epsilon <= 1)
-        _require("epsilon_decay", epsilon_decay, "in (0, 1]", 0 < epsilon_decay <= 1)
-        _require("epsilon_min", epsilon_min, f"in [0, {epsilon}], no more than epsilon", 0 <= epsilon_min <= epsilon)
-        _require("seed", seed, "0 or more", seed >= 0)
+        require("n_actions", n_actions, "a whole number, 1 or more", isinstance(n_actions, int) and n_actions >= 1)
+        require("learning_rate", learning_rate, "in (0, 1]", 0 < learning_rate <= 1)
+        require("discount", discount, "in [0, 1]", 0 <= discount <= 1)
+        require("epsilon", epsilon, "in [0, 1]", 0 <= epsilon <= 1)
+        require("epsilon_decay", epsilon_decay, "in (0, 1]", 0 < epsilon_decay <= 1)
+        require("epsilon_min", epsilon_min, f"in [0, {epsilon}], no more than epsilon", 0 <= epsilon_min <= epsilon)
+        require("seed", seed, "0 or more", seed >= 0)
         self.n_actions = n_actions
         self.learning_rate = learning_rate
         self.discount = discount
@@ -122,7 +122,8 @@ class QLearningAgent:
         return agent
 
 
-def _require(name: str, value: float, expected: str, ok: bool) -> None:
+def require(name: str, value: object, expected: str, ok: bool) -> None:
+    """Raise UserError, which says what argument `name` must be, unless it is `ok`."""
     if not ok:
         raise UserError(f"{name} is {value}; it must be {expected}")
 

@@ -1,10 +1,11 @@
 """Train a mouse to find the cheese by tabular Q-learning, and draw what it learned.
 
-Writes training_reward_curve.png, maze_agent.gif, policy.png, q_table.json and train.json to the output folder.
+Writes training_reward_curve.png, maze_agent.gif, policy.png, q_table.json and train.json to the output folder, and with
+--sweep also sweep.png and sweep.json.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,23 +13,43 @@ from typing import Literal
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lab.animations import save_gif
+from batched_q_learning import BatchedQLearning
 from lab.errors import UserError
-from lab.files import atomic
+from lab.files import write_json
 from lab.launch import launch
-from lab.plots import learning_curve
 from lab.progress import watch
 from lab.record import RunRecord
-from maze_drawing import Replay, animate, draw_policies, q_array
-from maze_env import GOAL_REWARD, STEP_REWARD, SimpleMaze
+from maze_env import SimpleMaze
 from maze_layout import DEFAULT_LAYOUT, random_maze, read_maze
-from q_learning_agent import Episode, QLearningAgent, Walk, play, train
-from value_iteration import greedy_policy, value_iteration
+from maze_reports import (
+    Band,
+    check_path,
+    draw_both_policies,
+    draw_curve,
+    draw_promise,
+    draw_sweep,
+    draw_walks,
+    mean_length,
+    optimal_length,
+    results,
+    show,
+    sweep_as_dict,
+)
+from maze_studies import SWEEP_EPISODES, TEST_SEED, optimal_share, sweep, train_many
+from q_learning_agent import Episode, QLearningAgent, play, train
+from replay_q_learning import ReplayQLearning, Round, train_with_replay, tried_values
+from value_iteration import value_iteration
+from world_tables import World
 
-TEST_EPISODES = 1000  # of a slippery maze; without slipping one walk says it all
-TEST_SEED = 1_000_000  # the walks that judge and show the agent begin with other seeds than its training
+LARGEST = 1000  # rows and columns of a random maze; more takes minutes to make and gigabytes to hold
+FLOOR_FOR_ONE = 300  # cells of floor up to which 300 episodes of one mouse are enough
+FLOOR_WITH_SLIP = 2_500  # cells of floor up to which one mouse that slips comes to an end in minutes
+FLOOR_FOR_REPLAY = 200_000  # cells of floor up to which replay does
+STEPS_FOR_BAND = 200_000  # a mouse that needed more steps than this is drawn without a band: it would take too long
+MOST_ROUNDS = 100_000
 
 
 @dataclass
@@ -38,7 +59,7 @@ class Config:
     output_dir: Path = Path(__file__).parent / "results"
     """Folder for everything the run writes."""
     episodes: int = 300
-    """Training episodes."""
+    """Training episodes of one mouse (a table learned with replay is ready when it is ready)."""
     learning_rate: float = 0.5
     """Share of the temporal-difference error taken in at each step (alpha), in (0, 1]."""
     discount: float = 0.95
@@ -57,6 +78,13 @@ class Config:
     """Learn in a random maze of this many rows and columns."""
     slip: float = 0.0
     """Probability that a move goes to one side instead."""
+    learner: Literal["auto", "one", "replay"] = "auto"
+    """One mouse that forgets each step once it has learned from it, or many mice with one table and a memory (replay:
+    learning rate and discount 1, for large mazes without slip); auto: by the size of the maze."""
+    band_seeds: int = 1000
+    """Agents that are trained beside the one, for the band in the learning curve; 0 for none."""
+    sweep: bool = False
+    """Draw heat-maps over learning rate and epsilon, too."""
     render: Literal["none", "ansi", "human"] = "none"
     """Print the learned way as text: all at once (ansi) or a step at a time (human)."""
 
@@ -68,8 +96,29 @@ def choose_layout(config: Config) -> list[str]:
     if config.maze_file is not None:
         return read_maze(config.maze_file)
     if config.maze_size is not None:
+        if config.maze_size > LARGEST:
+            raise UserError(f"--maze_size is {config.maze_size}; it must be {LARGEST} or less")
         return random_maze(config.maze_size, config.maze_size, config.seed)
     return list(DEFAULT_LAYOUT)
+
+
+def choose_learner(config: Config, maze: SimpleMaze) -> str:
+    """Which learner to use, "one" or "replay". Raises UserError where none would come to an end in minutes."""
+    floor = int((maze.cells != "X").sum())
+    if maze.slip and config.learner == "replay":
+        raise UserError(f"--learner replay needs a maze without chance, and --slip is {maze.slip}; set it to 0")
+    if maze.slip and floor > FLOOR_WITH_SLIP:
+        raise UserError(
+            f"--slip {maze.slip} in a maze of {floor} cells of floor takes too long; {FLOOR_WITH_SLIP} are the most"
+        )
+    if config.learner != "auto":
+        return config.learner
+    if floor > FLOOR_FOR_REPLAY:
+        raise UserError(
+            f"a maze of {floor} cells of floor is where tables end: learning takes ten minutes and more; "
+            f"up to {FLOOR_FOR_REPLAY} are possible, or give --learner replay to wait for it"
+        )
+    return "one" if maze.slip or floor <= FLOOR_FOR_ONE else "replay"
 
 
 def make_agent(config: Config) -> QLearningAgent:
@@ -87,8 +136,12 @@ def make_agent(config: Config) -> QLearningAgent:
 
 def make_env(config: Config, maze: SimpleMaze) -> gym.Env[int, int]:
     """`maze` with a time limit: the registered one, or more where a random walk needs longer to cross the floor."""
-    steps = max(100, 4 * int((maze.cells != "X").sum()))
-    return gym.make("SimpleMaze-v0", layout=maze.layout, slip=config.slip, max_episode_steps=steps)
+    return gym.make("SimpleMaze-v0", layout=maze.layout, slip=config.slip, max_episode_steps=time_limit(maze))
+
+
+def time_limit(maze: SimpleMaze) -> int:
+    """Steps after which an episode in `maze` is cut short."""
+    return max(100, 4 * int((maze.cells != "X").sum()))
 
 
 def learn(config: Config, agent: QLearningAgent, env: gym.Env[int, int]) -> tuple[list[Episode], QLearningAgent]:
@@ -112,115 +165,111 @@ def early_episode(config: Config) -> int:
     return max(config.episodes // 100, 1)
 
 
-def mean_length(env: gym.Env[int, int], policy: Callable[[int], int], slip: float) -> float:
-    """Steps that `policy` needs: of one walk where nothing is left to chance, else the mean of many."""
-    walks = [play(env, policy, seed=TEST_SEED + number) for number in range(TEST_EPISODES if slip else 1)]
-    return sum(walk.length for walk in walks) / len(walks)
+def make_world(config: Config, maze: SimpleMaze) -> World:
+    """`maze` as tables for many mice, with the time limit of `make_env`."""
+    return World(maze.outcomes(), maze.start, time_limit(maze))
 
 
-def optimal_length(env: gym.Env[int, int], maze: SimpleMaze, best_q: NDArray[np.float64]) -> float:
-    """The steps that the best policy needs, known exactly where nothing is left to chance."""
-    best_policy = greedy_policy(best_q).tolist()  # (S,)
-    return mean_length(env, best_policy.__getitem__, maze.slip) if maze.slip else maze.shortest_path_length
+def band_of(
+    config: Config, maze: SimpleMaze, episodes: Sequence[Episode], best_length: float, record: RunRecord
+) -> Band | None:
+    """What most of `band_seeds` agents of the same settings earn an episode: name, lowest and highest, (E,) each."""
+    if not config.band_seeds or sum(episode.length for episode in episodes) > STEPS_FOR_BAND:
+        return None
+    settings = (config.learning_rate, config.discount, config.epsilon, config.epsilon_decay, config.epsilon_min)
+    agents = BatchedQLearning(make_world(config, maze), config.band_seeds, *settings)
+    rewards = train_many(agents, config.episodes, config.seed).numpy()  # (E, N)
+    low, high = np.quantile(rewards, [0.1, 0.9], axis=1)  # (E,) each
+    record.results["band_seeds"] = config.band_seeds
+    record.results["band_optimal_share"] = float(optimal_share(agents, best_length).mean())
+    record.results["band_mean_last_reward"] = float(rewards[-50:].mean())
+    return f"10 to 90% of {config.band_seeds:,} seeds", low, high
 
 
-def check_path(record: RunRecord, maze: SimpleMaze, learned: float, optimal: float) -> None:
-    """Note how long the learned way is, beside the best possible."""
-    if maze.slip:
-        expected = f"at most 5% above {optimal:.2f}, the mean of the optimal policy"
-        record.check("mean path length", round(learned, 2), expected, ok=learned <= 1.05 * optimal)
-    else:
-        shortest = maze.shortest_path_length
-        record.check("path length", int(learned), f"{shortest}, the shortest", ok=learned == shortest)
+def _describe_round(now: Round) -> str:
+    return f"steps {now.steps:,}, tried {now.tried:,}, promise at the start {now.start_value:.0f}"
 
 
-def results(
-    maze: SimpleMaze, agent: QLearningAgent, episodes: Sequence[Episode], best_q: NDArray[np.float64]
-) -> dict[str, float]:
-    """Figures for the record: the first and last episodes, and how close the table came to Q*."""
-    lengths = [episode.length for episode in episodes]
-    last = lengths[-50:]
-    return {
+def table_agent(learner: ReplayQLearning) -> QLearningAgent:
+    """The table that `learner` has so far, in the hands of one mouse."""
+    agent = QLearningAgent(4, learning_rate=1.0, discount=1.0, epsilon=0.0, epsilon_min=0.0)
+    agent.q_table = tried_values(learner)
+    return agent
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a learner leaves: its agents at several stages (title to agent, the last is the result), and the answer."""
+
+    stages: dict[str, QLearningAgent]
+    best_q: NDArray[np.float64]  # (S, A)
+    best_length: float
+
+
+def learn_as_one(config: Config, maze: SimpleMaze, env: gym.Env[int, int], record: RunRecord) -> Learned:
+    """One mouse learns, episode by episode."""
+    agent = make_agent(config)
+    untrained = copy.deepcopy(agent)
+    episodes, early = learn(config, agent, env)
+    best_q = value_iteration(maze.outcomes(), config.discount)  # (S, A)
+    best_length = optimal_length(env, maze, best_q)
+    record.results |= results(maze, agent, episodes, best_q)
+    band = band_of(config, maze, episodes, best_length, record)
+    draw_curve(record.file("training_reward_curve.png"), episodes, best_length, band)
+    stages = {"untrained": untrained, f"{early_episode(config)} episodes": early, f"{config.episodes} episodes": agent}
+    return Learned(stages, best_q, best_length)
+
+
+def learn_with_replay(config: Config, maze: SimpleMaze, record: RunRecord) -> Learned:
+    """Many mice learn one table with replay, until it keeps its promise."""
+    torch.set_num_threads(1)  # two would wait for each other at every operation, and most of all on a busy machine
+    learner = ReplayQLearning(make_world(config, maze), seed=config.seed)
+    rounds: list[Round] = []
+    stages: dict[str, QLearningAgent] = {}
+    for now in watch(train_with_replay(learner, MOST_ROUNDS), MOST_ROUNDS, "replay", _describe_round):
+        rounds.append(now)
+        if now.learned or now.number & (now.number - 1) == 0:  # 1, 2, 4, 8, ...
+            stages[f"round {now.number}"] = table_agent(learner)
+    best_q = maze.shortest_path_values()  # (S, A)
+    record.results |= {
         "shortest_path_length": maze.shortest_path_length,
-        "first_episode_length": lengths[0],
-        "mean_length_last_episodes": sum(last) / len(last),
-        "steps": sum(lengths),
-        "start_value": max(agent.q_values(maze.start)),
+        "rounds": len(rounds),
+        "steps": rounds[-1].steps,
+        "table_entries": rounds[-1].tried,
+        "start_value": rounds[-1].start_value,
         "optimal_start_value": float(best_q[maze.start].max()),
-        "goal_reached_share": sum(episode.reached_goal for episode in episodes) / len(episodes),
     }
-
-
-def draw_curve(path: Path, episodes: Sequence[Episode], best_length: float) -> None:
-    """The reward of each episode, the best possible, and how much was explored."""
-    learning_curve(
-        path,
-        [episode.number for episode in episodes],
-        [episode.total_reward for episode in episodes],
-        title="Q-learning in the maze",
-        x_label="episode",
-        y_label="reward of the episode",
-        y_name="reward",
-        window=max(min(20, len(episodes) // 5), 1),
-        reference_lines={"optimum": GOAL_REWARD + STEP_REWARD * (best_length - 1)},
-        second=("epsilon", [episode.epsilon for episode in episodes]),
-        legend_location="center right",
-    )
-
-
-def draw_walks(path: Path, maze: SimpleMaze, env: gym.Env[int, int], stages: Mapping[str, QLearningAgent]) -> None:
-    """An animation of the mouse at several stages of learning (title to agent), side by side."""
-    longest = max(20, 2 * maze.shortest_path_length)  # early walks may be endless; nobody wants to watch that
-    replays = []
-    for title, agent in stages.items():
-        walk = play(env, partial(agent.act, greedy=True), seed=TEST_SEED)
-        q_values = q_array(agent.q_table, maze.cells.size)
-        replays.append(Replay(title, walk.states[: longest + 1], walk.rewards[:longest], q_values))
-    save_gif(path, animate(maze.cells, replays), frames_per_second=4, hold_seconds=3)
-
-
-def draw_both_policies(path: Path, maze: SimpleMaze, agent: QLearningAgent, best_q: NDArray[np.float64]) -> None:
-    """What was learned beside what value iteration computes."""
-    learned_q = q_array(agent.q_table, maze.cells.size)
-    best_q = np.where(maze.is_absorbing[:, None], np.nan, best_q)  # (S, A): nothing to choose there
-    titled = {"learned by Q-learning": learned_q, "optimal, by value iteration": best_q}
-    with atomic(path) as temporary:
-        draw_policies(maze.cells, titled).save(temporary, format="PNG")
-
-
-def show(walk: Walk, maze: SimpleMaze, render_mode: str) -> None:
-    """Print `walk` as text, cell by cell."""
-    viewer = SimpleMaze(maze.layout, render_mode)
-    for state in walk.states:
-        viewer.state = state
-        text = viewer.render()
-        if text is not None:
-            print(text)
+    draw_promise(record.file("training_reward_curve.png"), rounds, float(best_q[maze.start].max()))
+    shown = [*stages][:1] + [*stages][-2:]  # at first, half-way, in the end
+    return Learned({title: stages[title] for title in shown}, best_q, maze.shortest_path_length)
 
 
 def main(config: Config) -> None:
     """Train, compare with the optimum, draw."""
-    if config.episodes < 1:
-        raise UserError(f"--episodes is {config.episodes}; it must be 1 or more")
+    for name, least in (("episodes", 1), ("band_seeds", 0)):
+        if getattr(config, name) < least:
+            raise UserError(f"--{name} is {getattr(config, name)}; it must be {least} or more")
+    make_agent(config)  # refuses wrong settings at once
     maze = SimpleMaze(choose_layout(config), slip=config.slip)
+    learner = choose_learner(config, maze)
     env = make_env(config, maze)
-    agent = make_agent(config)
-    untrained = copy.deepcopy(agent)
     record = RunRecord(__file__, config.output_dir, config)
 
-    episodes, early = learn(config, agent, env)
-    best_q = value_iteration(maze.P, config.discount)  # (S, A)
-    best_length = optimal_length(env, maze, best_q)
+    with_replay = learner == "replay"
+    learned = learn_with_replay(config, maze, record) if with_replay else learn_as_one(config, maze, env, record)
+    agent = [*learned.stages.values()][-1]
     greedy = partial(agent.act, greedy=True)
-    check_path(record, maze, mean_length(env, greedy, config.slip), best_length)
-    record.results |= results(maze, agent, episodes, best_q)
+    check_path(record, maze, mean_length(env, greedy, config.slip), learned.best_length)
     if config.render != "none":
         show(play(env, greedy, seed=TEST_SEED), maze, config.render)
 
-    draw_curve(record.file("training_reward_curve.png"), episodes, best_length)
-    stages = {"untrained": untrained, f"{early_episode(config)} episodes": early, f"{config.episodes} episodes": agent}
-    draw_walks(record.file("maze_agent.gif"), maze, env, stages)
-    draw_both_policies(record.file("policy.png"), maze, agent, best_q)
+    draw_walks(record.file("maze_agent.gif"), maze, env, learned.stages)
+    draw_both_policies(record.file("policy.png"), maze, agent, learned.best_q)
+    if config.sweep:
+        panels = sweep(make_world(config, maze), config.discount, learned.best_length, config.seed)
+        panels = list(watch(panels, len(SWEEP_EPISODES), "sweep", lambda panel: f"after {panel.episodes} episodes"))
+        draw_sweep(record.file("sweep.png"), panels)
+        write_json(record.file("sweep.json"), sweep_as_dict(panels))
     agent.save(record.file("q_table.json"))
     record.save()
 

@@ -12,21 +12,24 @@ from lab.errors import UserError
 Dynamics = Mapping[int, Mapping[int, list[tuple[float, int, float, bool]]]]
 
 
-def value_iteration(dynamics: Dynamics, discount: float, tolerance: float = 1e-10) -> NDArray[np.float64]:
-    """Q*, (S, A), from `dynamics`, which is `env.P` of any of Gymnasium's toy_text environments or of `SimpleMaze`.
+def value_iteration(
+    dynamics: Dynamics | NDArray[np.float64], discount: float, tolerance: float = 1e-10
+) -> NDArray[np.float64]:
+    """Q*, (S, A), from `dynamics`: `env.P` of any of Gymnasium's toy_text environments, or `SimpleMaze.outcomes()`.
 
     Sweeps over all states until none of the values changes by more than `tolerance`. Raises UserError for a `discount`
     outside [0, 1]. With a discount of 1 every state must have a way to an end, as in `SimpleMaze`.
     """
     if not 0 <= discount <= 1:
         raise UserError(f"discount is {discount}; it must be in [0, 1]")
-    probability, next_state, reward, terminated = as_arrays(dynamics)  # (S, A, K) each
+    outcomes = dynamics if isinstance(dynamics, np.ndarray) else as_arrays(dynamics)
+    probability, next_state, reward, terminated = outcomes  # (S, A, K) each
     q = np.zeros(reward.shape[:2])  # (S, A)
     while True:
         best = q.max(axis=1)  # (S,)
         # Q(s,a) ← Σ p(s',r|s,a) [r + γ max_a' Q(s',a')], the optimality equation as an assignment    S&B eq. 4.2
-        outcomes = reward + discount * (1 - terminated) * best[next_state.astype(int)]  # (S, A, K)
-        new_q = (probability * outcomes).sum(axis=2)  # (S, A)
+        worth = reward + discount * (1 - terminated) * best[next_state.astype(int)]  # (S, A, K)
+        new_q = (probability * worth).sum(axis=2)  # (S, A)
         if np.abs(new_q - q).max() <= tolerance:
             return new_q
         q = new_q

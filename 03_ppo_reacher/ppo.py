@@ -106,7 +106,7 @@ def compute_gae(
         advantages (T, N) and returns = advantages + values (T, N).
     """
     deltas = rewards + discount * next_values * ~terminated - values  # eq. 12: the TD error of each step
-    decay = discount * gae_lambda * ~(terminated | truncated)
+    decay = discount * gae_lambda * (~(terminated | truncated)).to(deltas.dtype)  # gamma lambda, 0 at an end
     advantages = torch.empty_like(deltas)
     following = torch.zeros_like(deltas[0])
     for t in reversed(range(len(deltas))):

@@ -64,8 +64,9 @@ def learning_curve(
     window: int = 1,
     reference_lines: Mapping[str, float] | None = None,
     second: tuple[str, ArrayLike] | None = None,
+    band: tuple[str, ArrayLike, ArrayLike] | None = None,
     y_limits: tuple[float, float] | None = None,
-    legend_location: Literal["best", "center right", "lower right", "upper left"] = "best",
+    legend_location: Literal["best", "center left", "center right", "lower right", "upper left"] = "best",
     y_scale: str = "linear",
 ) -> None:
     """Draw a learning curve to `path`.
@@ -76,11 +77,14 @@ def learning_curve(
         window: with more than 1, the raw values are drawn faintly under their running mean.
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
         second: name and values (points,) of a quantity drawn against an axis of its own on the right.
+        band: name, lower and upper end (points,) of what other seeds gave, shaded behind the curve.
         y_limits: lowest and highest value shown.
         legend_location: where the legend goes; "best" avoids the curves of the left axis only.
         y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
     """
     figure, (axes,) = new_figure()
+    if band is not None:
+        axes.fill_between(x, *band[1:], color=GREY, alpha=0.25, linewidth=0, label=band[0])
     if window > 1:
         axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
         y_name += f" (running mean of {window})"

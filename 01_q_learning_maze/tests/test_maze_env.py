@@ -15,8 +15,10 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import maze_env
 from lab.errors import UserError
+from maze_drawing import draw_maze
 from maze_env import DOWN, LEFT, RIGHT, UP, SimpleMaze
 from maze_layout import random_maze, read_maze
+from value_iteration import as_arrays, value_iteration
 
 
 def test_both_environment_checkers_are_content(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +71,25 @@ def test_probabilities_add_up_and_only_goals_terminate(rows: int, columns: int, 
                     assert env.cells.flat[next_state] != "X"
                     assert terminated == bool(env.is_goal[next_state])
                     assert reward == (10 if terminated else -1)
+
+
+@given(st.integers(1, 6), st.integers(2, 6), st.integers(0, 99), st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_arrays_of_outcomes_equal_the_dynamics(rows: int, columns: int, seed: int, slip: float) -> None:
+    env = SimpleMaze(random_maze(rows, columns, seed), slip=slip)
+    assert np.array_equal(env.outcomes(), as_arrays(env.P))
+
+
+@given(st.integers(1, 7), st.integers(2, 7), st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
+def test_values_by_breadth_first_search_equal_value_iteration(rows: int, columns: int, seed: int) -> None:
+    for maze in (SimpleMaze(random_maze(rows, columns, seed)), SimpleMaze(["G..S.X.", "..XG.X."])):
+        assert np.array_equal(maze.shortest_path_values(), value_iteration(maze.P, 1.0))
+
+
+def test_values_by_breadth_first_search_refuse_slip() -> None:
+    with pytest.raises(UserError, match=r"slip is 0\.1"):
+        SimpleMaze(slip=0.1).shortest_path_values()
 
 
 def test_slip_goes_to_the_two_sides_and_never_back() -> None:
@@ -168,6 +189,8 @@ def test_a_million_cells_take_seconds() -> None:
     env = SimpleMaze(random_maze(1000, 1000, seed=0), slip=0.1)
     assert len(env.P) == 1_000_000
     assert len(env.P[999_999][UP]) in (1, 3)
+    assert env.outcomes().shape == (4, 1_000_000, 4, 3)
+    assert np.asarray(draw_maze(env.cells, mouse=env.start)).shape == (1000, 1000, 3)
     assert time.perf_counter() - start < 40  # about 4 seconds; the margin is for busy machines
 
 

@@ -1,5 +1,6 @@
 """train.py as its users run it: flags, files, refusals, interruption."""
 
+import importlib.util
 import inspect
 import json
 import os
@@ -8,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from lab.launch import launch
 from q_learning_agent import QLearningAgent
 
 SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
@@ -55,41 +59,120 @@ def test_defaults_of_the_flags_are_those_of_the_agent(default_run: Path) -> None
         assert config[name] == parameter.default, name
 
 
+def test_the_record_tells_of_a_thousand_other_seeds(default_run: Path) -> None:
+    results = json.loads((default_run / "train.json").read_text())["results"]
+    assert results["band_seeds"] == 1000
+    assert results["band_optimal_share"] == 1
+
+
 def test_the_saved_agent_can_be_loaded(default_run: Path) -> None:
     agent = QLearningAgent.load(default_run / "q_table.json")
     assert agent.act(14, greedy=True) == 1
 
 
-def test_other_mazes(tmp_path: Path) -> None:
-    maze = tmp_path / "maze.txt"
-    maze.write_text("SG\n")
-    for flags in (["--maze_file", maze], ["--maze_size", "6", "--slip", "0.1"]):
-        done = run("--output_dir", tmp_path / "out", "--episodes", "300", *flags)
-        assert done.returncode == 0, done.stderr
-        (figure,) = json.loads((tmp_path / "out" / "train.json").read_text())["figures"]
-        assert figure["ok"], figure
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """train.py, to be run in this process: most flags need none of their own."""
+    specification = importlib.util.spec_from_file_location("maze_train", SCRIPT)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["maze_train"] = module  # dataclasses look there
+    specification.loader.exec_module(module)
+    return module
+
+
+def record_of(script: ModuleType, folder: Path, *flags: str | Path) -> dict[str, Any]:
+    """The record of a run with these flags."""
+    launch(script.Config, script.main, [*map(str, flags), "--output_dir", str(folder)])
+    return json.loads((folder / "train.json").read_text())
+
+
+NARROW = {"SG": 1, "S" + "." * 30 + "G": 31, "G..S.G": 2, "S.X\n.GG": 2}
+
+
+@pytest.mark.parametrize("maze", list(NARROW))
+@pytest.mark.parametrize("learner", ["one", "replay"])
+def test_narrow_mazes_and_several_goals(tmp_path: Path, script: ModuleType, maze: str, learner: str) -> None:
+    file = tmp_path / "maze.txt"
+    file.write_text(maze)
+    (figure,) = record_of(script, tmp_path, "--maze_file", file, "--learner", learner, "--band_seeds", "10")["figures"]
+    assert (figure["value"], figure["ok"]) == (NARROW[maze], True)
+
+
+def test_a_slippery_maze(tmp_path: Path, script: ModuleType) -> None:
+    record = record_of(script, tmp_path, "--maze_size", "6", "--slip", "0.1", "--band_seeds", "20")
+    (figure,) = record["figures"]
+    assert figure["name"] == "mean path length"
+    assert figure["ok"], figure
+
+
+def test_a_large_maze_is_learned_with_replay(tmp_path: Path, script: ModuleType) -> None:
+    record = record_of(script, tmp_path, "--maze_size", "48")
+    (figure,) = record["figures"]
+    assert figure["ok"], figure
+    assert record["results"]["start_value"] == record["results"]["optimal_start_value"] == 11 - figure["value"] < -50
+    assert set(record["files"]) == {path.name for path in tmp_path.iterdir()} == OUTPUTS
+    agent = QLearningAgent.load(tmp_path / "q_table.json")
+    assert len(agent.q_table) == record["results"]["table_entries"]
+    with Image.open(tmp_path / "policy.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_band_and_sweep_are_drawn_when_asked_for(tmp_path: Path, script: ModuleType) -> None:
+    record = record_of(script, tmp_path, "--band_seeds", "0", "--episodes", "60", "--sweep")
+    assert "band_seeds" not in record["results"]
+    assert set(record["files"]) == OUTPUTS | {"sweep.png", "sweep.json"}
+    shares = json.loads((tmp_path / "sweep.json").read_text())
+    assert (
+        shares["episodes 20"]["rate 0_01"]["epsilon 0_1"]
+        < 0.1
+        < 0.9
+        < shares["episodes 200"]["rate 0_5"]["epsilon 0_1"]
+    )
 
 
 REFUSALS = [
     (["--learning_rat", "0.1"], "--learning_rate"),
     (["--episodes", "many"], "many"),
     (["--episodes", "0"], "--episodes is 0; it must be 1 or more"),
+    (["--band_seeds", "-1"], "--band_seeds is -1; it must be 0 or more"),
     (["--epsilon", "0"], "epsilon_min is 0.05; it must be in [0, 0.0], no more than epsilon"),
+    (["--learning_rate", "0"], "learning_rate is 0.0; it must be in (0, 1]"),
+    (["--discount", "1.5"], "discount is 1.5; it must be in [0, 1]"),
+    (["--seed", "-1"], "seed is -1; it must be 0 or more"),
+    (["--slip", "2"], "slip is 2.0; a probability lies in [0, 1]"),
+    (["--slip", "nan"], "slip is nan; a probability lies in [0, 1]"),
     (["--maze_size", "1"], "a maze of 1 x 1 cells"),
+    (["--maze_size", "0"], "a maze of 0 x 0 cells"),
+    (["--maze_size", "100000"], "--maze_size is 100000; it must be 1000 or less"),
+    (["--maze_size", "1000"], "where tables end"),
+    (["--maze_size", "100", "--slip", "0.1"], "--slip 0.1 in a maze of"),
+    (["--learner", "replay", "--slip", "0.1"], "--learner replay needs a maze without chance"),
+    (["--learner", "magic"], "magic"),
     (["--maze_file", "missing.txt"], "missing.txt: No such file"),
     (["--maze_file", "missing.txt", "--maze_size", "5"], "exclude each other"),
 ]
 
 
 @pytest.mark.parametrize(("flags", "message"), REFUSALS, ids=[" ".join(flags) for flags, _ in REFUSALS])
-def test_a_mistake_is_told_in_one_line_and_harms_nothing(default_run: Path, flags: list[str], message: str) -> None:
+def test_a_mistake_is_told_in_one_line_and_harms_nothing(
+    default_run: Path, script: ModuleType, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
     before = {file.name: file.read_bytes() for file in default_run.iterdir()}
-    done = run("--output_dir", default_run, *flags)
-    assert done.returncode != 0
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert message in done.stderr
-    assert done.stdout == ""
+    with pytest.raises(SystemExit) as stop:
+        launch(script.Config, script.main, ["--output_dir", str(default_run), *flags])
+    shown = capsys.readouterr()
+    assert stop.value.code
+    assert shown.err.count("\n") == 1, shown.err
+    assert message in shown.err
+    assert shown.out == ""
     assert before == {file.name: file.read_bytes() for file in default_run.iterdir()}
+
+
+def test_a_mistake_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
+    done = run("--output_dir", tmp_path, "--slip", "2")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 
 
 def test_an_unwritable_folder_is_refused_before_training(tmp_path: Path) -> None:

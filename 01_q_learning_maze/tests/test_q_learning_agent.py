@@ -187,6 +187,17 @@ def test_a_hundred_seeds_all_end_at_the_shortest_path() -> None:
     assert lengths == [6] * 100
 
 
+def test_hundreds_of_random_mazes_end_with_the_shortest_path() -> None:
+    """Learning rate 1 suits a maze without chance, and a discount near 1 one with long ways."""
+    failures = []
+    for seed in range(200):
+        maze = SimpleMaze(random_maze(1 + seed % 10, 2 + seed % 9, seed))
+        agent = trained(200, list(maze.layout), learning_rate=1.0, discount=0.99, seed=seed)
+        if greedy_length(agent, list(maze.layout)) != maze.shortest_path_length:
+            failures.append(seed)
+    assert failures == []
+
+
 def test_equal_seeds_give_equal_tables_and_others_do_not() -> None:
     first, second, other = (trained(20, seed=seed).q_table for seed in (3, 3, 4))
     assert first == second
