@@ -199,9 +199,13 @@ folder = Path(sys.argv[sys.argv.index("--output_dir") + 1])
 folder.mkdir(parents=True, exist_ok=True)
 if "--fail" in sys.argv:
     sys.exit("error: no")
+if "--silent" in sys.argv:
+    sys.exit()
 figure = {"name": "mean", "value": 3, "expected": "below 4", "ok": "--bad" not in sys.argv}
 record = {"figures": [figure], "files": ["curve.png"], "offline": os.environ.get("HF_HUB_OFFLINE")}
 (folder / f"{Path(__file__).stem}.json").write_text("{" if "--torn" in sys.argv else json.dumps(record))
+if "--late" in sys.argv:
+    sys.exit("error: no")
 """
 
 
@@ -241,7 +245,7 @@ def test_a_tour_that_goes_well(steps: Any, capfd: pytest.CaptureFixture[str]) ->
     assert json.loads((root / "walk/walk.json").read_text())["offline"] == "1"
 
 
-@pytest.mark.parametrize(("flag", "shown"), [("--bad", "NO"), ("--fail", "failed")])
+@pytest.mark.parametrize(("flag", "shown"), [("--bad", "NO"), ("--fail", "failed"), ("--late", "failed")])
 def test_a_figure_out_of_range_or_a_script_that_fails_fails_the_tour(
     steps: Any, capfd: pytest.CaptureFixture[str], flag: str, shown: str
 ) -> None:
@@ -276,6 +280,16 @@ def test_ctrl_c_ends_the_tour(call: Any, steps: Any, monkeypatch: pytest.MonkeyP
     status, out, _ = call("run", "all", "--output_dir", str(root))
     assert status == 130
     assert "learn to swim" not in out
+
+
+def test_the_record_of_an_earlier_run_does_not_speak_for_this_one(call: Any, steps: Any) -> None:
+    root = steps("--silent")
+    (root / "walk").mkdir(parents=True)
+    (root / "walk/walk.json").write_text(json.dumps({"figures": [], "files": []}))
+    status, _, err = call("run", "all", "--output_dir", str(root))
+    assert status == 1
+    assert err.startswith("error: ")
+    assert "walk.json" in err
 
 
 def test_a_torn_record_is_named(call: Any, steps: Any) -> None:
