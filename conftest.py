@@ -2,4 +2,6 @@
 
 import os
 
+import lab.projects  # noqa: F401 - lets the projects' modules be found
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the scripts that tests start inherit it

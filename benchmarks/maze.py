@@ -21,16 +21,14 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "01_q_learning_maze"))
-
-from batched_q_learning import BatchedQLearning, random_numbers  # noqa: E402
-from lab.errors import UserError  # noqa: E402
-from lab.files import portable, writable_folder, write_json  # noqa: E402
-from lab.launch import launch  # noqa: E402
-from q_learning_agent import QLearningAgent, train  # noqa: E402
-from value_iteration import as_arrays, value_iteration  # noqa: E402
-from world_tables import World  # noqa: E402
+import lab.projects  # noqa: F401 - lets the projects' modules be found
+from batched_q_learning import BatchedQLearning, random_numbers
+from lab.errors import UserError
+from lab.files import ROOT, portable, writable_folder, write_json
+from lab.launch import launch
+from q_learning_agent import QLearningAgent, train
+from value_iteration import as_arrays, value_iteration
+from world_tables import World
 
 SETTINGS = {"learning_rate": 0.1, "discount": 0.99, "epsilon": 1.0, "epsilon_decay": 0.98, "epsilon_min": 0.1}
 TIME_LIMIT = 100  # as FrozenLake-v1 is registered
