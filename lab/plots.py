@@ -65,7 +65,6 @@ def learning_curve(
     reference_lines: Mapping[str, float] | None = None,
     second: tuple[str, ArrayLike] | None = None,
     band: tuple[str, ArrayLike, ArrayLike] | None = None,
-    y_limits: tuple[float, float] | None = None,
     legend_location: Literal["best", "center left", "center right", "lower right", "upper left"] = "best",
     y_scale: str = "linear",
 ) -> None:
@@ -78,7 +77,6 @@ def learning_curve(
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
         second: name and values (points,) of a quantity drawn against an axis of its own on the right.
         band: name, lower and upper end (points,) of what other seeds gave, shaded behind the curve.
-        y_limits: lowest and highest value shown.
         legend_location: where the legend goes; "best" avoids the curves of the left axis only.
         y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
     """
@@ -95,8 +93,6 @@ def learning_curve(
     if second is not None:
         lines = _second_axis(axes, x, *second)
         handles, labels = handles + lines, [*labels, second[0]]
-    if y_limits is not None:
-        axes.set_ylim(*y_limits)
     if y_scale == "symlog":
         axes.set_yscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])
         axes.yaxis.set_major_formatter("{x:g}")

@@ -17,7 +17,7 @@ from ppo import PPOConfig
 class Probe(gym.Env):
     """An observation in [-0.8, 0.8], drawn anew at each reset and kept; `score` says what a step earns."""
 
-    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    observation_space = gym.spaces.Box(-1.0, 20.0, (1,))
     action_space = gym.spaces.Box(-1.0, 1.0, (1,))
     length = 1  # steps to the end for good; 0: only a time limit ends the episode
 

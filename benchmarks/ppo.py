@@ -1,0 +1,130 @@
+"""How good and how fast is our PPO: ten seeds of its defaults, beside a hand-written controller and one environment.
+
+Every repetition times one `gymnasium.make("Reacher-v5")` over as many steps as a training takes, then trains one seed
+and evaluates it on held-out episodes, the same for all seeds and for inverse kinematics + PD.
+"""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+import lab.projects  # noqa: F401 - lets the projects' modules be found
+from controllers import inverse_kinematics_controller
+from evaluate import SavedAgent, evaluate_policy
+from lab.errors import require_at_least
+from lab.files import ROOT, portable, writable_folder, write_json
+from lab.launch import launch
+from ppo import PPOConfig, train
+
+ENV_ID = "Reacher-v5"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measure PPO's return and wall time on Reacher-v5."""
+
+    output: Path = ROOT / "benchmarks/results/ppo.json"
+    """File for the figures."""
+    seeds: int = 10
+    """Training runs, with seeds 0, 1, ..."""
+    episodes: int = 1000
+    """Held-out episodes for each."""
+    num_iterations: int = 200
+    """Iterations of a training."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "seeds", "episodes", "num_iterations")
+
+
+def seconds_of_one_environment(steps: int) -> float:
+    """Wall time of `steps` random steps in one environment of Gymnasium's, resets included."""
+    env = gym.make(ENV_ID)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, 2)).astype(np.float32)
+    started = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return time.perf_counter() - started
+
+
+def train_and_evaluate(seed: int, config: Config) -> tuple[float, float]:
+    """Wall time of a training in seconds, start-up excluded, and the mean return of its policy."""
+    settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
+    started = time.perf_counter()
+    *_, last = train(settings)
+    seconds = time.perf_counter() - started
+    policy = SavedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    return seconds, float(evaluate_policy(policy, ENV_ID, config.episodes).returns.mean())
+
+
+def interquartile_mean(values: list[float]) -> float:
+    """Mean of the middle half of the sorted values; those on its edges count in part."""
+    ordered, weights = np.sort(values), np.zeros(len(values))
+    for index in range(len(values)):
+        low, high = max(index, 0.25 * len(values)), min(index + 1, 0.75 * len(values))
+        weights[index] = max(high - low, 0.0)
+    return float(np.average(ordered, weights=weights))
+
+
+def interval(values: list[float], samples: int = 10_000) -> list[float]:
+    """95% interval of the interquartile mean, by bootstrap over the seeds."""
+    generator = np.random.default_rng(0)
+    draws = [interquartile_mean(list(generator.choice(values, len(values)))) for _ in range(samples)]
+    return [float(bound) for bound in np.percentile(draws, [2.5, 97.5])]
+
+
+def main(config: Config) -> None:
+    """Measure, print, write."""
+    writable_folder(config.output.parent)
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    controller = evaluate_policy(inverse_kinematics_controller(), ENV_ID, config.episodes).returns
+    steps = config.num_iterations * PPOConfig().steps_per_iter
+    rows: list[dict[str, Any]] = []
+    for seed in range(config.seeds):
+        one_environment = seconds_of_one_environment(steps)
+        seconds, mean_return = train_and_evaluate(seed, config)
+        ratio = seconds / one_environment
+        rows.append({"seed": seed, "return": mean_return, "seconds": seconds, "one_environment": one_environment})
+        print(f"seed {seed}: return {mean_return:.3f}, {seconds:.1f} s, {ratio:.2f} times one environment", flush=True)
+    returns = [row["return"] for row in rows]
+    ratio = statistics.median(row["seconds"] / row["one_environment"] for row in rows)
+    mean, pd = interquartile_mean(returns), float(controller.mean())
+    print(f"interquartile mean {mean:.3f}, worst {min(returns):.3f}; inverse kinematics + PD {pd:.3f}")
+    print(f"median time: {ratio:.2f} times one environment's {steps} steps")
+    result = {
+        "command": " ".join(["python", portable(Path(__file__)), *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+        "environment_steps": steps,
+        "episodes": config.episodes,
+        "interquartile_mean_return": mean,
+        "interval_95": interval(returns),
+        "worst_return": min(returns),
+        "controller_return": pd,
+        "median_seconds_over_one_environment": ratio,
+        "runs": rows,
+        "settings": asdict(PPOConfig()),
+        "processors": os.cpu_count(),
+        "load_average_before": load,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")},
+    }
+    write_json(config.output, result)
+
+
+if __name__ == "__main__":
+    launch(Config, main)
