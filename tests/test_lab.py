@@ -479,7 +479,6 @@ def test_a_learning_curve_shows_values_mean_lines_and_second_axis(
         window=2,
         reference_lines={"random": -1.0, "best": 5.0},
         second=("epsilon", [1.0, 0.5, 0.25]),
-        y_limits=(-2.0, 6.0),
     )
     axes, right = figures[0].axes
     raw, mean, low, high = axes.lines
@@ -490,7 +489,6 @@ def test_a_learning_curve_shows_values_mean_lines_and_second_axis(
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Learning", "step", "reward")
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == ["return (running mean of 2)", "random (-1)", "best (5)", "epsilon"]
-    assert axes.get_ylim() == (-2.0, 6.0)
 
 
 def test_figures_are_written_whole_and_closed(tmp_path: Path) -> None:
