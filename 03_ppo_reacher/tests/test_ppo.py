@@ -144,7 +144,7 @@ def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss
 
 
 def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ratio is exactly 1 before the first step: clipping of actions or stale statistics would show here."""
+    """The ratio is exactly 1 before the first step: old log-probabilities that are not the policy's show here."""
     seen = []
 
     def spy(log_probs: Tensor, old: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
@@ -158,6 +158,31 @@ def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPa
     for iteration in range(config.num_iterations):
         torch.testing.assert_close(seen[iteration * calls], torch.ones(64), atol=1e-5, rtol=0)
     assert (seen[calls - 1] - 1).abs().max() > 1e-3
+
+
+def test_update_gets_the_actions_and_means_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was drawn, less the mean that the update computes, is the very noise of the rollout: clipping what is stored,
+    or changing the statistics between rollout and update, would show here."""
+    noise, seen, drawn = [], [], []
+    collect, update = ppo.RolloutCollector.collect, ppo.update
+
+    def spy_collect(self: Any, policy: PolicyNetwork, normalizer: Any, num_steps: int) -> Any:
+        with torch.random.fork_rng():
+            noise.append(policy.log_std.detach().exp() * torch.randn(num_steps * self.envs.num_envs, 2))
+        return collect(self, policy, normalizer, num_steps)
+
+    def spy_update(agent: Agent, optimizer: Any, observations: Tensor, actions: Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(actions - agent.policy.mean(observations).detach())
+        drawn.append(actions)
+        return update(agent, optimizer, observations, actions, *rest, **more)
+
+    monkeypatch.setattr(ppo.RolloutCollector, "collect", spy_collect)
+    monkeypatch.setattr(ppo, "update", spy_update)
+    list(ppo.train(dataclasses.replace(SMALL, initial_log_std=1.0)))  # wide: most actions lie out of bounds
+    assert len(seen) == 3
+    for ours, theirs in zip(seen, noise, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert min(actions.abs().max() for actions in drawn) > 2
 
 
 def test_normalized_advantages() -> None:
