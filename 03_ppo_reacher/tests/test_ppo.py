@@ -161,8 +161,8 @@ def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPa
 
 
 def test_update_gets_the_actions_and_means_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was drawn, less the mean that the update computes, is the very noise of the rollout: clipping what is stored,
-    or changing the statistics between rollout and update, would show here."""
+    """What was drawn, less the mean that the update computes, is the very noise of the rollout: clipping what is
+    stored, or changing the statistics between rollout and update, would show here."""
     noise, seen, drawn = [], [], []
     collect, update = ppo.RolloutCollector.collect, ppo.update
 
