@@ -82,3 +82,18 @@ class ValueNetwork(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         """observations (B, O), normalised, to values (B,)."""
         return self.value(observations).squeeze(-1)  # (B, 1) -> (B,)
+
+
+def as_one_vector(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+    """A parameter (P,) that holds all of `parameters`; they and their gradients become views of it and of its gradient.
+
+    One long tensor in place of a dozen short ones: the optimizer, the clipping of gradients and their averaging over
+    processes spend most of their time on getting started. The views stay valid while gradients are zeroed in place.
+    """
+    sizes = [parameter.numel() for parameter in parameters]
+    vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    vector.grad = torch.zeros_like(vector)
+    parts = zip(parameters, vector.data.split(sizes), vector.grad.split(sizes), strict=True)
+    for parameter, values, gradient in parts:
+        parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
+    return vector

@@ -16,6 +16,7 @@ class RunningMeanStd:
         self.mean = torch.zeros(shape, dtype=torch.float64)
         self.variance = torch.ones(shape, dtype=torch.float64)
         self.count = 0
+        self.std = self._std()
 
     def update(self, batch: Tensor) -> None:
         """Take in batch (B, *shape), from all processes where several train together."""
@@ -29,9 +30,9 @@ class RunningMeanStd:
         self.mean = self.mean + difference * new / count
         self.variance = squares / count
         self.count = count
+        self.std = self._std()
 
-    @property
-    def std(self) -> Tensor:
+    def _std(self) -> Tensor:
         """Standard deviation (*shape), kept above zero for features that never change."""
         return (self.variance + 1e-8).sqrt()
 
@@ -42,6 +43,7 @@ class RunningMeanStd:
     def load_state_dict(self, state: dict) -> None:
         """Take over the state of another."""
         self.mean, self.variance, self.count = state["mean"].clone(), state["variance"].clone(), int(state["count"])
+        self.std = self._std()
 
 
 class ObservationNormalizer:

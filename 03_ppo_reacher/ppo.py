@@ -20,7 +20,7 @@ from lab.devices import pick_device
 from lab.distributed import average_gradients, gather, rank, world_size
 from lab.errors import UserError
 from lab.seeding import random_state, restore_random_state, seed_everything
-from networks import PolicyNetwork, ValueNetwork
+from networks import PolicyNetwork, ValueNetwork, as_one_vector
 from normalization import ObservationNormalizer, RewardScaler
 from ppo_config import PPOConfig
 from rollout import RolloutCollector
@@ -145,6 +145,7 @@ def update(
 
     observations (B, O), normalised; actions (B, A); advantages and returns (B,). Changes the networks in place.
     """
+    learned = optimizer.param_groups[0]["params"]
     clip_ratio = config.clip_ratio if config.clip_ratios else None  # detail 8
     with torch.no_grad():
         old_log_probs = agent.policy.log_prob(observations, actions)  # (B,)
@@ -158,11 +159,11 @@ def update(
             actor = policy_loss(agent.policy.log_prob(obs, action), old_log_prob, advantage, clip_ratio)
             critic = nn.functional.mse_loss(agent.value(obs), value_target)
             loss = actor + config.value_coefficient * critic - config.entropy_coefficient * agent.policy.entropy()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=False)  # in place: see as_one_vector
             loss.backward()
-            average_gradients(agent.parameters())
+            average_gradients(learned)
             if config.clip_gradients:  # detail 7
-                nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
+                nn.utils.clip_grad_norm_(learned, config.max_grad_norm)
             optimizer.step()
     return measure(agent, observations, actions, old_log_probs, advantages, returns, config)
 
@@ -212,7 +213,8 @@ class Learner:
         self.agent = make_agent(config, dims[0][0], dims[1][0])
         self.agent.policy.to(self.device)
         self.agent.value.to(self.device)
-        self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        learned = as_one_vector(self.agent.parameters())
+        self.optimizer = torch.optim.Adam([learned], lr=config.learning_rate, eps=1e-5, fused=True)
         self.scaler = RewardScaler(num_envs, config.discount)
         self.collector = RolloutCollector(self.envs, config.seed + rank() * num_envs)
         torch.manual_seed(config.seed + 1_000_003 * rank())  # ... and exploration of its own in each

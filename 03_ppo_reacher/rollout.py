@@ -47,18 +47,19 @@ class RolloutCollector:
     def collect(self, policy: PolicyNetwork, normalizer: ObservationNormalizer, num_steps: int) -> Rollout:
         """Step the environments `num_steps` = T times with actions drawn from the policy."""
         space: Any = self.envs.single_action_space
+        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)  # (A,) each
         std = policy.log_std.exp().cpu()
         noise = std * torch.randn(num_steps, self.envs.num_envs, *std.shape)  # (T, N, A)
         before, after, drawn, rewards, terminated, truncated = ([] for _ in range(6))
         episode_returns: list[float] = []
         for t in range(num_steps):
             mean = policy.mean(normalizer(torch.from_numpy(self.observations))).cpu()  # (N, A)
-            action = (mean + noise[t]).numpy()
-            clipped = np.clip(action, space.low, space.high)  # the world gets the clipped action ...
+            action = mean + noise[t]
+            clipped = action.clamp(low, high).numpy()  # the world gets the clipped action ...
             next_observations, reward, ends, cuts, info = self.envs.step(clipped)
             before.append(self.observations)
             after.append(true_next_observations(next_observations, info))
-            drawn.append(action)  # ... the log-probability belongs to the one that was drawn
+            drawn.append(action.numpy())  # ... the log-probability belongs to the one that was drawn
             rewards.append(reward)
             terminated.append(ends)
             truncated.append(cuts)

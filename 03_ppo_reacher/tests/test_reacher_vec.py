@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from reacher_vec import ReacherVectorEnv
+from reacher_vec import ELBOW_STOP, ReacherVectorEnv
 
 
 def gymnasium_envs(num_envs: int) -> VectorEnv:
@@ -16,10 +16,13 @@ def gymnasium_envs(num_envs: int) -> VectorEnv:
 def assert_equal_run(
     ours: VectorEnv, theirs: VectorEnv, steps: int, dtype: type, generator: np.random.Generator
 ) -> int:
-    """Step both with the same actions, in and out of range; returns how many episodes ended."""
+    """Step both with the same actions, in and out of range, some of them pushing one way for long, so that elbows get
+    to their stops; returns how many episodes ended."""
     ended = 0
-    for _ in range(steps):
-        actions = generator.uniform(-1.6, 1.6, (ours.num_envs, 2)).astype(dtype)
+    for step in range(steps):
+        if step % 50 == 0:
+            push = generator.uniform(-1.5, 1.5, (ours.num_envs, 2)) * generator.integers(0, 2, (ours.num_envs, 1))
+        actions = (push + generator.uniform(-1.6, 1.6, (ours.num_envs, 2))).astype(dtype)
         mine, reference = ours.step(actions), theirs.step(actions)
         for ours_part, theirs_part in zip(mine[:4], reference[:4], strict=True):
             np.testing.assert_array_equal(ours_part, theirs_part)
@@ -50,6 +53,30 @@ def test_equal_to_gymnasium_over_a_thousand_episodes() -> None:
     ours, theirs = ReacherVectorEnv(20), gymnasium_envs(20)
     np.testing.assert_array_equal(ours.reset(seed=1)[0], theirs.reset(seed=1)[0])
     assert assert_equal_run(ours, theirs, 50 * 50, np.float32, np.random.default_rng(2)) == 1000
+
+
+def test_elbows_get_to_their_stops_in_these_tests() -> None:
+    env = ReacherVectorEnv(20)
+    env.reset(seed=1)
+    generator = np.random.default_rng(2)
+    at_stop = 0
+    push = generator.uniform(-1.5, 1.5, (20, 2))
+    for _ in range(49):
+        env.step(push)
+        at_stop += sum(int((np.abs(world.qpos[:, 1]) > ELBOW_STOP).sum()) for world in env.worlds)
+    assert at_stop > 50
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2e10])
+def test_a_torque_that_is_no_number_harms_its_own_arm_alone(bad: float) -> None:
+    ours, theirs = ReacherVectorEnv(5), gymnasium_envs(5)
+    ours.reset(seed=1)
+    theirs.reset(seed=1)
+    actions = np.random.default_rng(2).uniform(-1, 1, (10, 5, 2))
+    actions[3, 1, 0] = bad
+    for action in actions:
+        for mine, reference in zip(ours.step(action)[:2], theirs.step(action)[:2], strict=True):
+            np.testing.assert_array_equal(mine, reference)
 
 
 def test_reset_without_any_seed_draws_its_own() -> None:
