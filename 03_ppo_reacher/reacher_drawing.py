@@ -1,5 +1,6 @@
 """Pictures of an episode: rendered by MuJoCo, or the arm drawn by hand where there is no OpenGL."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from controllers import FOREARM, UPPER_ARM, Policy
 from lab.animations import captioned
 from lab.errors import UserError
 from lab.launch import note
-from lab.rendering import rendering_problem
+from lab.rendering import has_display, rendering_problem
 
 SIZE = 256  # pixels
 CAMERA_DISTANCE = 0.62  # metres above the plane, looking straight down
@@ -42,6 +43,23 @@ def film_episodes(policy: Policy, env_id: str, seeds: Iterable[int], every: int 
         frames += [frame(env, observation, trace, f"target {episode}   step {step}   return {total:.2f}")] * 8
     env.close()
     return frames
+
+
+def show_episodes(policy: Policy, env_id: str, seeds: Iterable[int]) -> None:
+    """Play one episode a seed in a window, in real time. Raises UserError where there is no display or no picture."""
+    if sys.platform == "linux" and not has_display():
+        raise UserError("--render human: there is no display here; --save_gif and --record_video need none")
+    try:
+        env = gym.make(env_id, render_mode="human")
+    except (gym.error.Error, ImportError) as error:
+        raise UserError(f"--render human: {str(error).splitlines()[0]}") from None
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
+            ended = terminated or truncated
+    env.close()
 
 
 def open_for_filming(env_id: str, is_reacher: bool) -> gym.Env:

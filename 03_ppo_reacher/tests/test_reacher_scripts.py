@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -127,6 +128,26 @@ def test_without_opengl_the_arm_is_drawn_and_one_line_says_so(trained: Path, tmp
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("drawn by hand") == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_record_video_writes_a_film_of_several_episodes_in_real_time(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "trained_model.pth"
+    model.write_bytes((trained / "trained_model.pth").read_bytes())
+    done = run("evaluate.py", "--model_path", str(model), "--record_video", "--episodes", "2")
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "trained_agent.mp4")) as film:
+        assert film.streams.video[0].average_rate == 25  # every other step of 0.02 s
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(pictures) > 4 * 25
+    assert np.abs(pictures[0].astype(float) - pictures[20]).mean() > 0.5
+    assert not list(tmp_path.glob("*.gif"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether it has a display")
+def test_a_window_without_a_display_is_refused_in_one_line(trained: Path, tmp_path: Path) -> None:
+    arguments = ("--model_path", str(trained / "trained_model.pth"), "--output_dir", str(tmp_path))
+    one_line_error(run("evaluate.py", *arguments, "--render", "human", DISPLAY="", WAYLAND_DISPLAY=""), "display")
+    one_line_error(run("evaluate.py", *arguments, "--render", "robot"), "--render")
 
 
 def one_line_error(done: subprocess.CompletedProcess[str], *words: str) -> None:
