@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from controllers import Policy
-from environments import make_envs, true_next_observations
+from environments import make_envs, spec_of, true_next_observations
 from lab.animations import save_gif, save_video
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
@@ -159,7 +159,7 @@ def evaluate_policy(
 
 def check_return(record: RunRecord, env_id: str, mean_return: float) -> None:
     """Note the mean return beside what is to be expected: a normal run of Reacher, else the environment's threshold."""
-    threshold = gym.spec(env_id).reward_threshold
+    threshold = spec_of(env_id).reward_threshold
     least = NORMAL_RETURN.get(env_id, threshold)
     if least is not None:
         record.check(
