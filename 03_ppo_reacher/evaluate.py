@@ -47,7 +47,7 @@ class Config:
     record_video: bool = False
     """Write trained_agent.mp4 beside the model."""
     render: Literal["human"] | None = None
-    """human: show the episodes in a window first, in real time."""
+    """human: then show the episodes in a window, in real time."""
     json: bool = False
     """End with one line of JSON in place of the table."""
     output_dir: Path | None = None
@@ -197,11 +197,11 @@ def main(config: Config) -> None:
     saved = load_agent(config.model_path)
     record = RunRecord(__file__, config.output_dir or config.model_path.parent, config)
     env_id = saved.config.env_id
-    if config.render == "human":
-        show_episodes(saved.policy(), env_id, range(config.seed, config.seed + config.episodes))
     summary = evaluate_policy(saved.policy(), env_id, config.episodes, config.seed).summary()
     if not config.json:
         print_table(summary)
+    if config.render == "human":
+        show_episodes(saved.policy(), env_id, range(config.seed, config.seed + config.episodes))
     if config.save_gif or config.record_video:
         record.files += film(config, saved)
     record.results = summary

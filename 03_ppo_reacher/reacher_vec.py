@@ -53,7 +53,7 @@ class World:
     """
 
     def __init__(self, num_arms: int) -> None:
-        self.model, self.alone = together(num_arms), mujoco.MjModel.from_xml_path(MODEL_FILE)
+        self.model, self.alone = together(num_arms), together(1)
         self.data, self.alone_data = mujoco.MjData(self.model), mujoco.MjData(self.alone)
         # views into MuJoCo's own memory, a row an arm; the columns are shoulder, elbow, target x, target y
         parts = (self.data.qpos, self.data.qvel, self.data.qacc_warmstart)

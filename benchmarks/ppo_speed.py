@@ -5,7 +5,7 @@ meet the same machine: what is compared is the time of a chunk with that of the 
 number of environments, steps, passes, minibatches, learning rate, discount, lambda and network of our defaults.
 
 SBX needs JAX. Give it an environment of its own: python -m venv E; E/bin/pip install torch==2.13.0 sbx-rl==0.28.0
-gymnasium==1.4.0 mujoco==4.0.0 imageio; then run this with --sbx_python E/bin/python. Without, its row says so.
+gymnasium==1.4.0 mujoco==4.0.0 imageio packaging; then run this with --sbx_python E/bin/python. Without, its row says so.
 """
 
 import json
