@@ -4,8 +4,10 @@ Every side lives in a process of its own on one thread, warms up, and then takes
 meet the same machine: what is compared is the time of a chunk with that of the same turn. "Our settings" are the
 number of environments, steps, passes, minibatches, learning rate, discount, lambda and network of our defaults.
 
-SBX needs JAX. Give it an environment of its own: python -m venv E; E/bin/pip install torch==2.13.0 sbx-rl==0.28.0
-gymnasium==1.4.0 mujoco==4.0.0 imageio packaging; then run this with --sbx_python E/bin/python. Without, its row says so.
+SBX needs JAX. Give it an environment of its own, and this script its Python (without, the row says so):
+
+    python -m venv E && E/bin/pip install torch==2.13.0 gymnasium==1.4.0 mujoco==4.0.0 imageio packaging sbx-rl==0.28.0
+    python benchmarks/ppo_speed.py --sbx_python E/bin/python
 """
 
 import json
