@@ -21,6 +21,7 @@ from byte_level import ALPHABET, CHARACTERS, split
 from lab.errors import UserError
 from lab.files import ROOT
 
+Both = tuple[BytePairTokenizer, Tokenizer]  # ours and the library's, of one vocabulary
 GPT2 = ROOT.parent / "shared/data/gpt2_bpe"
 needs_gpt2 = pytest.mark.skipif(not GPT2.is_dir(), reason="GPT-2's vocabulary is not at ../shared/data/gpt2_bpe")
 SHIPPED = ROOT / "assets/models/language/tokenizer.json"
@@ -49,14 +50,14 @@ def library_of(model: models.BPE, *special: str) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def gpt2() -> tuple[BytePairTokenizer, Tokenizer]:
+def gpt2() -> Both:
     """GPT-2's tokenizer, ours and the library's."""
     model = models.BPE.from_file(str(GPT2 / "encoder.json"), str(GPT2 / "vocab.bpe"))
     return BytePairTokenizer.from_folder(GPT2), library_of(model, "<|endoftext|>")
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[BytePairTokenizer, Tokenizer]:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """The tokenizer of the language model that ships, whose bytes do not begin at id 0, and the library's."""
     library, folder = Tokenizer.from_file(str(SHIPPED)), tmp_path_factory.mktemp("shipped")
     library.model.save(str(folder))
@@ -75,29 +76,29 @@ def assert_equal(ours: BytePairTokenizer, library: Tokenizer, text: str) -> None
 @needs_gpt2
 @settings(max_examples=500, deadline=None)
 @given(text=anything)
-def test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2(gpt2: tuple, text: str) -> None:
+def test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2(gpt2: Both, text: str) -> None:
     assert_equal(*gpt2, text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=anything)
-def test_ids_equal_the_librarys_with_the_vocabulary_that_ships(shipped: tuple, text: str) -> None:
+def test_ids_equal_the_librarys_with_the_vocabulary_that_ships(shipped: Both, text: str) -> None:
     assert_equal(*shipped, text)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_texts(shipped: tuple, text: str) -> None:
+def test_awkward_texts(shipped: Both, text: str) -> None:
     assert_equal(*shipped, text)
 
 
 @needs_gpt2
 @pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_texts_with_the_vocabulary_of_gpt2(gpt2: tuple, text: str) -> None:
+def test_awkward_texts_with_the_vocabulary_of_gpt2(gpt2: Both, text: str) -> None:
     assert_equal(*gpt2, text)
 
 
 @needs_gpt2
-def test_known_ids_of_gpt2(gpt2: tuple) -> None:
+def test_known_ids_of_gpt2(gpt2: Both) -> None:
     assert gpt2[0].encode("Hello world") == [15496, 995]
     assert gpt2[0].special == {"<|endoftext|>": 50256}
     assert len(gpt2[0].tokens) == 50257
@@ -107,12 +108,12 @@ LONG = ["a", " ", "\n", "ab", "the", "日本", "😀", "!", "x\x00", "1", " \n\t
 
 
 @pytest.mark.parametrize("unit", LONG)
-def test_one_long_run_is_encoded_as_the_library_does(shipped: tuple, unit: str) -> None:
+def test_one_long_run_is_encoded_as_the_library_does(shipped: Both, unit: str) -> None:
     assert_equal(*shipped, unit * (100_000 // len(unit)) + "x")
 
 
 @pytest.mark.parametrize("unit", ["a", "the", "😀"])
-def test_steps_grow_with_the_length_and_not_with_its_square(shipped: tuple, unit: str) -> None:
+def test_steps_grow_with_the_length_and_not_with_its_square(shipped: Both, unit: str) -> None:
     """Counts how often a rule is looked up: a measure of work that a busy machine does not change."""
 
     class Counting(dict):
@@ -140,7 +141,7 @@ def test_the_fast_way_to_merge_equals_the_plain_one(learn_from: str, text: str) 
 
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 300)))
-def test_any_ids_decode_as_the_library_decodes_them(shipped: tuple, ids: list[int]) -> None:
+def test_any_ids_decode_as_the_library_decodes_them(shipped: Both, ids: list[int]) -> None:
     assert shipped[0].decode(ids) == shipped[1].decode(ids, skip_special_tokens=False)
 
 
