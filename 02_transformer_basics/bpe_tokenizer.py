@@ -272,10 +272,12 @@ def show_row(name: str, tokenizer: BytePairTokenizer, ids: list[int]) -> None:
 
 
 def show_bytes(tokenizer: BytePairTokenizer, ids: list[int]) -> None:
-    """Each different token with its bytes and its id."""
+    """Each different token with its bytes and its id, then all ids in a row and the text that they give back."""
     print(f"\n{'token':<14} {'bytes':<24} {'id':>6}")
     for id in dict.fromkeys(ids[:SHOWN]):
         print(f"{readable(tokenizer.tokens[id]):<14} {tokenizer.tokens[id].hex(' '):<24} {id:>6}")
+    print("\nencoded:", *ids[:SHOWN])
+    print("decoded:", printable(tokenizer.decode(ids[:SHOWN])), end="\n\n")
 
 
 def compare(tokenizer: BytePairTokenizer, texts: Sequence[str]) -> tuple[str, str, bool]:

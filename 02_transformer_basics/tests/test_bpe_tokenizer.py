@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,15 @@ def test_half_a_character_becomes_a_replacement_character() -> None:
     ids = tokenizer.encode("a😀")
     assert len(ids) == 5
     assert tokenizer.decode(ids[:-1]) == "a\ufffd"
+
+
+def test_the_order_of_the_merges_decides_and_not_that_of_the_ids() -> None:
+    ours = BytePairTokenizer.train(bpe_tokenizer.STORY, 500)
+    last = max(ours.vocabulary.values())
+    ours = BytePairTokenizer({token: last - id for token, id in ours.vocabulary.items()}, ours.merges)
+    assert_equal(
+        ours, library_of(models.BPE(ours.vocabulary, ours.merges)), bpe_tokenizer.STORY + bpe_tokenizer.EXAMPLE
+    )
 
 
 def test_the_longest_special_token_is_found() -> None:
@@ -339,6 +349,7 @@ def test_the_demonstration_shows_merges_tokens_and_agreement(call: Callable, tmp
     assert "     1    256      38  [ ] [t] -> [ t]\n" in result.out
     assert "after 0 merges: 14 tokens\n[t][h][e][ ][m][o][u][s][e][ ][\\xf0][\\x9f][\\x90][\\xad]\n" in result.out
     assert "[ mouse]" in result.out.split("after 44 merges")[1]
+    assert re.search(r"\nencoded: [0-9 ]+ 275 220 172 253 238 255\ndecoded: the mouse 🐭\n", result.out)
     assert "merges as the library: 44 of 44" in result.out
     record = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())
     assert all(figure["ok"] for figure in record["figures"])
