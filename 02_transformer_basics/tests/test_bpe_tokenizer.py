@@ -105,29 +105,35 @@ def test_known_ids_of_gpt2(gpt2: Both) -> None:
     assert len(gpt2[0].tokens) == 50257
 
 
-LONG = ["a", " ", "\n", "ab", "the", "日本", "😀", "!", "x\x00", "1", " \n\t"]
+LETTERS = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=100_000))  # one piece, all kinds of pairs
+LONG = ["a", " ", "\n", "ab", "the", "日本", "😀", "!", "x\x00", "1", " \n\t", LETTERS]
 
 
-@pytest.mark.parametrize("unit", LONG)
-def test_one_long_run_is_encoded_as_the_library_does(shipped: Both, unit: str) -> None:
+@pytest.mark.parametrize("unit", LONG, ids=lambda unit: ascii(unit[:5]))
+def test_a_long_text_without_words_is_encoded_as_the_library_does(shipped: Both, unit: str) -> None:
     assert_equal(*shipped, unit * (100_000 // len(unit)) + "x")
 
 
-@pytest.mark.parametrize("unit", ["a", "the", "😀"])
-def test_steps_grow_with_the_length_and_not_with_its_square(shipped: Both, unit: str) -> None:
-    """Counts how often a rule is looked up: a measure of work that a busy machine does not change."""
+class Counting(dict):
+    """Rules that count how often they are asked: a measure of work that a busy machine does not change."""
 
-    class Counting(dict):
-        looked_up = 0
+    asked = 0
 
-        def __contains__(self, pair: object) -> bool:
-            self.looked_up += 1
-            return super().__contains__(pair)
+    def __contains__(self, pair: object) -> bool:
+        self.asked += 1
+        return super().__contains__(pair)
 
-    symbols = [shipped[0].vocabulary[CHARACTERS[byte]] for byte in (unit * 4000).encode()]
+
+@pytest.mark.parametrize(
+    "text", ["a" * 9000, "the" * 3000, "😀" * 3000, LETTERS[:9000]], ids=lambda text: ascii(text[:5])
+)
+def test_steps_grow_with_the_length_and_not_with_its_square(
+    shipped: Both, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     rules = Counting(shipped[0].rules)
-    merge_by_queue(symbols, rules)
-    assert rules.looked_up <= 3 * len(symbols)
+    monkeypatch.setattr(shipped[0], "rules", rules)
+    shipped[0].encode(text)
+    assert len(text) <= rules.asked <= 3 * len(text.encode())
 
 
 @settings(max_examples=200, deadline=None)
