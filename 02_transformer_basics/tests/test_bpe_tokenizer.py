@@ -28,6 +28,7 @@ needs_gpt2 = pytest.mark.skipif(not GPT2.is_dir(), reason="GPT-2's vocabulary is
 SHIPPED = ROOT / "assets/models/language/tokenizer.json"
 AWKWARD = [
     "I'll, he's, they've, IT'S, 's's''t 'LL 're",
+    " ".join(f"x'{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyzé"),
     "  two  spaces \t\n\n  and\r\nlines \u00a0\u2003\u3000\u200b ends   ",
     "\x00\x01\x07\x1b\x1c\x1d\x1e\x1f\x7f\x85\u2028\u2029\ufeff\ufffe\uffff\U0010ffff",
     "a\x1cb\x85c\u180ed",  # white space for some and not for others
@@ -133,7 +134,7 @@ def test_steps_grow_with_the_length_and_not_with_its_square(
     rules = Counting(shipped[0].rules)
     monkeypatch.setattr(shipped[0], "rules", rules)
     shipped[0].encode(text)
-    assert len(text) <= rules.asked <= 3 * len(text.encode())
+    assert len(text) - 1 <= rules.asked <= 3 * len(text.encode())  # at least once for every two neighbours
 
 
 @settings(max_examples=200, deadline=None)
