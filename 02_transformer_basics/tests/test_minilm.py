@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertModel, DistilBertTokenizerFast
 
 import minilm
@@ -37,6 +38,8 @@ def bert(tmp_path: Path, tiny_classifier: Path) -> Path:
     model.save_pretrained(tmp_path / "bert")
     tokenizer = json.loads((tiny_classifier / "tokenizer.json").read_text())
     tokenizer["truncation"] = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    tokenizer["padding"] = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None}
+    tokenizer["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
     (tmp_path / "bert/tokenizer.json").write_text(json.dumps(tokenizer))
     return tmp_path / "bert"
 
@@ -55,6 +58,21 @@ def assert_same_hidden_states(bert: BertModel, folder: Path, bound: float) -> No
 def test_random_weights_give_the_hidden_states_of_bert(bert: Path, tmp_path: Path) -> None:
     assert minilm.convert(bert, tmp_path / "out") <= 1e-5
     assert_same_hidden_states(BertModel.from_pretrained(bert), tmp_path / "out", 1e-5)
+
+
+def test_a_faulty_conversion_would_be_told(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = minilm.distilbert_weights
+    monkeypatch.setattr(minilm, "distilbert_weights", lambda *a: {n: w * 1.01 for n, w in right(*a).items()})
+    assert minilm.convert(bert, tmp_path / "out") > 1e-3
+
+
+def test_the_tokenizer_pads_and_cuts_only_when_asked(bert: Path, tmp_path: Path) -> None:
+    minilm.convert(bert, tmp_path / "out")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+    assert (tokenizer.truncation, tokenizer.padding) == (None, None)
+    config = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert config["model_input_names"] == ["input_ids", "attention_mask"]
+    assert config["model_max_length"] == 256
 
 
 @needs_package
