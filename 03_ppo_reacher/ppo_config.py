@@ -18,15 +18,15 @@ class PPOConfig:
     """Rounds of one rollout and one update."""
     steps_per_iter: int = 2048
     """Environment steps a rollout, all environments together."""
-    num_envs: int = 16
+    num_envs: int = 32
     """Environments stepped side by side."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[int, ...] = (96, 96)
     """Widths of the hidden layers of both networks."""
     initial_log_std: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
     learning_rate: float = 3e-3
     """Adam's step size at the start; falls linearly to zero."""
-    discount: float = 0.95
+    discount: float = 0.97
     """Weight of the next step's value, gamma."""
     gae_lambda: float = 0.99
     """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
@@ -34,7 +34,7 @@ class PPOConfig:
     """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
     num_epochs: int = 4
     """Passes over a rollout."""
-    num_minibatches: int = 4
+    num_minibatches: int = 2
     """Pieces that a pass cuts the rollout into."""
     value_coefficient: float = 0.5
     """Weight of the critic's loss, c1."""

@@ -246,7 +246,8 @@ def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPa
     list(ppo.train(config))
     calls = config.num_epochs * config.num_minibatches + 1  # the last one measures the whole rollout
     for iteration in range(config.num_iterations):
-        torch.testing.assert_close(seen[iteration * calls], torch.ones(64), atol=1e-5, rtol=0)
+        size = config.steps_per_iter // config.num_minibatches
+        torch.testing.assert_close(seen[iteration * calls], torch.ones(size), atol=1e-5, rtol=0)
     assert (seen[calls - 1] - 1).abs().max() > 1e-3
 
 
