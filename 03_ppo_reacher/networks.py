@@ -49,7 +49,7 @@ class PolicyNetwork(nn.Module):
         self,
         observation_dim: int,
         action_dim: int,
-        hidden_sizes: Sequence[int] = (128, 64),
+        hidden_sizes: Sequence[int] = (96, 96),
         initial_log_std: float = -0.5,
         orthogonal: bool = True,
     ) -> None:
@@ -75,7 +75,7 @@ class PolicyNetwork(nn.Module):
 class ValueNetwork(nn.Module):
     """The critic: V(s), the discounted return to expect from a state. Shares nothing with the actor."""
 
-    def __init__(self, observation_dim: int, hidden_sizes: Sequence[int] = (128, 64), orthogonal: bool = True) -> None:
+    def __init__(self, observation_dim: int, hidden_sizes: Sequence[int] = (96, 96), orthogonal: bool = True) -> None:
         super().__init__()
         self.value = mlp(observation_dim, hidden_sizes, 1, 1.0, orthogonal)
 

@@ -20,7 +20,7 @@ class PPOConfig:
     """Environment steps a rollout, all environments together."""
     num_envs: int = 32
     """Environments stepped side by side."""
-    hidden_sizes: tuple[int, ...] = (128, 64)
+    hidden_sizes: tuple[int, ...] = (96, 96)
     """Widths of the hidden layers of both networks."""
     initial_log_std: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
