@@ -11,6 +11,7 @@ Devlin et al. 2018. Weights and their names: the Hugging Face `transformers` lib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,11 +66,11 @@ class DistilBertClassifier(nn.Module):
         self.positions = nn.Embedding(config.max_position_embeddings, config.dim)
         self.norm = nn.LayerNorm(config.dim, eps=1e-12)
         sizes = (config.dim, config.n_heads, config.hidden_dim)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(*sizes, config.dropout, config.activation, eps=1e-12) for _ in range(config.n_layers)
-        )
-        for block in self.blocks:
+        options = (config.dropout, config.activation, False, 1e-12)
+        blocks = [TransformerBlock(*sizes, *options) for _ in range(config.n_layers)]
+        for block in blocks:
             block.attention.dropout.p = config.attention_dropout
+        self.blocks: Any = nn.ModuleList(blocks)
         self.hidden, self.classifier = nn.Linear(config.dim, config.dim), nn.Linear(config.dim, len(labels))
         self.dropout, self.head_dropout = nn.Dropout(config.dropout), nn.Dropout(config.seq_classif_dropout)
 

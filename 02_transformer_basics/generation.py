@@ -28,15 +28,18 @@ class LayerCache:
 
     def __init__(self, memory: Tensor) -> None:
         """`memory` (2, B, H, C, D), for keys and values of C positions."""
-        self.keys, self.values = memory  # (B, H, C, D) each
-        self.length = 0
+        self.memory, self.length = memory, 0
+
+    def extend(self, both: Tensor) -> Tensor:
+        """Keys and values of new positions (2, B, H, T, D) -> those of all positions so far (2, B, H, Tk, D)."""
+        start, self.length = self.length, self.length + both.shape[3]
+        self.memory[:, :, :, start : self.length] = both
+        return self.memory[:, :, :, : self.length]  # (2, B, H, C, D) -> (2, B, H, Tk, D)
 
     def __call__(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of new positions (B, H, T, D) -> those of all positions so far (B, H, Tk, D)."""
-        start, self.length = self.length, self.length + key.shape[2]
-        self.keys[:, :, start : self.length] = key
-        self.values[:, :, start : self.length] = value
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]  # (B, H, C, D) -> (B, H, Tk, D)
+        """The same, one after the other: (B, H, T, D) each -> (B, H, Tk, D) each."""
+        keys, values = self.extend(torch.stack([key, value]))
+        return keys, values
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Face `transformers` library stores it.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,14 +86,15 @@ class GPT2(nn.Module):
         self.positions = nn.Embedding(config.n_positions, config.n_embd)
         sizes = (config.n_embd, config.n_head, config.n_inner or 4 * config.n_embd)
         options = (ACTIVATION_NAMES[config.activation_function], True, config.layer_norm_epsilon)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(*sizes, config.resid_pdrop, *options) for _ in range(config.n_layer)
-        )
-        for block in self.blocks:
+        blocks = [TransformerBlock(*sizes, config.resid_pdrop, *options) for _ in range(config.n_layer)]
+        for block in blocks:
             block.attention.dropout.p = config.attn_pdrop
+        self.blocks: Any = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.dropout = nn.Dropout(config.embd_pdrop)
-        self.head: nn.Module | None = None  # None: the token embeddings; `quantization.pack` puts a copy of them here
+        self.head: nn.Module | None = (
+            None  # None: the token embeddings; `quantization.pack` puts a fast form of them here
+        )
 
     @classmethod
     def from_pretrained(
@@ -107,8 +109,7 @@ class GPT2(nn.Module):
         with torch.device("meta"):  # shapes without memory: the checkpoint's tensors take their places
             model = cls(config)
         fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
-        model = model.eval().to(device)
-        return model if precision == "float32" else pack(model, precision)
+        return pack(model.eval().to(device), precision)
 
     def official_names(self) -> dict[str, tuple[str, ...]]:
         """The checkpoint's name of every part -> ours."""
@@ -132,7 +133,7 @@ class GPT2(nn.Module):
             targets = names.get(part, (part,))
             for target, piece in zip(targets, tensor.chunk(len(targets), dim=-1), strict=False):  # (E, 3E) -> (E, E)
                 if ".c_" in part and kind == "weight" and piece.ndim == 2:
-                    piece = piece.contiguous().t()  # (in, out) -> (out, in)
+                    piece = piece.t()  # (in, out) -> (out, in)
                 elif part == "wte" and piece.ndim == 2:
                     piece = piece.t().contiguous().t()  # (V, E) -> (E, V) -> (V, E)
                 ours[f"{target}.{kind}"] = piece
@@ -172,7 +173,8 @@ class GPT2(nn.Module):
         self.check(input_ids, attention_mask, total)
         mask = self.mask(new, total, attention_mask)
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
-        for layer, block in enumerate(self.blocks):
+        plain = self.fast is None or self.training or torch.is_grad_enabled()
+        for layer, block in enumerate(self.blocks if plain else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)
 

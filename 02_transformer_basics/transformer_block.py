@@ -140,7 +140,7 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, E) -> query, key, value, each (B, H, T, D)."""
-        _check_input(x, self.query.in_features)
+        _check_input(x, self.query.weight.shape[1])
         projected = (self.query(x), self.key(x), self.value(x))
         separate = (each.unflatten(-1, (self.num_heads, -1)) for each in projected)  # (B, T, E) -> (B, T, H, D)
         query, key, value = (each.transpose(1, 2) for each in separate)  # (B, T, H, D) -> (B, H, T, D)

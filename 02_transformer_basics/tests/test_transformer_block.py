@@ -337,6 +337,7 @@ def test_new_positions_can_use_cached_keys_and_values() -> None:
         query, key, value = heads.project(x[:, t : t + 1])
         keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
         output, weights = heads.attend(query, keys, values, causal_mask(t + 1)[-1:])
+        assert weights is not None
         assert weights.shape == (B, H, 1, t + 1)
         assert_same(output[:, 0], expected[:, t])
 
