@@ -1,5 +1,6 @@
-"""Our DistilBERT equals the library's: logits, every hidden state and attention map, the gradient of every parameter."""
+"""Our DistilBERT equals the library's: logits, every hidden state and attention map, every parameter's gradient."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_batches_hold_every_text_once_and_not_too_many_tokens(lengths: list[int]
     assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[number] for number in batch) <= tokens
-    for batch, after in zip(batches, batches[1:], strict=False):
+    for batch, after in pairwise(batches):
         assert max(lengths[i] for i in batch) <= min(lengths[i] for i in after)
         assert (len(batch) + 1) * lengths[after[0]] > tokens  # no batch is smaller than it must be
 

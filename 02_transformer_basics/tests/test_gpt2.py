@@ -115,7 +115,7 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
 
 def test_fast_blocks_follow_what_training_does(small: tuple[Any, Path]) -> None:
     ours = GPT2.from_pretrained(small[1])
-    input_ids, mask = inputs(9, "none")
+    input_ids, _ = inputs(9, "none")
     optimizer = torch.optim.AdamW(ours.parameters(), lr=0.05)
     before = ours(input_ids).detach()
     ours(input_ids).square().mean().backward()
