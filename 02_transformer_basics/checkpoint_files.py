@@ -9,7 +9,7 @@ Every mistake is a UserError of one line that begins with the name that was aske
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from lab.errors import UserError
 from pretrained import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
+Model = TypeVar("Model", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ def _is_like(value: Any, default: Any) -> bool:
     if default is None:
         return value is None or type(value) is int
     return type(value) is type(default) or (type(default) is float and type(value) is int)
+
+
+def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
+    """The model that `make` gives, with the checkpoint's tensors as its parameters, in eval mode.
+
+    `make` is called where tensors have shapes but no memory. Raises UserError as `make` and `fill` do.
+    """
+    try:
+        with torch.device("meta"):
+            model = make()
+    except UserError as error:
+        raise UserError(f"{checkpoint.name}: {error}") from None
+    fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
+    return model.eval()
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

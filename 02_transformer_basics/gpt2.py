@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import generation
-from checkpoint_files import fill, read_checkpoint, read_settings
+from checkpoint_files import build, read_checkpoint, read_settings
 from generation import LayerCache
 from lab.errors import UserError
 from look_inside import Inside, run_and_keep
@@ -105,10 +105,8 @@ class GPT2(nn.Module):
         check_precision(precision)
         checkpoint = read_checkpoint(name_or_directory, "gpt2")
         config = read_settings(GPT2Config, checkpoint)
-        with torch.device("meta"):  # shapes without memory: the checkpoint's tensors take their places
-            model = cls(config)
-        fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
-        return pack(model.eval().to(device), precision)
+        model = build(checkpoint, lambda: cls(config))
+        return pack(model.to(device), precision)
 
     def official_names(self) -> dict[str, tuple[str, ...]]:
         """The checkpoint's name of every part -> ours."""
@@ -172,8 +170,8 @@ class GPT2(nn.Module):
         self.check(input_ids, attention_mask, total)
         mask = self.mask(new, total, attention_mask)
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
-        inference = self.fast is not None and not self.training and not torch.is_grad_enabled()
-        for layer, block in enumerate(self.fast if inference else self.blocks):
+        trains = self.training or torch.is_grad_enabled()
+        for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)
 
