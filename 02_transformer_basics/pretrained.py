@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import transformers
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from lab.errors import UserError
 from lab.files import ROOT
@@ -37,7 +35,7 @@ class Task:
     name: str
     official: tuple[str, ...]
     shipped: Path
-    auto_class: Any
+    auto_class: str
 
 
 SENTIMENT = Task(
@@ -47,10 +45,10 @@ SENTIMENT = Task(
         "distilbert-base-uncased-finetuned-sst-2-english",
     ),
     ROOT / "assets/models/sentiment",
-    AutoModelForSequenceClassification,
+    "AutoModelForSequenceClassification",
 )
 GENERATION = Task(
-    "text-generation", ("openai-community/gpt2", "gpt2"), ROOT / "assets/models/language", AutoModelForCausalLM
+    "text-generation", ("openai-community/gpt2", "gpt2"), ROOT / "assets/models/language", "AutoModelForCausalLM"
 )
 
 
@@ -148,6 +146,8 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
     Raises UserError, one line, if files are missing, damaged or of another architecture, if weights are missing (the
     library would fill them with random numbers), or if the tokenizer is empty.
     """
+    import transformers  # here, since it takes seconds, and our own models do without it
+
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
     if missing := what_is_missing(folder):
@@ -156,8 +156,9 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
     transformers.logging.disable_progress_bar()
     try:
         settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
-        model, report = task.auto_class.from_pretrained(folder, output_loading_info=True, **settings)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **settings)
+        auto_class = getattr(transformers, task.auto_class)
+        model, report = auto_class.from_pretrained(folder, output_loading_info=True, **settings)
     except Exception as error:  # damaged files raise errors of several libraries
         raise UserError(f"{name}: cannot be loaded for {task.name} ({_first_line(error)})") from None
     if report["missing_keys"]:

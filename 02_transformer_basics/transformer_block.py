@@ -31,6 +31,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # exact, with the error function: BERT and DistilBERT
     "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's `gelu_new`
 }
+Mask = Tensor | None  # boolean, as listed above
+Answer = tuple[Tensor, Tensor | None]  # output, and weights where they are asked for
+Cache = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # takes keys and values of new positions, gives those of all
 
 
 def causal_mask(length: int, device: torch.device | str | None = None) -> Tensor:
@@ -63,7 +66,7 @@ def check_mask(mask: Tensor, full: torch.Size) -> None:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: nn.Module | None = None
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask = None, dropout: nn.Module | None = None
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention (equation 1), for all positions, heads and sequences at once.
     query (B, H, Tq, D), key and value (B, H, Tk, D), mask as listed at the top -> output (B, H, Tq, D), weights
@@ -83,6 +86,15 @@ def attention(
     return used @ value, weights  # (B, H, Tq, Tk) @ (B, H, Tk, D) -> (B, H, Tq, D); eq. 1
 
 
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
+    """The output of `attention` by PyTorch's fused kernel: faster, but the weights are never stored."""
+    output = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # (B, H, Tq, D); eq. 1
+    if mask is not None:  # where a query may attend to nothing, some devices leave NaN
+        check_mask(mask, torch.Size((*query.shape[:3], key.shape[2])))
+        output = output.masked_fill(~mask.any(dim=-1, keepdim=True), 0.0)
+    return output
+
+
 class SimpleSelfAttention(nn.Module):
     """One head: every position asks with its query and averages the values of those whose keys answer.
 
@@ -97,7 +109,7 @@ class SimpleSelfAttention(nn.Module):
         self.key = nn.Linear(embed_dim, embed_dim)
         self.value = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
         _check_input(x, self.query.in_features)
         query, key, value = (linear(x).unsqueeze(1) for linear in (self.query, self.key, self.value))  # (B, 1, T, E)
         output, weights = attention(query, key, value, mask)
@@ -108,7 +120,7 @@ class MultiHeadAttention(nn.Module):
     """H heads side by side, each with E / H of the embedding, and a linear map of what they found (section 3.2.2).
 
     `forward(x, mask=None)`: x (B, T, E) -> output (B, T, E), weights (B, H, T, T) before dropout.
-    A decoder with a cache calls the two halves, `project` and `attend`, with the cached keys and values in between.
+    With a cache x follows earlier positions. `need_weights=False`: the same output from the fused kernel, weights None.
     Raises UserError for sizes that do not fit, dropout outside 0 to 1, x of another shape, and masks as in `attention`.
     """
 
@@ -128,20 +140,27 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, E) -> query, key, value, each (B, H, T, D)."""
-        _check_input(x, self.query.in_features)
+        _check_input(x, self.query.weight.shape[1])
         projected = (self.query(x), self.key(x), self.value(x))
         separate = (each.unflatten(-1, (self.num_heads, -1)) for each in projected)  # (B, T, E) -> (B, T, H, D)
         query, key, value = (each.transpose(1, 2) for each in separate)  # (B, T, H, D) -> (B, H, T, D)
         return query, key, value
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask = None, need_weights: bool = True) -> Answer:
         """query (B, H, Tq, D), key and value (B, H, Tk, D) -> output (B, Tq, E), weights (B, H, Tq, Tk)."""
-        heads, weights = attention(query, key, value, mask, self.dropout)
+        if need_weights:
+            heads, weights = attention(query, key, value, mask, self.dropout)
+        else:
+            rate = self.dropout.p if self.training else 0.0
+            heads, weights = fused_attention(query, key, value, mask, rate), None
         concatenated = heads.transpose(1, 2).flatten(2)  # (B, H, Tq, D) -> (B, Tq, H, D) -> (B, Tq, E)
         return self.output(concatenated), weights  # section 3.2.2: Concat(head_1, ..., head_h) W^O
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.attend(*self.project(x), mask)
+    def forward(self, x: Tensor, mask: Mask = None, cache: Cache | None = None, need_weights: bool = True) -> Answer:
+        query, key, value = self.project(x)
+        if cache is not None:
+            key, value = cache(key, value)  # (B, H, T, D) -> (B, H, Tk, D)
+        return self.attend(query, key, value, mask, need_weights)
 
     @classmethod
     def from_torch(cls, theirs: nn.MultiheadAttention) -> "MultiHeadAttention":
@@ -150,9 +169,7 @@ class MultiHeadAttention(nn.Module):
         """
         plain = type(theirs) is nn.MultiheadAttention and theirs.in_proj_weight is not None
         if not plain or theirs.bias_k is not None or theirs.add_zero_attn:
-            raise UserError(
-                "only nn.MultiheadAttention without kdim, vdim, add_bias_kv and add_zero_attn can be copied"
-            )
+            raise UserError("nn.MultiheadAttention with kdim, vdim, add_bias_kv or add_zero_attn cannot be copied")
         weights, biases = theirs.in_proj_weight, theirs.in_proj_bias  # (3E, E), (3E,): query, key, value stacked
         ours = cls(theirs.embed_dim, theirs.num_heads, theirs.dropout, bias=biases is not None).to(weights)
         state = {f"output.{name}": tensor for name, tensor in theirs.out_proj.state_dict().items()}
@@ -200,12 +217,17 @@ class TransformerBlock(nn.Module):
         hidden = ACTIVATIONS[self.activation](self.ff_in(x))  # (B, T, E) -> (B, T, F); eq. 2: max(0, x W_1 + b_1)
         return self.ff_out(self.dropout(hidden))  # (B, T, F) -> (B, T, E); eq. 2: ... W_2 + b_2
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
+        return self.run(x, mask)[0]
+
+    def run(self, x: Tensor, mask: Mask = None, cache: Cache | None = None, need_weights: bool = True) -> Answer:
+        """`forward` with what a whole model may ask for: a cache, and the attention weights (B, H, T, Tk) as well."""
+        attended, weights = self.attention(self.norm1(x) if self.norm_first else x, mask, cache, need_weights)
+        x = x + self.dropout(attended)
         if self.norm_first:  # Xiong et al. 2020: the sum of residuals runs through the whole model untouched
-            x = x + self.dropout(self.attention(self.norm1(x), mask)[0])
-            return x + self.dropout(self.feed_forward(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, mask)[0]))  # section 3.1: LayerNorm(x + Sublayer(x))
-        return self.norm2(x + self.dropout(self.feed_forward(x)))
+            return x + self.dropout(self.feed_forward(self.norm2(x))), weights
+        x = self.norm1(x)  # section 3.1: LayerNorm(x + Sublayer(x))
+        return self.norm2(x + self.dropout(self.feed_forward(x))), weights
 
     @classmethod
     def from_torch(cls, layer: nn.TransformerEncoderLayer) -> "TransformerBlock":
@@ -244,7 +266,7 @@ def _check_input(x: Tensor, embed_dim: int) -> None:
         raise UserError(f"x must be (batch, time, {embed_dim}), not {tuple(x.shape)}")
 
 
-# -------------------------------------------------------------------------- demonstration: the ladder, and a picture
+# -------------------------------------------------------------------------------------- demonstration: the ladder
 
 
 def attention_by_loops(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -285,30 +307,6 @@ def ladder(x: Tensor, num_heads: int) -> Iterator[tuple[str, Tensor, Tensor | No
         yield label, TransformerBlock.from_torch(layer)(x, mask), None, name, theirs
 
 
-def draw_attention(path: Path) -> None:
-    """Two heat-maps of a layer set by hand: who looks at whom without and with a causal mask; forbidden is grey."""
-    from lab.plots import heat_map, new_figure, save_figure
-
-    sentence = ["the", "queen", "met", "the", "king", "and", "he", "thanked", "her"]
-    looks_for = {"the": "queen king", "queen": "met thanked", "king": "met thanked", "met": "queen king"}
-    looks_for |= {"and": "met thanked", "he": "king", "thanked": "he her", "her": "queen"}
-    words = torch.eye(len(looks_for))  # one-hot: a word's embedding, key and value say which word it is
-    wanted = torch.tensor([[float(key in looks_for[query].split()) for query in looks_for] for key in looks_for])
-    layer = SimpleSelfAttention(len(words))
-    for linear, weight in ((layer.query, 10.0 * wanted), (layer.key, words), (layer.value, words)):
-        linear.load_state_dict({"weight": weight, "bias": torch.zeros(len(words))})
-    x = words[[list(looks_for).index(word) for word in sentence]].unsqueeze(0)  # (T, E) -> (1, T, E)
-    causal = causal_mask(len(sentence))
-    titles = ("no mask: every word sees the whole sentence", "causal mask: only itself and what came before")
-    figure, panels = new_figure(11.5, 5.6, columns=2)
-    for axes, title, mask in zip(panels, titles, (torch.ones_like(causal), causal), strict=True):
-        heat_map(axes, layer(x, mask)[1][0].masked_fill(~mask, math.nan), sentence, sentence)
-        axes.set(title=title, xlabel="key: the word looked at", ylabel="query: the word that looks", facecolor="#ddd")
-        for number, allowed in zip(axes.texts, mask.flatten(), strict=True):
-            number.set_visible(bool(allowed))
-    save_figure(figure, path)
-
-
 @dataclass
 class Config:
     """Climb the ladder from loops to the encoder block and compare every rung with torch.nn."""
@@ -324,6 +322,7 @@ class Config:
 @torch.no_grad()
 def main(config: Config) -> None:
     """Print the ladder, draw the picture, write the record."""
+    from attention_drawing import draw_attention
     from lab.record import RunRecord
     from lab.seeding import seed_everything
 
