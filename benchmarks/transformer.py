@@ -4,16 +4,11 @@ Both sides have the same random weights at the official sizes, the same threads,
 The cost of fewer bits is measured on the language model that ships, which is trained, on a text that it has not seen.
 """
 
-import importlib.metadata
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +23,7 @@ from gpt2 import GPT2
 from lab.errors import require_at_least
 from lab.files import ROOT, portable, read_text, writable_folder, write_json
 from lab.launch import launch
+from lab.record import circumstances
 from quantization import PRECISIONS
 
 BARS = {"float32": 1.3, "16 bits": 3.0, "int8": 4.0, "batch of 8, float32": 1.2, "sentiment": 2.0}
@@ -181,25 +177,13 @@ def main(config: Config) -> None:
     """Measure, print, write."""
     require_at_least(1, config, "repetitions", "new_tokens", "sentences", "threads")
     writable_folder(config.output.parent)
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # of others: ours has not begun
     torch.set_num_threads(config.threads)
+    before = circumstances(("torch", "transformers"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     found = measure(config)
-    circumstances = {
-        "command": " ".join(["python", portable(Path(__file__)), *map(str, sys.argv[1:])]),
-        "date": date.today().isoformat(),
-        "repetitions": config.repetitions,
-        "new_tokens": config.new_tokens,
-        "sentences": config.sentences,
-        "threads": config.threads,
-        "load_average_before": load,
-        "processors": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
-    }
-    write_json(config.output, found | {"median_ratio": ratios(found)} | circumstances)
+    settings = {name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")}
+    write_json(config.output, found | {"median_ratio": ratios(found), "settings": settings, "circumstances": before})
     for name, ratio in ratios(found).items():
         print(f"{name}: {ratio} times transformers, {'met' if ratio >= BARS[name] else 'missed'} (bar {BARS[name]})")
     print(f"perplexity: {found['perplexity']}")
