@@ -6,32 +6,40 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def mlp(
-    input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gain: float, orthogonal: bool
-) -> nn.Sequential:
+class MLP(nn.Module):
     """Linear layers with ReLU between them; with `orthogonal`, weights that are so, and biases of zero.
 
     The last layer's weights are scaled by `output_gain`, those of the others by sqrt(2), which makes up for what ReLU
     takes away. Orthogonal matrices keep the size of signals and gradients from layer to layer (Saxe et al. 2014;
     Engstrom et al. 2020 measure it for PPO).
     """
-    sizes = [input_dim, *hidden_sizes, output_dim]
-    layers: list[nn.Module] = []
-    for number, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        linear = nn.Linear(fan_in, fan_out)
-        if orthogonal:
-            nn.init.orthogonal_(linear.weight, gain=2**0.5 if number < len(hidden_sizes) else output_gain)
-            nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])  # no ReLU behind the output
+
+    def __init__(
+        self, input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gain: float, orthogonal: bool
+    ) -> None:
+        super().__init__()
+        sizes = [input_dim, *hidden_sizes, output_dim]
+        self.layers: Any = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
+        for number, layer in enumerate(self.layers if orthogonal else ()):
+            nn.init.orthogonal_(layer.weight, gain=2**0.5 if number < len(hidden_sizes) else output_gain)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, input_dim) to (B, output_dim)."""
+        *hidden, last = self.layers
+        for layer in hidden:  # functions, for a module's call takes as long as a small layer's arithmetic
+            x = F.linear(x, layer.weight, layer.bias).relu()  # (B, fan_in) -> (B, fan_out)
+        return F.linear(x, last.weight, last.bias)
 
 
 class PolicyNetwork(nn.Module):
@@ -54,7 +62,7 @@ class PolicyNetwork(nn.Module):
         orthogonal: bool = True,
     ) -> None:
         super().__init__()
-        self.mean = mlp(observation_dim, hidden_sizes, action_dim, 0.01, orthogonal)  # first actions: near zero
+        self.mean = MLP(observation_dim, hidden_sizes, action_dim, 0.01, orthogonal)  # first actions: near zero
         self.log_std = nn.Parameter(torch.full((action_dim,), float(initial_log_std)))
 
     def forward(self, observations: Tensor) -> Independent:
@@ -77,7 +85,7 @@ class ValueNetwork(nn.Module):
 
     def __init__(self, observation_dim: int, hidden_sizes: Sequence[int] = (96, 96), orthogonal: bool = True) -> None:
         super().__init__()
-        self.value = mlp(observation_dim, hidden_sizes, 1, 1.0, orthogonal)
+        self.value = MLP(observation_dim, hidden_sizes, 1, 1.0, orthogonal)
 
     def forward(self, observations: Tensor) -> Tensor:
         """observations (B, O), normalised, to values (B,)."""

@@ -1,5 +1,6 @@
 """Running statistics that keep observations and rewards at a scale that networks learn well from."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,12 +79,13 @@ class RewardScaler:
 
     def update(self, rewards: Tensor, ended: Tensor) -> None:
         """Take in rewards and ends (T, N): the return so far is discounted forward, and starts anew at ends."""
-        history = torch.empty_like(rewards, dtype=torch.float64)
-        for t in range(len(rewards)):
-            self.returns = self.returns * self.discount + rewards[t]
-            history[t] = self.returns
-            self.returns = self.returns * ~ended[t]
-        self.statistics.update(history.flatten())
+        returns, history = self.returns.numpy().copy(), []
+        for reward, end in zip(rewards.numpy(), ended.numpy(), strict=True):  # NumPy, which is quicker with few numbers
+            returns = returns * self.discount + reward
+            history.append(returns)
+            returns = returns * ~end
+        self.returns = torch.from_numpy(returns)
+        self.statistics.update(torch.from_numpy(np.concatenate(history)))
 
     def __call__(self, rewards: Tensor) -> Tensor:
         """rewards of any shape, scaled, in float32."""

@@ -225,10 +225,8 @@ class Learner:
         learning_rate = self.prepare()
         rollout = self.collector.collect(agent.policy, agent.normalizer, config.steps_per_iter // config.num_envs)
         observations = agent.normalizer(rollout.observations).to(self.device)  # (T, N, O)
-        next_observations = agent.normalizer(rollout.next_observations).to(self.device)
-        with torch.no_grad():
-            values, next_values = agent.value(observations).cpu(), agent.value(next_observations).cpu()  # (T, N)
         ended = rollout.terminated | rollout.truncated
+        values, next_values = self.judge(observations, rollout.next_observations, ended)
         self.scaler.update(rollout.rewards, ended)
         rewards = self.scaler(rollout.rewards) if config.scale_rewards else rollout.rewards.float()  # detail 3
         death = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
@@ -253,6 +251,19 @@ class Learner:
             agent=agent,
             snapshot=self.state_dict,
         )
+
+    @torch.no_grad()
+    def judge(self, observations: Tensor, next_observations: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's values of observations (T, N, O), normalised, and of those that truly followed: (T, N) each.
+
+        What followed a step is what the next one starts from, but for ends and the last step: those are looked at anew.
+        """
+        values = self.agent.value(observations).cpu()
+        other = ended.clone()
+        other[-1] = True
+        next_values = values.roll(-1, 0)
+        next_values[other] = self.agent.value(self.agent.normalizer(next_observations[other]).to(self.device)).cpu()
+        return values, next_values
 
     def prepare(self) -> float:
         """Set the learning rate of this iteration and return it; begin episodes anew where a resumed run must.

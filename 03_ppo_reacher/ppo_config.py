@@ -32,7 +32,7 @@ class PPOConfig:
     """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
     clip_ratio: float = 0.2
     """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
-    num_epochs: int = 4
+    num_epochs: int = 3
     """Passes over a rollout."""
     num_minibatches: int = 2
     """Pieces that a pass cuts the rollout into."""

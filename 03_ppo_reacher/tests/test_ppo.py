@@ -45,7 +45,7 @@ def test_policy_log_prob_and_entropy_equal_a_diagonal_multivariate_normal() -> N
 def test_networks_start_as_the_paper_trail_says() -> None:
     torch.manual_seed(0)
     policy, value = PolicyNetwork(10, 2, (64, 64)), ValueNetwork(10, (64, 64))
-    hidden = policy.mean.get_parameter("2.weight")
+    hidden = policy.mean.get_parameter("layers.1.weight")
     torch.testing.assert_close(hidden @ hidden.T, 2 * torch.eye(64), atol=1e-4, rtol=0)
     assert policy(torch.randn(100, 10)).mean.abs().max() < 0.05
     assert value(torch.randn(6, 10)).shape == (6,)
@@ -148,12 +148,12 @@ def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss
 # our parameters, policy's and value's, and where Stable-Baselines3 has the like
 OURS_TO_THEIRS = {
     "log_std": "log_std",
-    "mean.0": "mlp_extractor.policy_net.0",
-    "mean.2": "mlp_extractor.policy_net.2",
-    "mean.4": "action_net",
-    "value.0": "mlp_extractor.value_net.0",
-    "value.2": "mlp_extractor.value_net.2",
-    "value.4": "value_net",
+    "mean.layers.0": "mlp_extractor.policy_net.0",
+    "mean.layers.1": "mlp_extractor.policy_net.2",
+    "mean.layers.2": "action_net",
+    "value.layers.0": "mlp_extractor.value_net.0",
+    "value.layers.1": "mlp_extractor.value_net.2",
+    "value.layers.2": "value_net",
 }
 
 
