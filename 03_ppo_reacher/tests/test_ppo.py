@@ -328,6 +328,20 @@ def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends()
     assert scaler(rewards)[0].item() == pytest.approx(1 / np.std([1.0, 1.5, 1.0]), rel=1e-3)
 
 
+@pytest.mark.parametrize("env_id", ["Reacher-v5", "InvertedPendulum-v5"])  # one is cut, the other terminates
+def test_critic_judges_what_truly_followed_every_step(env_id: str) -> None:
+    learner = ppo.Learner(PPOConfig(env_id, steps_per_iter=480, num_envs=4, hidden_sizes=(16,)))
+    rollout = learner.collector.collect(learner.agent.policy, learner.agent.normalizer, num_steps=120)
+    ended = rollout.terminated | rollout.truncated
+    assert 0 < ended.sum() < ended.numel() / 2
+    assert not ended[-1].all()
+    observations = learner.agent.normalizer(rollout.observations)
+    values, next_values = learner.judge(observations, rollout.next_observations, ended)
+    torch.testing.assert_close(values, learner.agent.value(observations))
+    following = learner.agent.normalizer(rollout.next_observations)
+    torch.testing.assert_close(next_values, learner.agent.value(following))
+
+
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
