@@ -3,10 +3,13 @@
 # N environments, O observation_dim
 """
 
+import os
+import sys
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from lab.errors import UserError
@@ -21,6 +24,8 @@ def make_envs(env_id: str, num_envs: int) -> VectorEnv:
     """
     if env_id == "Reacher-v5":
         return ReacherVectorEnv(num_envs)
+    if ":" in env_id and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a module of the user's own is looked for where they are, too
     try:
         envs = gym.make_vec(
             env_id,
@@ -32,6 +37,13 @@ def make_envs(env_id: str, num_envs: int) -> VectorEnv:
         raise UserError(f"--env_id {env_id}: {str(error).splitlines()[0]}") from None
     check_spaces(env_id, envs.single_observation_space, envs.single_action_space)
     return envs
+
+
+def spec_of(env_id: str) -> EnvSpec:
+    """How the environment is registered; unlike `gym.spec`, for `module:Id` too."""
+    spec = gym.make(env_id).spec
+    assert spec is not None
+    return spec
 
 
 def check_spaces(env_id: str, observation_space: gym.Space, action_space: gym.Space) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from controllers import Policy
-from environments import make_envs, true_next_observations
-from lab.animations import save_gif
+from environments import make_envs, spec_of, true_next_observations
+from lab.animations import save_gif, save_video
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
 from lab.launch import launch
@@ -24,10 +24,11 @@ from lab.record import RunRecord
 from lab.rendering import prepare_rendering
 from lab.seeding import check_seed
 from ppo import Agent, PPOConfig, make_agent
-from reacher_drawing import film_episodes
+from reacher_drawing import film_episodes, show_episodes
 
 KIND = "a PPO policy"
 NORMAL_RETURN = {"Reacher-v5": -4.1}  # what a run with the default settings stays above, whatever its seed
+FILMED_EPISODES, EVERY_NTH_FRAME = 4, 2
 HELD_OUT_SEED = 1_000_000  # training resets with seeds that start at --seed; evaluation stays clear of them
 
 
@@ -43,6 +44,10 @@ class Config:
     """Episode i starts from a reset with seed + i."""
     save_gif: bool = False
     """Write trained_agent.gif beside the model."""
+    record_video: bool = False
+    """Write trained_agent.mp4 beside the model."""
+    render: Literal["human"] | None = None
+    """human: then show the episodes in a window, in real time."""
     json: bool = False
     """End with one line of JSON in place of the table."""
     output_dir: Path | None = None
@@ -154,7 +159,7 @@ def evaluate_policy(
 
 def check_return(record: RunRecord, env_id: str, mean_return: float) -> None:
     """Note the mean return beside what is to be expected: a normal run of Reacher, else the environment's threshold."""
-    threshold = gym.spec(env_id).reward_threshold
+    threshold = spec_of(env_id).reward_threshold
     least = NORMAL_RETURN.get(env_id, threshold)
     if least is not None:
         record.check(
@@ -173,6 +178,19 @@ def print_table(summary: dict[str, Any]) -> None:
         print(f"fingertip at end    {summary['mean_final_distance_mm']:.1f} mm from the target")
 
 
+def film(config: Config, saved: SavedAgent) -> list[Path]:
+    """Write the first episodes as a GIF, a video or both, in real time; returns the files."""
+    env_id = saved.config.env_id
+    frames = film_episodes(saved.policy(), env_id, range(config.seed, config.seed + FILMED_EPISODES), EVERY_NTH_FRAME)
+    speed = gym.make(env_id).metadata.get("render_fps", 50) / EVERY_NTH_FRAME
+    gif, video = (config.model_path.with_name(f"trained_agent.{kind}") for kind in ("gif", "mp4"))
+    if config.save_gif:
+        save_gif(gif, frames, speed)
+    if config.record_video:
+        save_video(video, frames, speed)
+    return [gif] * config.save_gif + [video] * config.record_video
+
+
 def main(config: Config) -> None:
     """Load, measure, film, record."""
     torch.set_num_threads(1)
@@ -182,10 +200,10 @@ def main(config: Config) -> None:
     summary = evaluate_policy(saved.policy(), env_id, config.episodes, config.seed).summary()
     if not config.json:
         print_table(summary)
-    if config.save_gif:
-        gif = config.model_path.with_name("trained_agent.gif")
-        save_gif(gif, film_episodes(saved.policy(), env_id, seeds=range(config.seed, config.seed + 4)), 25)
-        record.files.append(gif)
+    if config.render == "human":
+        show_episodes(saved.policy(), env_id, range(config.seed, config.seed + config.episodes))
+    if config.save_gif or config.record_video:
+        record.files += film(config, saved)
     record.results = summary
     check_return(record, env_id, summary["mean_return"])
     record.save(quiet=config.json)

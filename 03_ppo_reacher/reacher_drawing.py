@@ -1,5 +1,6 @@
 """Pictures of an episode: rendered by MuJoCo, or the arm drawn by hand where there is no OpenGL."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from controllers import FOREARM, UPPER_ARM, Policy
+from environments import spec_of
 from lab.animations import captioned
 from lab.errors import UserError
 from lab.launch import note
-from lab.rendering import rendering_problem
+from lab.rendering import has_display, rendering_problem
 
 SIZE = 256  # pixels
 CAMERA_DISTANCE = 0.62  # metres above the plane, looking straight down
@@ -44,21 +46,45 @@ def film_episodes(policy: Policy, env_id: str, seeds: Iterable[int], every: int 
     return frames
 
 
+def show_episodes(policy: Policy, env_id: str, seeds: Iterable[int]) -> None:
+    """Play one episode a seed in a window, in real time. Raises UserError where there is no display or no picture."""
+    if sys.platform == "linux" and not has_display():
+        raise UserError("--render human: there is no display here; --save_gif and --record_video need none")
+    env = open_with_pictures(env_id, "human")
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
+            ended = terminated or truncated
+    env.close()
+
+
 def open_for_filming(env_id: str, is_reacher: bool) -> gym.Env:
     """The environment with a camera, or Reacher without one where nothing can be rendered (and a line that says so)."""
     settings: dict[str, Any] = (
         {"width": SIZE, "height": SIZE, "default_camera_config": FROM_ABOVE} if is_reacher else {}
     )
-    problem = rendering_problem() if "mujoco" in str(gym.spec(env_id).entry_point) else None
+    problem = rendering_problem() if "mujoco" in str(spec_of(env_id).entry_point) else None
     if problem is None:
-        try:
-            return gym.make(env_id, render_mode="rgb_array", **settings)
-        except (gym.error.Error, ImportError) as error:
-            problem = str(error).splitlines()[0]
+        return open_with_pictures(env_id, "rgb_array", **settings)
     if not is_reacher:
         raise UserError(f"{env_id} cannot be rendered here: {problem}")
     note(f"no OpenGL here ({problem}); the arm is drawn by hand instead")
     return gym.make(env_id)
+
+
+def open_with_pictures(env_id: str, mode: str, **settings: Any) -> gym.Env:
+    """The environment in a render mode. Raises UserError, saying why, where it offers none or lacks what it needs."""
+    if mode not in gym.make(env_id).metadata["render_modes"]:
+        raise UserError(f"{env_id} offers no pictures (its render modes do not include {mode})")
+    try:
+        env = gym.make(env_id, render_mode=mode, **settings)
+        env.reset()
+        env.render()  # some lack a library, and notice only here
+        return env
+    except (gym.error.Error, ImportError) as error:
+        raise UserError(f"{env_id} cannot be rendered here: {str(error).splitlines()[0]}") from None
 
 
 def frame(env: gym.Env, observation: NDArray, trace: list[NDArray], caption: str) -> Image.Image:

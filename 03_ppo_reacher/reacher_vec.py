@@ -53,7 +53,7 @@ class World:
     """
 
     def __init__(self, num_arms: int) -> None:
-        self.model, self.alone = together(num_arms), mujoco.MjModel.from_xml_path(MODEL_FILE)
+        self.model, self.alone = together(num_arms), together(1)
         self.data, self.alone_data = mujoco.MjData(self.model), mujoco.MjData(self.alone)
         # views into MuJoCo's own memory, a row an arm; the columns are shoulder, elbow, target x, target y
         parts = (self.data.qpos, self.data.qvel, self.data.qacc_warmstart)
@@ -63,8 +63,8 @@ class World:
     def step(self, torques: NDArray) -> None:
         """Apply torques (n, 2) for the length of an environment step."""
         reach = np.abs(self.qpos[:, 1]) + STEP_SECONDS * np.abs(self.qvel[:, 1])  # (n,)
-        near_stop = np.flatnonzero(reach > ELBOW_STOP - SPEED_UP)
-        before = self.state() if len(near_stop) else self.qpos
+        near_stop = np.flatnonzero(reach > ELBOW_STOP - SPEED_UP).tolist()
+        before = self.state() if near_stop else self.qpos
         self.data.ctrl[:] = torques.ravel()
         mujoco.mj_step(self.model, self.data, FRAME_SKIP)
         for arm in near_stop:

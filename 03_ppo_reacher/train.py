@@ -6,7 +6,6 @@ python train.py --env_id InvertedPendulum-v5 --num_iterations 60 --output_dir ..
 torchrun --nproc_per_node 2 train.py                           # two processes train one agent
 """
 
-import csv
 import dataclasses
 import signal
 import threading
@@ -21,19 +20,16 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from controllers import inverse_kinematics_controller, random_policy
 from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import process_group, rank, world_size
 from lab.errors import UserError, require_at_least
-from lab.files import atomic
 from lab.launch import launch, note
-from lab.plots import learning_curve
 from lab.progress import watch
 from lab.record import RunRecord
 from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
+from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row, write_metrics
 
-EVALUATION_EPISODES = 100
 KIND = "a PPO training run"  # what checkpoint.pth says it holds
 
 
@@ -65,27 +61,6 @@ def describe(record: IterationRecord, seconds: float, first: int) -> str:
         f"return {returns}  KL {stats.approx_kl:.4f}  clipped {stats.clip_fraction:.0%}  "
         f"explained variance {record.explained_variance:.2f}  entropy {stats.entropy:.2f}  {speed:,.0f} steps/s"
     )
-
-
-def metrics_row(record: IterationRecord) -> dict[str, Any]:
-    """One line of metrics.csv."""
-    return {
-        "iteration": record.iteration,
-        "steps": record.steps,
-        "mean_return": float(np.mean(record.episode_returns)) if record.episode_returns else "",
-        "episodes": len(record.episode_returns),
-        "explained_variance": record.explained_variance,
-        "learning_rate": record.learning_rate,
-        **dataclasses.asdict(record.update),
-    }
-
-
-def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as CSV with a header."""
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def saved_run(config: Config) -> tuple[PPOConfig, dict[str, Any] | None, list[dict[str, Any]]]:
@@ -198,37 +173,6 @@ def tensorboard_writer(config: Config, first: int) -> Callable[[dict[str, Any]],
     return write
 
 
-def baselines(env_id: str) -> dict[str, float]:
-    """Lines to compare the curve with: the environment's threshold, and mean returns measured on the same episodes."""
-    action_space: Any = gym.make(env_id).action_space
-    threshold = gym.spec(env_id).reward_threshold
-    lines = {} if threshold is None else {"threshold": threshold}
-    if env_id == "Reacher-v5":
-        controller = evaluate_policy(inverse_kinematics_controller(), env_id, EVALUATION_EPISODES)
-        lines["inverse kinematics + PD"] = float(controller.returns.mean())
-    dice = evaluate_policy(random_policy(action_space, seed=0), env_id, EVALUATION_EPISODES)
-    return lines | {"random policy": float(dice.returns.mean())}
-
-
-def draw_curve(path: Path, env_id: str, rows: list[dict[str, Any]], lines: dict[str, float]) -> None:
-    """Mean return of the episodes that ended in each iteration, beside the baselines."""
-    ended = [row for row in rows if row["episodes"]]
-    if not ended:
-        return
-    learning_curve(
-        path,
-        [row["steps"] for row in ended],
-        [row["mean_return"] for row in ended],
-        title=f"PPO on {env_id}",
-        x_label="environment steps",
-        y_label="return of an episode (while exploring)",
-        y_name="PPO",
-        window=5,
-        reference_lines=lines,
-        y_scale="symlog",
-    )
-
-
 def main(config: Config) -> None:
     """Train, then measure the deterministic policy on episodes of their own, then save."""
     torch.set_num_threads(config.num_threads)
@@ -242,7 +186,7 @@ def main(config: Config) -> None:
     save_agent(record.file("trained_model.pth"), saved)
     write_metrics(record.file("metrics.csv"), rows)
     lines = baselines(settings.env_id)
-    draw_curve(record.file("training_reward_curve.png"), settings.env_id, rows, lines)
+    draw_curve(record.file("training_reward_curve.png"), settings, rows, lines)
     summary = evaluate_policy(saved.policy(), settings.env_id, EVALUATION_EPISODES).summary()
     record.results = {"evaluation": summary, "baselines": lines}
     check_return(record, settings.env_id, summary["mean_return"])

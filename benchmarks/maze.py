@@ -4,16 +4,11 @@ Both sides learn, with the same settings, in FrozenLake-v1 (4 x 4, slippery): th
 environment, the tensor in tables made from that environment's `P`. All sides take turns in every repetition.
 """
 
-import importlib.metadata
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +21,7 @@ from batched_q_learning import BatchedQLearning, random_numbers
 from lab.errors import UserError
 from lab.files import ROOT, portable, writable_folder, write_json
 from lab.launch import launch
+from lab.record import circumstances
 from q_learning_agent import QLearningAgent, train
 from value_iteration import as_arrays, value_iteration
 from world_tables import World
@@ -114,13 +110,11 @@ def measure(config: Config, pool: ProcessPoolExecutor) -> list[dict[str, dict[st
     return repetitions
 
 
-def summary(config: Config, load: float | None, repetitions: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+def summary(config: Config, before: dict[str, Any], repetitions: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     """What is written: medians, extremes, all repetitions, and the circumstances."""
     ratios = {name: [repetition[name]["ratio"] for repetition in repetitions] for name in SIDES[1:]}
     dynamics = gym.make("FrozenLake-v1").unwrapped.P  # pyright: ignore[reportAttributeAccessIssue]
     return {
-        "command": " ".join(["python", portable(Path(__file__)), *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "environment": "FrozenLake-v1, 4 x 4, slippery",
         "settings": {
             **SETTINGS,
@@ -137,11 +131,7 @@ def summary(config: Config, load: float | None, repetitions: list[dict[str, dict
         "highest_ratio": {name: max(values) for name, values in ratios.items()},
         "optimal_start_value": round(float(value_iteration(dynamics, SETTINGS["discount"])[0].max()), 4),
         "repetitions": repetitions,
-        "processors": os.cpu_count(),
-        "load_average_before": load,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "gymnasium")},
+        "circumstances": before,
     }
 
 
@@ -151,9 +141,9 @@ def main(config: Config) -> None:
         if not getattr(config, name) > 0:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be positive")
     writable_folder(config.output.parent)
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # of others: ours has not begun
+    before = circumstances(("torch", "numpy", "gymnasium"))
     with ProcessPoolExecutor(config.processes, get_context("spawn")) as pool:
-        found = summary(config, load, measure(config, pool))
+        found = summary(config, before, measure(config, pool))
     write_json(config.output, found)
     ratio = found["median_ratio"][SIDES[2]]
     verdict = "the prize is won" if ratio >= PRIZE else "the bar is met" if ratio >= BAR else "the bar is missed"

@@ -4,28 +4,27 @@ Every repetition times one `gymnasium.make("Reacher-v5")` over as many steps as 
 and evaluates it on held-out episodes, the same for all seeds and for inverse kinematics + PD.
 """
 
-import importlib.metadata
-import os
-import platform
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
 from controllers import inverse_kinematics_controller
 from evaluate import SavedAgent, evaluate_policy
 from lab.errors import require_at_least
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, writable_folder, write_json
 from lab.launch import launch
+from lab.plots import smooth
+from lab.record import circumstances
 from ppo import PPOConfig, train
+from ppo_reports import CURVE_WINDOW
 
 ENV_ID = "Reacher-v5"
 
@@ -60,14 +59,15 @@ def seconds_of_one_environment(steps: int) -> float:
     return time.perf_counter() - started
 
 
-def train_and_evaluate(seed: int, config: Config) -> tuple[float, float]:
-    """Wall time of a training in seconds, start-up excluded, and the mean return of its policy."""
+def train_and_evaluate(seed: int, config: Config) -> tuple[float, float, NDArray]:
+    """Wall time of a training in seconds, start-up excluded, the mean return of its policy, and its learning curve."""
     settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
     started = time.perf_counter()
-    *_, last = train(settings)
+    *before, last = train(settings)
     seconds = time.perf_counter() - started
     policy = SavedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
-    return seconds, float(evaluate_policy(policy, ENV_ID, config.episodes).returns.mean())
+    curve = [float(np.mean(record.episode_returns)) for record in (*before, last)]
+    return seconds, float(evaluate_policy(policy, ENV_ID, config.episodes).returns.mean()), smooth(curve, CURVE_WINDOW)
 
 
 def interquartile_mean(values: list[float]) -> float:
@@ -90,13 +90,15 @@ def main(config: Config) -> None:
     """Measure, print, write."""
     writable_folder(config.output.parent)
     torch.set_num_threads(1)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    before = circumstances()
     controller = evaluate_policy(inverse_kinematics_controller(), ENV_ID, config.episodes).returns
     steps = config.num_iterations * PPOConfig().steps_per_iter
     rows: list[dict[str, Any]] = []
+    curves = []
     for seed in range(config.seeds):
         one_environment = seconds_of_one_environment(steps)
-        seconds, mean_return = train_and_evaluate(seed, config)
+        seconds, mean_return, curve = train_and_evaluate(seed, config)
+        curves.append(curve)
         ratio = seconds / one_environment
         rows.append({"seed": seed, "return": mean_return, "seconds": seconds, "one_environment": one_environment})
         print(f"seed {seed}: return {mean_return:.3f}, {seconds:.1f} s, {ratio:.2f} times one environment", flush=True)
@@ -106,8 +108,6 @@ def main(config: Config) -> None:
     print(f"interquartile mean {mean:.3f}, worst {min(returns):.3f}; inverse kinematics + PD {pd:.3f}")
     print(f"median time: {ratio:.2f} times one environment's {steps} steps")
     result = {
-        "command": " ".join(["python", portable(Path(__file__)), *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "environment_steps": steps,
         "episodes": config.episodes,
         "interquartile_mean_return": mean,
@@ -117,11 +117,8 @@ def main(config: Config) -> None:
         "median_seconds_over_one_environment": ratio,
         "runs": rows,
         "settings": asdict(PPOConfig()),
-        "processors": os.cpu_count(),
-        "load_average_before": load,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")},
+        "band": {"low": np.min(curves, axis=0).round(2).tolist(), "high": np.max(curves, axis=0).round(2).tolist()},
+        "circumstances": before,
     }
     write_json(config.output, result)
 

@@ -1,6 +1,7 @@
-"""The one way to make an animation: frames with a caption, written as a GIF, whole or not at all."""
+"""The one way to make an animation: frames with a caption, written as a GIF or a video, whole or not at all."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float
             loop=0,
             optimize=False,
         )
+
+
+def save_video(path: Path, frames: Sequence[Image.Image], frames_per_second: float) -> None:
+    """Write `frames` as an MP4 video (H.264), in even width and height. Raises UserError without frames."""
+    import av  # here: few runs need it, and it takes a while
+
+    if not frames:
+        raise UserError(f"{path}: there is no frame to write")
+    with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
+        stream.width, stream.height = (size - size % 2 for size in frames[0].size)
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode())  # what the encoder still holds back
 
 
 def _shared_palette(samples: Sequence[Image.Image]) -> Image.Image:

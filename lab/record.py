@@ -3,15 +3,21 @@
 import dataclasses
 import importlib.metadata
 import math
+import os
 import platform
+import re
+import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.files import portable, writable_folder, write_json
+from lab.files import ROOT, portable, writable_folder, write_json
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "transformers", "tokenizers")
 
@@ -70,6 +76,31 @@ class RunRecord:
             "threads": torch.get_num_threads(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
+
+
+def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+    """What a measurement depends on beside its settings: command, date, commit, machine, threads, versions."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
+    return {
+        "command": " ".join(["python", portable(Path(sys.argv[0])), *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+        "commit": commit.stdout.strip() if commit and commit.returncode == 0 else None,
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    described = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", described.read_text(), re.M) if described.exists() else []
+    return names[0] if names else platform.processor()
 
 
 def _plain(value: Any) -> Any:

@@ -10,13 +10,17 @@ import sys
 PROBE = "import gymnasium; e = gymnasium.make('Reacher-v5', render_mode='rgb_array'); e.reset(); e.render()"
 
 
+def has_display() -> bool:
+    """Whether Linux has a screen to open a window on."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def prepare_rendering() -> None:
     """Let MuJoCo draw off screen on Linux without a display; to be called before mujoco is imported.
 
     Changes nothing elsewhere, where the user has chosen (MUJOCO_GL), or where the EGL library is missing.
     """
-    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform == "linux" and not has_display and ctypes.util.find_library("EGL"):
+    if sys.platform == "linux" and not has_display() and ctypes.util.find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 

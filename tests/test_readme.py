@@ -37,6 +37,7 @@ def test_the_commands_that_people_rely_on_are_runnable_blocks() -> None:
         "make run",
         "python train.py\n",
         "python transformer_block.py",
+        "python bpe_tokenizer.py",
         "python sentiment_analysis.py",
         "python text_generation.py",
         "python explore_env.py",

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3 import PPO as StableBaselines3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -141,6 +143,94 @@ def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss
     assert value.item() == pytest.approx(loss, abs=1e-6)
     assert log_prob.grad is not None
     assert bool(log_prob.grad.abs() > 1e-6) is moves
+
+
+# our parameters, policy's and value's, and where Stable-Baselines3 has the like
+OURS_TO_THEIRS = {
+    "log_std": "log_std",
+    "mean.0": "mlp_extractor.policy_net.0",
+    "mean.2": "mlp_extractor.policy_net.2",
+    "mean.4": "action_net",
+    "value.0": "mlp_extractor.value_net.0",
+    "value.2": "mlp_extractor.value_net.2",
+    "value.4": "value_net",
+}
+
+
+def parameter_pairs(agent: Agent, reference: StableBaselines3PPO) -> list[tuple[str, Tensor, Tensor]]:
+    theirs = dict(reference.policy.named_parameters())
+    pairs = []
+    for name, parameter in [*agent.policy.named_parameters(), *agent.value.named_parameters()]:
+        layer, _, kind = name.rpartition(".") if name != "log_std" else (name, "", "")
+        pairs.append((name, parameter, theirs[f"{OURS_TO_THEIRS[layer]}.{kind}".rstrip(".")]))
+    return pairs
+
+
+def stable_baselines3_agent(config: PPOConfig, steps: int) -> StableBaselines3PPO:
+    reference = StableBaselines3PPO(
+        "MlpPolicy",
+        gym.make("Reacher-v5"),
+        n_steps=steps,
+        batch_size=steps,
+        n_epochs=config.num_epochs,
+        learning_rate=config.learning_rate,
+        clip_range=config.clip_ratio,
+        ent_coef=config.entropy_coefficient,
+        vf_coef=config.value_coefficient,
+        max_grad_norm=config.max_grad_norm,
+        policy_kwargs={"net_arch": list(config.hidden_sizes), "activation_fn": torch.nn.ReLU},
+        device="cpu",
+    )
+    reference.set_logger(Logger(folder=None, output_formats=[]))
+    return reference
+
+
+def test_three_steps_of_learning_equal_stable_baselines3() -> None:
+    """One shared batch, the same weights: the losses, the clipping of ratios and gradients, and Adam lead both sides to
+    the same weights. The whole batch is one minibatch, so its order does not matter; ratios differ from 1 from the
+    second step on."""
+    steps = 64
+    config = PPOConfig(num_epochs=3, num_minibatches=1, hidden_sizes=(16, 8), entropy_coefficient=0.01, clip_ratio=0.05)
+    torch.manual_seed(0)
+    agent, reference = make_agent(config, 10, 2), stable_baselines3_agent(config, steps)
+    with torch.no_grad():
+        for _, ours, theirs in parameter_pairs(agent, reference):
+            theirs.copy_(ours)
+    observations, actions = torch.randn(steps, 10), torch.randn(steps, 2)
+    advantages, returns = 3 * torch.randn(steps) + 1, 5 * torch.randn(steps)
+    with torch.no_grad():
+        values, log_probs, _ = reference.policy.evaluate_actions(observations, actions)
+    buffer: Any = reference.rollout_buffer
+    buffer.reset()
+    for t in range(steps):
+        buffer.add(
+            observations[t, None].numpy(),
+            actions[t, None].numpy(),
+            np.zeros(1),
+            np.zeros(1),
+            values[t],
+            log_probs[t, None],
+        )
+    buffer.advantages[:, 0], buffer.returns[:, 0] = advantages.numpy(), returns.numpy()
+    reference.train()
+
+    learned = ppo.as_one_vector(agent.parameters())
+    before = learned.detach().clone()
+    optimizer = torch.optim.Adam([learned], lr=config.learning_rate, eps=1e-5)
+    stats = ppo.update(agent, optimizer, observations, actions, advantages, returns, config)
+    assert (learned - before).abs().max() > 1e-3
+    assert reference.logger.name_to_value["train/clip_fraction"] > 0
+    for name, ours, theirs in parameter_pairs(agent, reference):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4, msg=name)
+
+    reference.n_epochs = 1  # what it logs now is measured where both sides have come to
+    reference.train()
+    logged = reference.logger.name_to_value
+    assert stats.policy_loss == pytest.approx(logged["train/policy_gradient_loss"], rel=1e-3)
+    assert stats.value_loss == pytest.approx(logged["train/value_loss"], rel=1e-3)
+    assert stats.entropy == pytest.approx(-logged["train/entropy_loss"], rel=1e-3)
+    assert stats.approx_kl == pytest.approx(logged["train/approx_kl"], rel=1e-3)
+    assert stats.clip_fraction == pytest.approx(logged["train/clip_fraction"], abs=1e-6)
 
 
 def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,24 +8,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import ppo_reports
 from controllers import inverse_kinematics_controller, random_policy, target_angles
 from evaluate import evaluate_policy, load_agent, load_policy
 from lab.errors import UserError
+from ppo_config import PPOConfig
 from reacher_drawing import fingertip, joints
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ("--num_iterations", "2", "--steps_per_iter", "256", "--num_envs", "4")
 
 
-def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(PROJECT / script), *arguments],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -127,6 +131,73 @@ def test_without_opengl_the_arm_is_drawn_and_one_line_says_so(trained: Path, tmp
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("drawn by hand") == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+OWN_ENVIRONMENT = """
+import gymnasium as gym
+import numpy as np
+
+class Own(gym.Env):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    observation_space = gym.spaces.Box(-1.0, 1.0, (3,))
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,))
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def render(self):
+        raise gym.error.DependencyNotInstalled("a library to draw with is not installed")
+
+    def step(self, action):
+        return np.zeros(3, np.float32), -abs(float(action[0])), bool(self.np_random.random() < 0.1), False, {}
+
+gym.register("Own-v0", entry_point=lambda render_mode=None: Own(), max_episode_steps=20)
+"""
+
+
+def test_an_environment_of_ones_own_is_found_where_one_is(tmp_path: Path) -> None:
+    (tmp_path / "own_module.py").write_text(OWN_ENVIRONMENT)
+    arguments = (*SMALL, "--env_id", "own_module:Own-v0", "--output_dir", "out")
+    done = run("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("evaluate.py", "--model_path", "out/trained_model.pth", "--json", "--episodes", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["episodes"] == 5
+    done = run("evaluate.py", "--model_path", "out/trained_model.pth", "--episodes", "5", "--save_gif", cwd=tmp_path)
+    one_line_error(done, "own_module:Own-v0", "a library to draw with")
+    arguments = ("--model_path", "out/trained_model.pth", "--render", "human")
+    one_line_error(run("evaluate.py", *arguments, cwd=tmp_path, DISPLAY=":9"), "own_module:Own-v0", "human")
+
+
+def test_band_of_normal_runs_is_drawn_for_runs_of_their_settings_alone() -> None:
+    measured = json.loads(ppo_reports.MEASURED_RUNS.read_text())
+    band = ppo_reports.normal_band(PPOConfig(seed=77, checkpoint_every=3))
+    assert band is not None, "the measured runs are not those of the defaults: run benchmarks/ppo_reacher.py"
+    assert band[0].shape == (PPOConfig().num_iterations,)
+    assert (band[0] <= band[1]).all()
+    assert band[1][-1] > measured["worst_return"] - 1
+    assert ppo_reports.normal_band(PPOConfig(discount=0.5)) is None
+
+
+def test_record_video_writes_a_film_of_several_episodes_in_real_time(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "trained_model.pth"
+    model.write_bytes((trained / "trained_model.pth").read_bytes())
+    done = run("evaluate.py", "--model_path", str(model), "--record_video", "--episodes", "2")
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "trained_agent.mp4")) as film:
+        assert film.streams.video[0].average_rate == 25  # every other step of 0.02 s
+        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(pictures) > 4 * 25
+    assert np.abs(pictures[0].astype(float) - pictures[20]).mean() > 0.5
+    assert not list(tmp_path.glob("*.gif"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether it has a display")
+def test_a_window_without_a_display_is_refused_in_one_line(trained: Path, tmp_path: Path) -> None:
+    arguments = ("--model_path", str(trained / "trained_model.pth"), "--output_dir", str(tmp_path))
+    one_line_error(run("evaluate.py", *arguments, "--render", "human", DISPLAY="", WAYLAND_DISPLAY=""), "display")
+    one_line_error(run("evaluate.py", *arguments, "--render", "robot"), "--render")
 
 
 def one_line_error(done: subprocess.CompletedProcess[str], *words: str) -> None:

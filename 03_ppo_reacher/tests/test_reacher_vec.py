@@ -18,7 +18,7 @@ def assert_equal_run(
 ) -> int:
     """Step both with the same actions, in and out of range, some of them pushing one way for long, so that elbows get
     to their stops; returns how many episodes ended."""
-    ended = 0
+    ended, push = 0, np.zeros((ours.num_envs, 2))
     for step in range(steps):
         if step % 50 == 0:
             push = generator.uniform(-1.5, 1.5, (ours.num_envs, 2)) * generator.integers(0, 2, (ours.num_envs, 1))
