@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STEPS, MOST_STEPS, CLOSE = 32, 512, 0.002  # doubled until the shares add up as closely as that
 TOKENS_AT_A_TIME = 4096  # memory: every step keeps what its gradient needs
 FOR, AGAINST = (47, 111, 176), (224, 128, 42)  # blue and orange, as in the lab's pictures
-LINE, MOST_LINES, MOST_TEXTS = 96, 8, 10  # characters a line, lines a text, texts a picture
+LINE, MOST_LINES, MOST_TEXTS = 118, 8, 10  # characters a line, lines a text, texts a picture
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def explain(loaded: LoadedModel, text: str) -> Explanation:
 def integrated_gradients(model: "DistilBertClassifier", start: Tensor, end: Tensor, label: int, rise: float) -> Tensor:
     """Embeddings (T, E) of two texts -> share (T,) of every position in the `rise` of the label's probability between.
 
-    Equation 1, with the integral as a sum (equation 3) of as many steps as it takes to add up to the rise (proposition 1).
+    Equation 1, its integral as a sum (equation 3) of as many steps as it takes to add up to the rise (proposition 1).
     """
     steps = STEPS
     while True:
@@ -152,7 +152,7 @@ def draw_explanations(explanations: list[Explanation], path: Path) -> None:
     shown = explanations[:MOST_TEXTS]
     flows = [_flow(explanation) for explanation in shown]
     heights = [2 + max((line for *_, line in flow), default=0) + 1 for flow in flows]  # lines: title, words, space
-    figure, (axes,) = new_figure(width=9.5, height=0.6 + 0.36 * sum(heights))
+    figure, (axes,) = new_figure(width=9.5, height=0.5 + 0.28 * sum(heights))
     axes.set(xlim=(0, LINE), ylim=(sum(heights), 0), title="blue speaks for the label, orange against it")
     axes.axis("off")
     top = 0

@@ -9,8 +9,9 @@ MOST_ROUNDS = 5
 
 
 def race(runs: Mapping[str, Callable[[], Answer]], seconds: float = 3.0) -> dict[str, tuple[Answer, float]]:
-    """Answer and shortest time in seconds of each of `runs`, called in turn: up to five rounds, none begun after
-    `seconds`. What else the machine does slows all of them, since they take turns, and hardly counts in the shortest time.
+    """Answer and shortest time in seconds of each of `runs`, called in turn: five rounds, none begun after `seconds`.
+
+    What else the machine does slows them all, since they take turns, and hardly counts in the shortest time.
     """
     started, best = time.perf_counter(), {}
     for number in range(MOST_ROUNDS):
