@@ -132,7 +132,7 @@ def coloured(explanation: Explanation) -> Text:
     ):
         shown.append(printable(explanation.text[end:start]))
         color = "rgb({},{},{})".format(*_blend(strength))
-        shown.append(printable(explanation.text[start:stop]), f"black on {color}" if abs(strength) > 0.05 else "")
+        shown.append(printable(explanation.text[start:stop]), f"black on {color}" if abs(strength) > 0.15 else "")
         end = stop
         if abs(strength) > 0.3:
             shown.append(f"{share:+.2f}", "dim")
