@@ -2,7 +2,7 @@
 
 Run this file by itself for a demonstration with the model that ships.
 
-Shapes: B batch, T time (positions), H heads, E embedding, V vocabulary, N texts, C classes.
+Shapes: B batch, T time (positions), H heads, D head size, E embedding, N texts, C classes.
 
 Sources: Sanh et al. 2019, "DistilBERT, a distilled version of BERT"; its blocks, post-norm with exact GELU, are BERT's:
 Devlin et al. 2018. Weights and their names: the Hugging Face `transformers` library.
@@ -49,6 +49,14 @@ class DistilBertConfig:
     dropout: float = 0.1
     attention_dropout: float = 0.1
     seq_classif_dropout: float = 0.2
+
+
+def first_position(block: TransformerBlock, x: Tensor, mask: Tensor | None) -> Tensor:
+    """What `block`, post-norm, makes of x (B, T, E) at the first position, (B, 1, E): a quarter of its work."""
+    query, key, value = block.attention.project(x)  # (B, H, T, D) each
+    attended, _ = block.attention.attend(query[:, :, :1], key, value, mask, need_weights=False)  # (B, 1, E)
+    first = block.norm1(x[:, :1] + block.dropout(attended))
+    return block.norm2(first + block.dropout(block.feed_forward(first)))
 
 
 class DistilBertClassifier(nn.Module):
@@ -119,9 +127,10 @@ class DistilBertClassifier(nn.Module):
     def classify(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`forward` from the embeddings (B, T, E) on, with respect to which a gradient says which words decided."""
         mask = None if attention_mask is None else padding_mask(attention_mask)  # (B, 1, 1, T)
-        for block in self.blocks:
-            embedded, _ = block.run(embedded, mask, need_weights=False)
-        return self.decide(embedded)
+        x = embedded
+        for block in self.blocks[:-1]:
+            x, _ = block.run(x, mask, need_weights=False)
+        return self.decide(first_position(self.blocks[-1], x, mask))
 
     def look_inside(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Inside:
         """The same by the plain formula, with every hidden state and every attention weight kept."""

@@ -92,9 +92,8 @@ class GPT2(nn.Module):
         self.blocks: Any = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.dropout = nn.Dropout(config.embd_pdrop)
-        self.head: nn.Module | None = (
-            None  # None: the token embeddings; `quantization.pack` puts a fast form of them here
-        )
+        self.fast: Any = None  # the blocks once more, for inference, and a fast output map, both from `pack`
+        self.head: Any = None
 
     @classmethod
     def from_pretrained(
@@ -173,8 +172,8 @@ class GPT2(nn.Module):
         self.check(input_ids, attention_mask, total)
         mask = self.mask(new, total, attention_mask)
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
-        plain = self.fast is None or self.training or torch.is_grad_enabled()
-        for layer, block in enumerate(self.blocks if plain else self.fast):
+        inference = self.fast is not None and not self.training and not torch.is_grad_enabled()
+        for layer, block in enumerate(self.fast if inference else self.blocks):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)
 

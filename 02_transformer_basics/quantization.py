@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpt2 import GPT2
 
 MOST_ROWS = 32  # measured: with more rows nothing is gained
+HAS_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 Map = Callable[[Tensor], Tensor]  # (..., I) -> (..., O)
 Maker = Callable[..., Map]  # from one or several plain maps of the same input
@@ -124,7 +125,7 @@ class Packed:
                 make = torch._make_per_channel_quantized_tensor  # pyright: ignore[reportPrivateImportUsage]
                 quantized = make(numbers, scale.double(), zeros, 0)
             self.packed = torch.ops.quantized.linear_prepack(quantized, bias)
-            self.product = torch.ops.quantized.linear_dynamic
+            self.product = partial(torch.ops.quantized.linear_dynamic, reduce_range=True)  # 7 bits: no sum overflows
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(x, self.packed)  # (..., I) -> (..., O)
@@ -166,7 +167,7 @@ def maker(precision: str, device: torch.device) -> Maker:
     """What makes a map of `precision` on `device`: the fastest that there is for it."""
     if precision == "float32":
         return FewRows
-    fbgemm = device.type == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
+    fbgemm = device.type == "cpu" and HAS_FBGEMM
     kinds: dict[str, Callable[[Tensor, Tensor | None], Map]] = {
         "float16": partial(Packed, precision=precision) if fbgemm else partial(SixteenBits, dtype=torch.float16),
         "bfloat16": partial(SixteenBits, dtype=torch.bfloat16),

@@ -1,0 +1,161 @@
+"""Our DistilBERT equals the library's: logits, every hidden state and attention map, every parameter's gradient."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from distilbert import DistilBertClassifier
+from lab.errors import UserError
+from token_batches import batches_by_length, pad_left, pad_right
+
+SMALL = {"vocab_size": 97, "dim": 24, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "max_position_embeddings": 33}
+OFFICIAL = {"vocab_size": 30522, "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072}
+
+
+def write_reference(folder: Path, **sizes: Any) -> Any:
+    """The library's model with weights so large that small faults show, also written to `folder`."""
+    torch.manual_seed(0)
+    config = transformers.DistilBertConfig(**{"num_labels": 3, "attn_implementation": "eager"} | sizes)
+    model = transformers.DistilBertForSequenceClassification(config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float(name.lower().endswith("norm.weight")), std=0.1)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("distilbert")
+    return write_reference(folder, **SMALL), folder
+
+
+def inputs(length: int, side: str, vocab_size: int = 97) -> tuple[Tensor, Tensor | None]:
+    """Three texts of different lengths as input_ids and attention_mask (3, length)."""
+    torch.manual_seed(1)
+    texts = [torch.randint(1, vocab_size, (size,)).tolist() for size in (length, max(1, length // 2), 1)]
+    if side == "none":
+        return torch.tensor(texts[:1]), None
+    return (pad_left if side == "left" else pad_right)(texts)
+
+
+def assert_equal(ours: DistilBertClassifier, theirs: Any, input_ids: Tensor, mask: Tensor | None, limit: float) -> None:
+    """`limit`: of the difference relative to the largest number."""
+    expected = theirs(input_ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
+    inside = ours.look_inside(input_ids, mask)
+    pairs = [(ours(input_ids, mask), expected.logits), (inside.logits, expected.logits)]
+    pairs += zip(inside.hidden_states, expected.hidden_states, strict=True)
+    pairs += zip(inside.attentions, expected.attentions, strict=True)
+    for found, wanted in pairs:
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() <= limit * max(1.0, wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize("length", [1, 2, 17, 33])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
+def test_equal_at_odd_sizes(small: tuple[Any, Path], length: int, side: str, dtype: torch.dtype, limit: float) -> None:
+    theirs, ours = small[0].to(dtype), DistilBertClassifier.from_pretrained(small[1]).to(dtype)
+    assert_equal(ours, theirs, *inputs(length, side), limit)
+
+
+@pytest.mark.parametrize("length", [5, pytest.param(512, marks=pytest.mark.slow)])
+def test_equal_at_the_official_size(tmp_path: Path, length: int) -> None:
+    theirs, ours = write_reference(tmp_path, **OFFICIAL), DistilBertClassifier.from_pretrained(tmp_path)
+    for side in ("left", "right"):
+        assert_equal(ours, theirs, *inputs(length, side, 30522), 1e-4)
+    assert_equal(ours.double(), theirs.double(), *inputs(length, "right", 30522), 1e-9)
+
+
+@pytest.mark.parametrize("side", ["none", "right"])
+def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> None:
+    theirs, ours = small[0].double(), DistilBertClassifier.from_pretrained(small[1]).double()
+    input_ids, mask = inputs(17, side)
+    for model, logits in ((ours, ours(input_ids, mask)), (theirs, theirs(input_ids, attention_mask=mask).logits)):
+        model.zero_grad()
+        logits.sin().sum().backward()
+    expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    expected = ours.from_official(expected)
+    found = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert gradient is not None, name
+        assert (gradient - expected[name]).abs().max() <= 1e-9, name
+
+
+def test_relu_and_labels_are_read(tmp_path: Path) -> None:
+    labels = {0: "bad", 1: "so so", 2: "good"}
+    theirs = write_reference(tmp_path, **SMALL, activation="relu", id2label=labels).double()
+    ours = DistilBertClassifier.from_pretrained(tmp_path).double()
+    assert ours.labels == ("bad", "so so", "good")
+    assert_equal(ours, theirs, *inputs(9, "right"), 1e-9)
+
+
+def test_texts_of_any_lengths_get_what_each_gets_alone(small: tuple[Any, Path]) -> None:
+    ours = DistilBertClassifier.from_pretrained(small[1])
+    torch.manual_seed(2)
+    texts = [torch.randint(1, 97, (int(size),)).tolist() for size in torch.randint(1, 34, (40,))]
+    alone = torch.cat([ours(torch.tensor([text])).softmax(-1) for text in texts])
+    for tokens in (1, 60, 10_000):
+        torch.testing.assert_close(ours.predict(texts, tokens), alone, rtol=0, atol=1e-5)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-4)  # else a mix-up of the order would go unnoticed
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 60), max_size=50), st.integers(1, 200))
+def test_batches_hold_every_text_once_and_not_too_many_tokens(lengths: list[int], tokens: int) -> None:
+    batches = batches_by_length(lengths, tokens)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[number] for number in batch) <= tokens
+    for batch, after in pairwise(batches):
+        assert max(lengths[i] for i in batch) <= min(lengths[i] for i in after)
+        assert (len(batch) + 1) * lengths[after[0]] > tokens  # no batch is smaller than it must be
+
+
+def test_gradient_at_the_embeddings_says_which_words_decide(small: tuple[Any, Path]) -> None:
+    """A word's gradient times its change predicts what the change does to the logits."""
+    ours = DistilBertClassifier.from_pretrained(small[1]).double()
+    embedded = ours.embed(torch.tensor([[5, 6, 7, 8]])).detach().requires_grad_()
+    ours.classify(embedded)[0, 1].backward()
+    assert embedded.grad is not None
+    step = 1e-6 * torch.randn_like(embedded)
+    with torch.no_grad():
+        change = ours.classify(embedded + step)[0, 1] - ours.classify(embedded - step)[0, 1]
+    torch.testing.assert_close(change, 2 * (embedded.grad * step).sum(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "words"),
+    [
+        (torch.tensor([[97]]), "hold 97; the vocabulary ends at 96"),
+        (torch.tensor([[3, -1]]), "hold -1"),
+        (torch.ones(1, 34, dtype=torch.long), "34 tokens are more than the 33"),
+        (torch.ones(4, dtype=torch.long), "batch, time"),
+        (torch.ones(1, 0, dtype=torch.long), "batch, time"),
+        (torch.ones(1, 4), "integers"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(small: tuple[Any, Path], input_ids: Tensor, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        DistilBertClassifier.from_pretrained(small[1])(input_ids)
+
+
+def test_a_text_without_tokens_is_refused(small: tuple[Any, Path]) -> None:
+    with pytest.raises(UserError, match="text 2 has no tokens"):
+        DistilBertClassifier.from_pretrained(small[1]).predict([[1], []])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_equal_on_a_gpu(small: tuple[Any, Path]) -> None:
+    theirs, ours = small[0].double().cuda(), DistilBertClassifier.from_pretrained(small[1]).double().cuda()
+    input_ids, mask = inputs(17, "right")
+    assert mask is not None
+    assert_equal(ours, theirs, input_ids.cuda(), mask.cuda(), 1e-9)

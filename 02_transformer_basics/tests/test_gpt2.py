@@ -1,0 +1,249 @@
+"""Our GPT-2 equals the library's: logits, every hidden state and attention map, the gradient of every parameter."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from generation import LayerCache
+from gpt2 import GPT2, GPT2Config
+from lab.errors import UserError
+from quantization import pack
+from token_batches import pad_left, pad_right
+
+SMALL = {"vocab_size": 97, "n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions": 33}
+DTYPES = pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
+
+
+def write_reference(folder: Path, **sizes: Any) -> Any:
+    """The library's model with weights so large that small faults show, also written to `folder`."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        **{"attn_implementation": "eager", "bos_token_id": 0, "eos_token_id": 0} | sizes  # pyright: ignore[reportArgumentType]
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float("ln_" in name and name.endswith("weight")), std=0.1)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("gpt2")
+    return write_reference(folder, **SMALL), folder
+
+
+def inputs(length: int, side: str, vocab_size: int = 97) -> tuple[Tensor, Tensor]:
+    """Three texts of different lengths as input_ids and attention_mask (3, length)."""
+    torch.manual_seed(1)
+    texts = [torch.randint(1, vocab_size, (size,)).tolist() for size in (length, max(1, length // 2), 1)]
+    if side == "none":
+        return torch.tensor(texts[:1]), torch.ones(1, length, dtype=torch.long)
+    input_ids, mask = (pad_left if side == "left" else pad_right)(texts)
+    return input_ids, torch.ones_like(input_ids) if mask is None else mask
+
+
+def reference(theirs: Any, input_ids: Tensor, mask: Tensor) -> Any:
+    """What the library computes, with positions as its own `generate` counts them: padding has none."""
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return theirs(
+        input_ids, attention_mask=mask, position_ids=positions, output_hidden_states=True, output_attentions=True
+    )
+
+
+def assert_equal(ours: GPT2, theirs: Any, input_ids: Tensor, mask: Tensor, limit: float) -> None:
+    """Equal wherever there is a token; `limit`: of the difference relative to the largest number."""
+    expected, inside, there = reference(theirs, input_ids, mask), ours.look_inside(input_ids, mask), mask.bool()
+    logits = [ours(input_ids, mask), inside.logits]  # by the plain blocks, with gradients
+    with torch.no_grad():
+        logits.append(ours(input_ids, mask))  # by the fast blocks
+    pairs = [(found[there], expected.logits[there]) for found in logits]
+    for found, wanted in zip(inside.hidden_states, expected.hidden_states, strict=True):
+        pairs.append((found[there], wanted[there]))
+    for found, wanted in zip(inside.attentions, expected.attentions, strict=True):
+        pairs.append((found.transpose(1, 2)[there], wanted.transpose(1, 2)[there]))
+    for found, wanted in pairs:
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() <= limit * max(1.0, wanted.abs().max().item())
+
+
+@DTYPES
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@pytest.mark.parametrize("length", [1, 2, 17, 33])
+def test_equal_at_odd_sizes(small: tuple[Any, Path], length: int, side: str, dtype: torch.dtype, limit: float) -> None:
+    theirs, ours = small[0].to(dtype), GPT2.from_pretrained(small[1]).to(dtype)
+    assert_equal(ours, theirs, *inputs(length, side), limit)
+
+
+@pytest.mark.parametrize("length", [4, pytest.param(1024, marks=pytest.mark.slow)])
+def test_equal_at_the_official_size(tmp_path: Path, length: int) -> None:
+    theirs, ours = write_reference(tmp_path), GPT2.from_pretrained(tmp_path)
+    assert sum(parameter.numel() for parameter in ours.parameters()) == 124_439_808
+    assert_equal(ours, theirs, *inputs(length, "left", 50257), 1e-4)
+    assert_equal(ours.double(), theirs.double(), *inputs(length, "right", 50257), 1e-9)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_pytorch_tanh"])
+def test_other_sizes_by_configuration(tmp_path: Path, activation: str) -> None:
+    sizes = SMALL | {"n_layer": 1, "n_inner": 31, "activation_function": activation, "layer_norm_epsilon": 1e-3}
+    theirs = write_reference(tmp_path, **sizes).double()
+    assert_equal(GPT2.from_pretrained(tmp_path).double(), theirs, *inputs(9, "left"), 1e-9)
+
+
+@pytest.mark.parametrize("side", ["none", "left"])
+def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> None:
+    theirs, ours = small[0].double(), GPT2.from_pretrained(small[1]).double()
+    input_ids, mask = inputs(17, side)
+    for model, logits in (
+        (ours, ours(input_ids, mask)),
+        (theirs, reference(theirs, input_ids, mask).logits),
+    ):
+        model.zero_grad()
+        (logits.sin() * mask[..., None]).sum().backward()  # what stands at padding means nothing
+    expected: Any = ours.from_official({name: p.grad for name, p in theirs.named_parameters()})
+    found = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert gradient is not None, name
+        assert (gradient - expected[name]).abs().max() <= 1e-9, name
+
+
+def test_fast_blocks_follow_what_training_does(small: tuple[Any, Path]) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    input_ids, _ = inputs(9, "none")
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=0.05)
+    before = ours(input_ids).detach()
+    ours(input_ids).square().mean().backward()
+    optimizer.step()
+    twin = copy.deepcopy(ours)
+    for model in (ours, twin):
+        after = model(input_ids).detach()
+        assert (after - before).abs().max() > 0.1
+        with torch.no_grad():
+            torch.testing.assert_close(model(input_ids), after, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        ours.blocks[0].attention.key.weight.zero_()
+        assert (ours(input_ids) - twin(input_ids)).abs().max() > 1e-3
+        torch.testing.assert_close(twin(input_ids), after)
+
+
+def test_a_model_that_was_never_packed_computes_the_same(small: tuple[Any, Path]) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    fresh = GPT2(GPT2Config(97, 33, 24, 3, 4)).eval()
+    fresh.load_state_dict(ours.state_dict())
+    input_ids, mask = inputs(9, "left")
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(input_ids, mask), ours(input_ids, mask), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pack(fresh, "float32")(input_ids, mask), ours(input_ids, mask))
+
+
+# ------------------------------------------------------------------------------------------------------- with a cache
+
+
+@pytest.mark.parametrize("pieces", [[1] * 12, [5, 1, 1, 5], [3, 4, 5]])
+@pytest.mark.parametrize("grad", [False, True], ids=["fast", "plain"])
+@pytest.mark.parametrize("side", ["none", "left"])
+def test_piece_by_piece_with_a_cache_equals_all_at_once(
+    small: tuple[Any, Path], side: str, grad: bool, pieces: list[int]
+) -> None:
+    """Pieces of one position are where `is_causal=True` would let the query see the first key alone."""
+    ours = GPT2.from_pretrained(small[1]).double().requires_grad_(False)
+    input_ids, mask = inputs(12, side)
+    expected = ours(input_ids, mask)
+    with torch.set_grad_enabled(grad):
+        cache, start = ours.new_cache(len(input_ids), 12), 0
+        for size in pieces:
+            end = start + size
+            logits = ours(input_ids[:, start:end], mask[:, :end], cache)
+            there = mask[:, start:end].bool()
+            torch.testing.assert_close(logits[there], expected[:, start:end][there], rtol=0, atol=1e-9)
+            start = end
+
+
+def test_last_only_is_the_last_row(small: tuple[Any, Path]) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    input_ids, mask = inputs(9, "left")
+    torch.testing.assert_close(ours(input_ids, mask, last_only=True), ours(input_ids, mask)[:, -1:])
+
+
+def test_the_cache_takes_its_memory_once() -> None:
+    cache = LayerCache(torch.zeros(2, 1, 1, 4, 2))
+    for number in range(4):
+        keys, values = cache(torch.full((1, 1, 1, 2), float(number)), torch.full((1, 1, 1, 2), -float(number)))
+        assert keys[0, 0, :, 0].tolist() == list(range(number + 1))
+        assert values[0, 0, :, 0].tolist() == [-i for i in range(number + 1)]
+        assert keys.untyped_storage().data_ptr() == cache.memory.untyped_storage().data_ptr()
+
+
+# ------------------------------------------------------------------------------------------------------------ pitfalls
+
+
+def test_a_text_gets_the_same_logits_with_padding_on_either_side(small: tuple[Any, Path]) -> None:
+    ours, text = GPT2.from_pretrained(small[1]).double(), [5, 6, 7]
+    alone = ours(torch.tensor([text]))[0]
+    for pad in (pad_left, pad_right):
+        input_ids, mask = pad([text, list(range(1, 10))])
+        assert mask is not None
+        torch.testing.assert_close(ours(input_ids, mask)[0][mask[0].bool()], alone, rtol=0, atol=1e-9)
+
+
+def test_a_row_of_padding_alone_gives_finite_numbers_and_gradients(small: tuple[Any, Path]) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    mask = torch.tensor([[0, 0, 0], [0, 1, 1]])
+    logits = ours(torch.tensor([[1, 2, 3], [0, 4, 5]]), mask)
+    assert logits.isfinite().all()
+    logits[1, 1:].sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in ours.parameters())
+    with torch.no_grad():
+        assert ours(torch.tensor([[1, 2, 3], [0, 4, 5]]), mask).isfinite().all()
+
+
+def test_no_position_sees_a_later_one(small: tuple[Any, Path]) -> None:
+    ours, input_ids = GPT2.from_pretrained(small[1]), torch.tensor([[1, 2, 3, 4, 5]])
+    changed = torch.tensor([[1, 2, 3, 4, 60]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(input_ids)[:, :4], ours(changed)[:, :4])
+        assert (ours(input_ids)[:, 4] - ours(changed)[:, 4]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "mask", "words"),
+    [
+        (torch.tensor([[97]]), None, "hold 97; the vocabulary ends at 96"),
+        (torch.ones(1, 34, dtype=torch.long), None, "34 tokens are more than the 33"),
+        (torch.ones(3, dtype=torch.long), None, "batch, time"),
+        (torch.ones(1, 3, dtype=torch.long), torch.ones(1, 2), "attention_mask must be"),
+        (torch.ones(1, 3, dtype=torch.long), torch.full((1, 3), -1e9), "1 for tokens and 0 for padding"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    small: tuple[Any, Path], input_ids: Tensor, mask: Tensor | None, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        GPT2.from_pretrained(small[1])(input_ids, mask)
+
+
+def test_more_than_the_context_is_refused_with_a_cache_too(small: tuple[Any, Path]) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    cache = ours.new_cache(1, 40)
+    ours(torch.ones(1, 33, dtype=torch.long), None, cache)
+    with pytest.raises(UserError, match="34 tokens are more than the 33"):
+        ours(torch.ones(1, 1, dtype=torch.long), None, cache)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
+def test_equal_on_a_gpu(small: tuple[Any, Path], precision: str) -> None:
+    expected, ours = GPT2.from_pretrained(small[1]), GPT2.from_pretrained(small[1], precision, "cuda")
+    input_ids, mask = inputs(17, "left")
+    with torch.no_grad():
+        found, wanted = ours(input_ids.cuda(), mask.cuda()).cpu(), expected(input_ids, mask)
+    assert (found - wanted)[mask.bool()].abs().max() <= (1e-3 if precision == "float32" else 0.1) * wanted.abs().max()
+    tokens = ours.generate(input_ids[:1].cuda(), max_new_tokens=8)
+    assert tokens.shape == (1, 25)
