@@ -9,7 +9,8 @@ Every mistake is a UserError of one line that begins with the name that was aske
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from pretrained import WEIGHTS, find_on_hub
@@ -71,6 +73,25 @@ def _is_like(value: Any, default: Any) -> bool:
     if default is None:
         return value is None or type(value) is int
     return type(value) is type(default) or (type(default) is float and type(value) is int)
+
+
+class _NoFirstValues(TorchFunctionMode):
+    """Leaves parameters without the values that `torch.nn.init` would give them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules made in this block have shapes but neither memory nor values: a checkpoint's tensors take their places.
+
+    Random values would be of no use, and on the device "meta" PyTorch imports its compiler for them: half of the start.
+    """
+    with torch.device("meta"), _NoFirstValues():
+        yield
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from checkpoint_files import fill, read_checkpoint, read_settings
+from checkpoint_files import fill, read_checkpoint, read_settings, shapes_only
 from lab.errors import UserError
 from look_inside import Inside, run_and_keep
 from token_batches import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
@@ -90,7 +90,7 @@ class DistilBertClassifier(nn.Module):
         names = checkpoint.settings.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
         if not isinstance(names, dict) or not names:
             raise UserError(f"{checkpoint.name}: id2label in config.json must map each class to its name")
-        with torch.device("meta"):  # shapes without memory: the checkpoint's tensors take their places
+        with shapes_only():
             model = cls(config, [str(label) for label in names.values()])
         fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
         return model.eval()

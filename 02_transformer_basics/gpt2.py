@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import generation
-from checkpoint_files import fill, read_checkpoint, read_settings
+from checkpoint_files import fill, read_checkpoint, read_settings, shapes_only
 from generation import LayerCache
 from lab.errors import UserError
 from look_inside import Inside, run_and_keep
@@ -105,7 +105,7 @@ class GPT2(nn.Module):
         check_precision(precision)
         checkpoint = read_checkpoint(name_or_directory, "gpt2")
         config = read_settings(GPT2Config, checkpoint)
-        with torch.device("meta"):  # shapes without memory: the checkpoint's tensors take their places
+        with shapes_only():
             model = cls(config)
         fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
         return pack(model.eval().to(device), precision)
