@@ -185,6 +185,6 @@ def _draw_words(axes: "Axes", flow: list[tuple[str, float, float, int, int]], to
     for word, share, strength, column, line in flow:
         color = "#{:02x}{:02x}{:02x}".format(*_blend(strength))
         box = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
-        axes.text(column, top + line, drawable(word), family="monospace", size=9, bbox=box, va="center")
+        axes.text(column, top + line, drawable(word, "monospace"), family="monospace", size=9, bbox=box, va="center")
         if abs(share) >= 0.005:
             axes.text(column, top + line + 0.45, f"{share:+.2f}", size=6, color="#555555", va="center")

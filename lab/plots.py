@@ -110,9 +110,9 @@ def _second_axis(axes: Axes, x: ArrayLike, name: str, values: ArrayLike) -> list
     return right.plot(x, np.asarray(values), color=ORANGE, linewidth=1.2)
 
 
-def drawable(text: str) -> str:
+def drawable(text: str, family: str | None = None) -> str:
     """`text` for a picture: dollar signs as such, and a box in place of what the font has no picture of."""
-    font = get_font(findfont(FontProperties()))
+    font = get_font(findfont(FontProperties(family=family)))
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in text).replace("$", r"\$")
 
 
