@@ -9,8 +9,7 @@ Every mistake is a UserError of one line that begins with the name that was aske
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from lab.errors import UserError
 from pretrained import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
+Model = TypeVar("Model", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,20 @@ class _NoFirstValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def shapes_only() -> Iterator[None]:
-    """Modules made in this block have shapes but neither memory nor values: a checkpoint's tensors take their places.
+def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
+    """The model that `make` gives, with the checkpoint's tensors as its parameters, in eval mode.
 
-    Random values would be of no use, and on the device "meta" PyTorch imports its compiler for them: half of the start.
+    `make` is called where tensors have shapes but no memory. Raises UserError as `make` and `fill` do.
     """
-    with torch.device("meta"), _NoFirstValues():
-        yield
+    try:
+        # Shapes without memory: the checkpoint's tensors take their places. First values would be of no use, and on the
+        # device "meta" PyTorch imports its compiler for them, which takes as long as all else at the start.
+        with torch.device("meta"), _NoFirstValues():
+            model = make()
+    except UserError as error:
+        raise UserError(f"{checkpoint.name}: {error}") from None
+    fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
+    return model.eval()
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

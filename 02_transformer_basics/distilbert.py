@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from checkpoint_files import fill, read_checkpoint, read_settings, shapes_only
+from checkpoint_files import build, read_checkpoint, read_settings
 from lab.errors import UserError
+from lab.files import ROOT
 from look_inside import Inside, run_and_keep
 from token_batches import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
 from transformer_block import TransformerBlock, padding_mask
@@ -90,10 +91,7 @@ class DistilBertClassifier(nn.Module):
         names = checkpoint.settings.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
         if not isinstance(names, dict) or not names:
             raise UserError(f"{checkpoint.name}: id2label in config.json must map each class to its name")
-        with shapes_only():
-            model = cls(config, [str(label) for label in names.values()])
-        fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
-        return model.eval()
+        return build(checkpoint, lambda: cls(config, [str(label) for label in names.values()]))
 
     def official_names(self) -> dict[str, str]:
         """Our name of every part -> the checkpoint's."""
@@ -150,3 +148,31 @@ class DistilBertClassifier(nn.Module):
             input_ids, attention_mask = pad_right([texts[i] for i in chosen], device)
             probabilities[chosen] = self(input_ids, attention_mask).softmax(dim=-1).float()
         return probabilities
+
+
+@dataclass
+class Demonstration:
+    """Classify a text, and say how far our logits are from those of the transformers library."""
+
+    text: str = "A wonderful film, funny and moving from start to finish."  # What to classify.
+    model: Path = ROOT / "assets/models/sentiment"  # Folder of a DistilBERT classifier with its tokenizer.
+
+
+def main(config: Demonstration) -> None:
+    """Load both, compare."""
+    from pretrained import SENTIMENT, load_folder
+
+    ours = DistilBertClassifier.from_pretrained(config.model)
+    theirs = load_folder(SENTIMENT, config.model, str(config.model))
+    input_ids = torch.tensor([theirs.tokenizer(config.text)["input_ids"]])  # (1, T)
+    for label, probability in zip(ours.labels, ours.predict(input_ids.tolist())[0].tolist(), strict=True):
+        print(f"{label:<9} {probability:.4f}")
+    with torch.no_grad():
+        difference = (ours(input_ids) - theirs.model(input_ids).logits).abs().max()
+    print(f"largest difference from the library's logits: {difference:.1e}")
+
+
+if __name__ == "__main__":
+    from lab.launch import launch
+
+    launch(Demonstration, main)

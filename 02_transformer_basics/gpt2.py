@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import generation
-from checkpoint_files import fill, read_checkpoint, read_settings, shapes_only
+from checkpoint_files import build, read_checkpoint, read_settings
 from generation import LayerCache
 from lab.errors import UserError
+from lab.files import ROOT
 from look_inside import Inside, run_and_keep
 from quantization import check_precision, pack
 from token_batches import check_ids
@@ -105,10 +106,8 @@ class GPT2(nn.Module):
         check_precision(precision)
         checkpoint = read_checkpoint(name_or_directory, "gpt2")
         config = read_settings(GPT2Config, checkpoint)
-        with shapes_only():
-            model = cls(config)
-        fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
-        return pack(model.eval().to(device), precision)
+        model = build(checkpoint, lambda: cls(config))
+        return pack(model.to(device), precision)
 
     def official_names(self) -> dict[str, tuple[str, ...]]:
         """The checkpoint's name of every part -> ours."""
@@ -172,8 +171,8 @@ class GPT2(nn.Module):
         self.check(input_ids, attention_mask, total)
         mask = self.mask(new, total, attention_mask)
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
-        inference = self.fast is not None and not self.training and not torch.is_grad_enabled()
-        for layer, block in enumerate(self.fast if inference else self.blocks):
+        trains = self.training or torch.is_grad_enabled()
+        for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)
 
@@ -198,3 +197,33 @@ class GPT2(nn.Module):
         if attention_mask is not None and attention_mask.shape != (input_ids.shape[0], total):
             shape, wanted = tuple(attention_mask.shape), (input_ids.shape[0], total)
             raise UserError(f"attention_mask must be {wanted}, one number for each token so far, not {shape}")
+
+
+@dataclass
+class Demonstration:
+    """Continue a prompt, and say how far our logits are from those of the transformers library."""
+
+    prompt: str = "It was a dark night, and"  # What to continue.
+    model: Path = ROOT / "assets/models/language"  # Folder of a GPT-2 with its tokenizer.
+    precision: str = "float32"  # Of the weights: float32, float16, bfloat16 or int8.
+
+
+def main(config: Demonstration) -> None:
+    """Load both, compare, generate."""
+    from pretrained import GENERATION, load_folder
+
+    ours = GPT2.from_pretrained(config.model, config.precision)
+    theirs = load_folder(GENERATION, config.model, str(config.model))
+    input_ids = torch.tensor([theirs.tokenizer(config.prompt)["input_ids"]], dtype=torch.long)  # (1, T)
+    print(config.prompt, end="")
+    for token in ours.stream(input_ids, max_new_tokens=24):
+        print(theirs.tokenizer.decode(token), end="", flush=True)
+    with torch.no_grad():
+        difference = (ours(input_ids) - theirs.model(input_ids).logits).abs().max()
+    print(f"\nlargest difference from the library's logits: {difference:.1e}")
+
+
+if __name__ == "__main__":
+    from lab.launch import launch
+
+    launch(Demonstration, main)

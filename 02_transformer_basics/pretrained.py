@@ -142,7 +142,7 @@ def _hub_answers() -> bool:
 
 def what_is_missing(folder: Path) -> str | None:
     """What `folder` lacks to be a whole model in the Hugging Face layout, in words; None if it lacks nothing."""
-    for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("a tokenizer", TOKENIZERS)):
+    for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("tokenizer", TOKENIZERS)):
         if not any((folder / name).is_file() for name in names):
             return f"no {what} in it ({' or '.join(names[:2])} is expected)" if len(names) > 1 else f"no {what} in it"
     return None
@@ -168,7 +168,7 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         auto_class = getattr(transformers, task.auto_class)
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **settings)
     except Exception as error:  # damaged files raise errors of several libraries
-        raise UserError(f"{name}: cannot be loaded for {task.name} ({_first_line(error)})") from None
+        raise UserError(f"{name}: cannot be loaded for {task.name} ({_in_plain_words(error)})") from None
     if report["missing_keys"]:
         raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
     check_vocabulary(tokenizer.get_vocab(), set(tokenizer.all_special_tokens), model.config.vocab_size, name)
@@ -182,6 +182,15 @@ def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_siz
     ids = [number for token, number in vocabulary.items() if token not in special]
     if not ids or max(ids) >= vocab_size:
         raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
+
+
+def _in_plain_words(error: Exception) -> str:
+    """What is wrong with a model's files; of two errors the library tells how to get round them, not what they are."""
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights are of other shapes than config.json says"
+    if "weights_only" in str(error):
+        return "its weights are a file that is damaged or holds more than tensors"
+    return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

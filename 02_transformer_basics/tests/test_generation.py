@@ -259,3 +259,7 @@ def test_bad_arguments_are_told_in_one_line(small: tuple[Any, GPT2], options: di
     with pytest.raises(UserError, match=words) as caught:
         small[1].generate(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_the_likeliest_token_stays_however_small_top_p_is() -> None:
+    assert keep_top_p(torch.tensor([[1.0, 3.0, 2.0]]), 1e-12).tolist() == [[-torch.inf, 3.0, -torch.inf]]

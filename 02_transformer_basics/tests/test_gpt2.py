@@ -1,6 +1,8 @@
 """Our GPT-2 equals the library's: logits, every hidden state and attention map, the gradient of every parameter."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ import torch
 import transformers
 from torch import Tensor
 
+import gpt2
 from generation import LayerCache
 from gpt2 import GPT2, GPT2Config
 from lab.errors import UserError
+from lab.launch import launch
 from quantization import pack
 from token_batches import pad_left, pad_right
 
+FOLDER = Path(__file__).resolve().parent.parent
 SMALL = {"vocab_size": 97, "n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions": 33}
 DTYPES = pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
 
@@ -247,3 +252,30 @@ def test_equal_on_a_gpu(small: tuple[Any, Path], precision: str) -> None:
     assert (found - wanted)[mask.bool()].abs().max() <= (1e-3 if precision == "float32" else 0.1) * wanted.abs().max()
     tokens = ours.generate(input_ids[:1].cuda(), max_new_tokens=8)
     assert tokens.shape == (1, 25)
+
+
+# ------------------------------------------------------------------------------------------------------- demonstration
+
+
+@pytest.mark.parametrize("file", ["gpt2.py", "distilbert.py"])
+def test_running_the_file_shows_how_close_it_is(file: str) -> None:
+    done = subprocess.run([sys.executable, file], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout.split("library's logits:")[1]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--precision", "int3"], "precision must be one of"),
+        (["--prompt", ""], "at least one token"),
+        (["--model", "../assets/models/sentiment"], "a model of type 'distilbert'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        launch(gpt2.Demonstration, gpt2.main, [a.replace("..", str(FOLDER.parent)) for a in arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1

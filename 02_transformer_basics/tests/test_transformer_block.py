@@ -25,6 +25,7 @@ from transformer_block import (
     attention,
     attention_by_loops,
     causal_mask,
+    fused_attention,
     multi_head_by_loop,
     padding_mask,
 )
@@ -319,6 +320,42 @@ def test_a_sequence_of_padding_alone_gives_finite_numbers_and_gradients() -> Non
     real[1] = 0
     block(torch.randn(B, T, E), padding_mask(real)).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in block.parameters())
+
+
+@pytest.mark.parametrize("leave_nan", [False, True])
+def test_fused_kernel_gives_what_the_formula_gives(leave_nan: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that may attend to nothing too, and on a device whose kernel leaves NaN there."""
+    query, key, value = torch.randn(3, B, H, T, 6)
+    kernel = F.scaled_dot_product_attention
+    if leave_nan:
+
+        def other_device(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:
+            return kernel(q, k, v, mask, dropout).masked_fill(~mask.any(dim=-1, keepdim=True), math.nan)
+
+        monkeypatch.setattr(F, "scaled_dot_product_attention", other_device)
+    mask = (torch.rand(B, H, T, T) < 0.3) & (torch.rand(B, 1, T, 1) < 0.5)
+    assert not mask.any(dim=-1).all()
+    assert_same(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_block_without_weights_gives_the_same(norm_first: bool) -> None:
+    block = TransformerBlock(E, H, FF, norm_first=norm_first).eval()
+    x, mask = torch.randn(B, T, E), causal_mask(T) & padding_mask(tokens_and_padding())
+    output, weights = block.run(x, mask)
+    assert weights is not None
+    assert weights.shape == (B, H, T, T)
+    without, none = block.run(x, mask, need_weights=False)
+    assert none is None
+    assert_same(without, output)
+    assert torch.equal(block(x, mask), output)
+
+
+def test_masks_for_the_fused_kernel_are_checked() -> None:
+    """It would add a mask of numbers to the scores."""
+    query = torch.randn(B, H, T, 6)
+    with pytest.raises(UserError, match="boolean"):
+        fused_attention(query, query, query, torch.ones(T, T))
 
 
 def test_large_scores_in_half_precision_stay_exact() -> None:
