@@ -69,7 +69,15 @@ def test_a_word_that_speaks_against_the_label_gets_a_negative_share(known: Loade
     shares = explain(known, "good good bad film").shares()
     assert [word for word, share in shares if share < -0.01] == ["bad"]
     assert [word for word, share in shares if share > 0.01] == ["good", "good"]
-    assert shares[0][1] == pytest.approx(shares[1][1], abs=1e-3)  # two that say the same share alike
+
+
+def test_two_words_that_say_the_same_share_alike(known: LoadedModel) -> None:
+    """Hiding either would say that neither matters."""
+    found, one_hidden = explain(known, "good good film"), explain(known, "film good film")
+    first, second = (share for word, share in found.shares() if word == "good")
+    assert first == pytest.approx(second, abs=1e-3)
+    assert first + second == pytest.approx(found.score - found.without_words, abs=CLOSE)
+    assert found.score - one_hidden.score < 0.5 * first
 
 
 @pytest.mark.parametrize("text", [*sentiment_analysis.EXAMPLES, "Not bad at all, not bad!", "😀 \x1b", "dull " * 300])

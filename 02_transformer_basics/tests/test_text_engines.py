@@ -271,6 +271,14 @@ def test_the_head_that_is_drawn_is_the_librarys(
     assert record["results"]["attention"] == {"text": text, "layer": 1, "head": 3}
 
 
+def test_the_library_gives_attention_weights_only_when_asked_for_them_at_loading() -> None:
+    """Why the heads are drawn from our own model, which can tell at any time."""
+    loaded = load_folder(SENTIMENT, SENTIMENT.shipped, "x")
+    with torch.inference_mode():
+        assert not loaded.model(torch.tensor([[2, 3]]), output_attentions=True).attentions
+        assert read_own(SENTIMENT, SENTIMENT.shipped, "x").model.look_inside(torch.tensor([[2, 3]])).attentions
+
+
 def test_attention_of_a_generated_text_is_causal(
     call: Call, tiny_language: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +357,16 @@ def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, e
         ids = torch.cat([ids, expected.indices[None, :1]], dim=1)
     shown = call(text_generation, "Once upon", *flags, "--show_probs", "3").out
     assert f"   1 {text_generation.visible(found['steps'][0]['token']):<12}" in shown
+
+
+def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
+    flags = ("--engine", "scratch", "--temperature", "0", "--max_new_tokens", "5", "--show_probs", "4")
+    prompt = "The old man looked at the sea and"
+    shown = call(text_generation, prompt, *flags, "--model", str(GENERATION.shipped)).out
+    lesson = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (block,) = [part.split("```")[0] for part in lesson.split("```text\n") if part.startswith("step token")]
+    assert block in shown
+    assert " ".join(("python text_generation.py", f'"{prompt}"', *flags)) in lesson
 
 
 def test_tokens_that_cannot_be_drawn_are_not_shown(call: Call) -> None:
