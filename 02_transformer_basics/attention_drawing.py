@@ -1,11 +1,16 @@
-"""The lesson's picture of attention: two heat-maps of a layer whose weights are set by hand."""
+"""Pictures of attention: the lesson's, of a layer whose weights are set by hand, and that of any head of a model.
+
+Shapes: T time (positions), E embedding, H heads.
+"""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from lab.plots import heat_map, new_figure, save_figure
+from lab.plots import drawable, heat_map, new_figure, save_figure
 from transformer_block import SimpleSelfAttention, causal_mask
 
 
@@ -26,6 +31,23 @@ def draw_attention(path: Path) -> None:
     for axes, title, mask in zip(panels, titles, (torch.ones_like(causal), causal), strict=True):
         heat_map(axes, layer(x, mask)[1][0].masked_fill(~mask, math.nan), sentence, sentence)
         axes.set(title=title, xlabel="key: the word looked at", ylabel="query: the word that looks", facecolor="#ddd")
-        for number, allowed in zip(axes.texts, mask.flatten(), strict=True):
-            number.set_visible(bool(allowed))
+    save_figure(figure, path)
+
+
+def draw_head(
+    attentions: Sequence[Tensor], layer: int, head: int, tokens: Sequence[str], path: Path, causal: bool = False
+) -> None:
+    """One head's weights over the tokens of one text, from `Inside.attentions`, (1, H, T, T) for each layer.
+
+    A row shows where one token looks; with `causal`, what comes later is grey.
+    """
+    weights = attentions[layer][0, head].detach().cpu().float()  # (1, H, T, T) -> (T, T)
+    if causal:
+        weights = weights.masked_fill(~causal_mask(len(tokens)), math.nan)
+    size = min(max(3.5, 1.5 + 0.34 * len(tokens)), 12.0)
+    figure, (axes,) = new_figure(size + 1.0, size)
+    labels = [drawable(token) for token in tokens]
+    heat_map(axes, weights, labels, labels)
+    title = f"layer {layer} of 0 to {len(attentions) - 1}, head {head} of 0 to {attentions[0].shape[1] - 1}"
+    axes.set(title=title, xlabel="key: the token looked at", ylabel="query: the token that looks", facecolor="#ddd")
     save_figure(figure, path)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from pretrained import WEIGHTS, find_on_hub
@@ -74,13 +75,24 @@ def _is_like(value: Any, default: Any) -> bool:
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
+class _NoFirstValues(TorchFunctionMode):
+    """Leaves parameters without the values that `torch.nn.init` would give them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
     """The model that `make` gives, with the checkpoint's tensors as its parameters, in eval mode.
 
     `make` is called where tensors have shapes but no memory. Raises UserError as `make` and `fill` do.
     """
     try:
-        with torch.device("meta"):
+        # Shapes without memory: the checkpoint's tensors take their places. First values would be of no use, and on the
+        # device "meta" PyTorch imports its compiler for them, which takes as long as all else at the start.
+        with torch.device("meta"), _NoFirstValues():
             model = make()
     except UserError as error:
         raise UserError(f"{checkpoint.name}: {error}") from None

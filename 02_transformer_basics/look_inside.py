@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lab.errors import UserError
 from transformer_block import TransformerBlock
 
 
@@ -31,3 +32,10 @@ def run_and_keep(
         hidden_states.append(x)
         attentions.append(weights)
     return hidden_states, attentions
+
+
+def check_layer_and_head(layers: int, heads: int, layer: int, head: int) -> None:
+    """Raise UserError, naming the flag and what there is, for a layer or head that a model of such sizes lacks."""
+    for flag, number, count in (("--layer", layer, layers), ("--head", head, heads)):
+        if not 0 <= number < count:
+            raise UserError(f"{flag} is {number}; the model has {count}, numbered 0 to {count - 1}")

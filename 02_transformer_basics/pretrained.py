@@ -11,7 +11,8 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +55,35 @@ GENERATION = Task(
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode, its tokenizer, the name to show, and a note where it is not the one first thought of."""
+    """A model in eval mode, its tokenizer, the name to show, where it lies, and a note where it is not the one first
+    thought of. Model and tokenizer are the library's, or stand in for them (`scratch_engine.py`).
+    """
 
     name: str
     model: Any
     tokenizer: Any
+    folder: Path
     note: str | None = None
 
 
-def load_model(task: Task, name: str | None = None) -> LoadedModel:
+Reader = Callable[[Task, Path, str], LoadedModel]  # task, folder, name to show
+
+
+def load_model(task: Task, name: str | None = None, read: Reader | None = None) -> LoadedModel:
     """Load the model for `task`: `name`, a folder or a hub name, or by default the official or the shipped one.
 
+    `read` makes it from its folder, by default `load_folder`, with the library.
     Raises UserError, one line, when a model asked for by name cannot be had.
     """
+    read = read or load_folder
     if name is not None:
         folder = Path(name) if Path(name).exists() else find_on_hub((name,))
-        return load_folder(task, folder, name)
+        return read(task, folder, name)
     try:
-        return load_folder(task, find_on_hub(task.official), task.official[0])
+        return read(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
-        shipped = load_folder(task, task.shipped, f"the lab's own {task.shipped.name} model")
-        note = f"{error}; using {shipped.name}, a small one, instead"
-        return LoadedModel(shipped.name, shipped.model, shipped.tokenizer, note)
+        shipped = read(task, task.shipped, f"the lab's own {task.shipped.name} model")
+        return replace(shipped, note=f"{error}; using {shipped.name}, a small one, instead")
 
 
 def find_on_hub(names: tuple[str, ...]) -> Path:
@@ -134,7 +142,7 @@ def _hub_answers() -> bool:
 
 def what_is_missing(folder: Path) -> str | None:
     """What `folder` lacks to be a whole model in the Hugging Face layout, in words; None if it lacks nothing."""
-    for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("a tokenizer", TOKENIZERS)):
+    for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("tokenizer", TOKENIZERS)):
         if not any((folder / name).is_file() for name in names):
             return f"no {what} in it ({' or '.join(names[:2])} is expected)" if len(names) > 1 else f"no {what} in it"
     return None
@@ -160,14 +168,29 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         auto_class = getattr(transformers, task.auto_class)
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **settings)
     except Exception as error:  # damaged files raise errors of several libraries
-        raise UserError(f"{name}: cannot be loaded for {task.name} ({_first_line(error)})") from None
+        raise UserError(f"{name}: cannot be loaded for {task.name} ({_in_plain_words(error)})") from None
     if report["missing_keys"]:
         raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
-    if not 0 < len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) <= model.config.vocab_size:
-        raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
+    check_vocabulary(tokenizer.get_vocab(), set(tokenizer.all_special_tokens), model.config.vocab_size, name)
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-    return LoadedModel(name, model.eval(), tokenizer)
+    return LoadedModel(name, model.eval(), tokenizer, folder)
+
+
+def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_size: int, name: str) -> None:
+    """Raise UserError unless the tokenizer has words beside its special tokens, and the model embeddings for them."""
+    ids = [number for token, number in vocabulary.items() if token not in special]
+    if not ids or max(ids) >= vocab_size:
+        raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
+
+
+def _in_plain_words(error: Exception) -> str:
+    """What is wrong with a model's files; of two errors the library tells how to get round them, not what they are."""
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights are of other shapes than config.json says"
+    if "weights_only" in str(error):
+        return "its weights are a file that is damaged or holds more than tensors"
+    return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,27 +1,38 @@
-"""Sentiment of sentences with a fine-tuned DistilBERT and the Hugging Face pipeline.
+"""Sentiment of sentences with a fine-tuned DistilBERT: the Hugging Face pipeline's, or our own from scratch.
 
 python sentiment_analysis.py                                   # built-in examples
 python sentiment_analysis.py "What a film!" "I want my money back."
 python sentiment_analysis.py --file reviews.txt --json         # one text a line in, one JSON object a line out
 echo "Not bad at all." | python sentiment_analysis.py -
+python sentiment_analysis.py --engine scratch --explain        # our own model, and which words carried its decision
+python sentiment_analysis.py --show_attention --layer 1 --head 2
+python sentiment_analysis.py --compare                         # both engines side by side
 """
 
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
-from transformers import pipeline
+from rich.console import Console
 
-from lab.errors import require_at_least
+from distilbert import DistilBertClassifier
+from explanation import Explanation, coloured, draw_explanations, explain, plain
+from lab.devices import pick_device
+from lab.errors import UserError, require_at_least
 from lab.launch import launch, note
-from lab.plots import BLUE, GREY, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
-from pretrained import SENTIMENT, LoadedModel, load_model
+from look_inside import check_layer_and_head
+from pretrained import SENTIMENT, LoadedModel, load_folder, load_model
+from scratch_engine import read_own, reader
+from side_by_side import race
+from token_batches import check_ids
 
 EXAMPLES = {
     "A wonderful film, funny and moving from start to finish.": "POSITIVE",
@@ -44,36 +55,90 @@ class Config:
     """UTF-8 file with one text a line."""
     model: str | None = None
     """Folder or Hugging Face hub name of a model. Default: the official DistilBERT, or the lab's own offline."""
+    engine: Literal["pipeline", "scratch"] = "pipeline"
+    """Hugging Face's pipeline, or our own DistilBERT (distilbert.py)."""
+    compare: bool = False
+    """Run both engines on the same texts and show them side by side."""
+    explain: bool = False
+    """Show which words carried each decision (explanation.py), on the terminal and as a picture."""
+    show_attention: bool = False
+    """Draw where the words of the first text look, in one head of our own model with the same weights."""
+    layer: int = 0
+    """Layer to draw, from 0."""
+    head: int = 0
+    """Head to draw, from 0."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or mps."""
     batch_size: int = 32
-    """Texts that go through the model together."""
+    """Texts that go through the pipeline together; our own engine puts texts of like length together by itself."""
     json: bool = False
     """Print one JSON object a line instead of a table."""
     output_dir: Path = Path(__file__).parent / "results"
-    """Folder for the picture and the record of the run."""
+    """Folder for the pictures and the record of the run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "batch_size")
+        if (self.layer or self.head) and not self.show_attention:
+            raise UserError("--layer and --head say what --show_attention draws; give that too")
 
 
-def classify(loaded: LoadedModel, texts: list[str], batch_size: int) -> list[dict[str, Any]]:
+def classify(
+    loaded: LoadedModel, texts: list[str], batch_size: int, device: torch.device | str = "cpu"
+) -> list[dict[str, Any]]:
     """Label and score, the label's probability, of each text. Longer texts are cut to the model's length."""
-    classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device="cpu")
-    with torch.inference_mode():
-        answers: Any = classifier(texts, batch_size=batch_size, truncation=True)
+    if isinstance(loaded.model, DistilBertClassifier):
+        probabilities = loaded.model.predict(loaded.tokenizer(texts, truncation=True)["input_ids"])  # (N, C)
+        scores, labels = (each.tolist() for each in probabilities.max(dim=-1))  # (N,), (N,)
+        answers: Any = [{"label": loaded.model.labels[n], "score": p} for n, p in zip(labels, scores, strict=True)]
+    else:
+        from transformers import pipeline  # here, since it takes seconds, and our own model does without it
+
+        classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
+        with torch.inference_mode():
+            answers = classifier(texts, batch_size=batch_size, truncation=True)
     return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
 
 
-def warn_of_cut_texts(loaded: LoadedModel, texts: list[str]) -> None:
-    """Say on standard error which texts are longer than the model can read."""
+def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
+    """Say on standard error which texts are longer than the model can read.
+
+    Raises UserError for a text whose ids the model has no embeddings for.
+    """
     longest = loaded.tokenizer.model_max_length
-    lengths = [len(ids) for ids in loaded.tokenizer(texts, verbose=False)["input_ids"]]
-    for number, length in enumerate(lengths, 1):
-        if length > longest:
-            note(f"text {number} has {length} tokens; only the first {longest} are read")
+    for number, ids in enumerate(loaded.tokenizer(texts, verbose=False)["input_ids"], 1):
+        if len(ids) > longest:
+            note(f"text {number} has {len(ids)} tokens; only the first {longest} are read")
+        try:
+            check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
+        except UserError as error:
+            raise UserError(f"{loaded.name}: its tokenizer does not belong to it: text {number}: {error}") from None
+
+
+def compare(engines: dict[str, LoadedModel], texts: list[str], config: Config, record: RunRecord) -> None:
+    """Run both engines on `texts`, show them side by side, and note the difference."""
+    device = pick_device(config.device)
+    runs = {name: partial(classify, loaded, texts, config.batch_size, device) for name, loaded in engines.items()}
+    answers = race(runs)
+    theirs, ours = answers["pipeline"][0], answers["scratch"][0]
+    pairs = list(zip(theirs, ours, strict=True))
+    differences = [abs(a["score"] - b["score"]) if a["label"] == b["label"] else 1.0 for a, b in pairs]
+    speeds = {name: len(texts) / seconds for name, (_, seconds) in answers.items()}
+    if not config.json:
+        print(f"{'pipeline':<17}{'scratch':<17}{'difference':<12}text")
+        for (a, b), difference in zip(pairs, differences, strict=True):
+            sides = "".join(f"{side['label']:<9}{side['score']:.4f}  " for side in (a, b))
+            print(f"{sides}{difference:<12.1e}{printable(a['text'])}")
+    record.results["texts_per_second"] = speeds
+    record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
+    ratio = speeds["scratch"] / speeds["pipeline"]
+    shown = f"pipeline {speeds['pipeline']:.0f}, scratch {speeds['scratch']:.0f}, {ratio:.2f} times"
+    record.check("texts a second", shown, "scratch is faster", ratio > 1.0)
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """A bar for each of the first texts: how sure the model is, coloured by label."""
+    from lab.plots import BLUE, GREY, ORANGE, drawable, new_figure, save_figure  # here: it takes a second
+
     shown = results[:MAX_BARS]
     names = sorted({str(result["label"]) for result in shown}, reverse=True)
     colors = dict(zip(names, (BLUE, ORANGE, *[GREY] * len(names)), strict=False))
@@ -90,35 +155,93 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             ha="right",
             va="center",
         )
-    axes.set_yticks(rows, [label.replace("$", r"\$") for label in labels])
+    axes.set_yticks(rows, [drawable(label) for label in labels])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="probability of the label", title="Sentiment")
     save_figure(figure, path)
 
 
+def draw_attention_of(inside: LoadedModel, text: str, config: Config, path: Path) -> None:
+    """The chosen head of our own model over the tokens of `text`."""
+    from attention_drawing import draw_head
+
+    encoding = inside.tokenizer.encode(text)
+    with torch.inference_mode():
+        attentions = inside.model.look_inside(
+            torch.tensor([encoding.ids], device=pick_device(config.device))
+        ).attentions
+    draw_head(attentions, config.layer, config.head, [printable(token) for token in encoding.tokens], path)
+
+
+def show(results: list[dict[str, Any]], explanations: list[Explanation], config: Config, name: str) -> None:
+    """A line for each text, and its words where they were asked about, coloured on a terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    for number, result in enumerate(results):
+        if config.json:
+            words = explanations[number].as_dict() if explanations else {}
+            print(json.dumps({**result, **words, "model": name}))
+            continue
+        print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
+        if explanations and console.is_terminal:
+            console.print(" " * 17, coloured(explanations[number]), sep="")
+        elif explanations:
+            print(" " * 17 + plain(explanations[number]))
+    sys.stdout.flush()  # before the pictures are drawn, which takes a second
+
+
 def main(config: Config) -> None:
     """Load, classify, print, draw, record."""
     texts = collect_texts(config.texts, config.file, tuple(EXAMPLES))
+    device = pick_device(config.device)
     record = RunRecord(__file__, config.output_dir, config)
-    loaded = load_model(SENTIMENT, config.model)
+    loaded = load_model(SENTIMENT, config.model, reader(device=device) if config.engine == "scratch" else None)
     if loaded.note:
         note(loaded.note)
-    warn_of_cut_texts(loaded, texts)
-    results = classify(loaded, texts, config.batch_size)
-    for result in results:
-        if config.json:
-            print(json.dumps({**result, "model": loaded.name}))
-        else:
-            print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
-    draw(results, record.file("sentiment_analysis.png"))
-    record.results = {"model": loaded.name, "texts": results[:MAX_BARS], "labels": Counter(r["label"] for r in results)}
+    inside = loaded  # our own model, where something is asked that only it can tell
+    if config.engine != "scratch" and (config.compare or config.explain or config.show_attention):
+        inside = read_own(SENTIMENT, loaded.folder, loaded.name, device=device)
+    if config.show_attention:
+        check_layer_and_head(inside.model.config.n_layers, inside.model.config.n_heads, config.layer, config.head)
+    check_texts(loaded, texts)
+    results = classify(loaded, texts, config.batch_size, device)
+    explanations = [explain(inside, text) for text in texts] if config.explain else []
+    record.results = {"model": loaded.name, "engine": config.engine, "texts": results[:MAX_BARS]}
+    record.results["labels"] = Counter(result["label"] for result in results)
+    if config.compare:
+        theirs = loaded if config.engine == "pipeline" else load_folder(SENTIMENT, loaded.folder, loaded.name)
+        compare({"pipeline": theirs, "scratch": inside}, texts, config, record)
+    if config.json or not config.compare:
+        show(results, explanations, config, loaded.name)
+    write_pictures(results, explanations, inside, config, record)
     if texts == list(EXAMPLES):
-        right = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
-        first = f"{results[0]['label']} {results[0]['score']:.2f}"
-        expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
-        value = f"{first}; {right} of {len(EXAMPLES)} examples as a reader would"
-        record.check("label and score", value, expected, ok=right == len(EXAMPLES))
+        check_examples(results, record)
     record.save(quiet=config.json)
+
+
+def write_pictures(
+    results: list[dict[str, Any]],
+    explanations: list[Explanation],
+    inside: LoadedModel,
+    config: Config,
+    record: RunRecord,
+) -> None:
+    """What was asked for beside the bars."""
+    draw(results, record.file("sentiment_analysis.png"))
+    if explanations:
+        draw_explanations(explanations, record.file("sentiment_explanation.png"))
+        record.results["explanations"] = [explanation.as_dict() for explanation in explanations[:MAX_BARS]]
+    if config.show_attention:
+        draw_attention_of(inside, results[0]["text"], config, record.file("sentiment_attention.png"))
+        record.results["attention"] = {"text": results[0]["text"], "layer": config.layer, "head": config.head}
+
+
+def check_examples(results: list[dict[str, Any]], record: RunRecord) -> None:
+    """Note how many of the built-in examples got the label that a reader would give."""
+    right = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
+    first = f"{results[0]['label']} {results[0]['score']:.2f}"
+    expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
+    value = f"{first}; {right} of {len(EXAMPLES)} examples as a reader would"
+    record.check("label and score", value, expected, ok=right == len(EXAMPLES))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
@@ -109,12 +110,37 @@ def _second_axis(axes: Axes, x: ArrayLike, name: str, values: ArrayLike) -> list
     return right.plot(x, np.asarray(values), color=ORANGE, linewidth=1.2)
 
 
-def heat_map(axes: Axes, matrix: ArrayLike, row_labels: Sequence[str], column_labels: Sequence[str]) -> None:
-    """Draw `matrix` (rows, columns), values in [0, 1], as shaded cells with their numbers."""
+def drawable(text: str, family: str | None = None) -> str:
+    """`text` for a picture: dollar signs as such, and a box in place of what the font has no picture of."""
+    font = get_font(findfont(FontProperties(family=family)))
+    return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in text).replace("$", r"\$")
+
+
+def heat_map(
+    axes: Axes,
+    matrix: ArrayLike,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    most_labels: int = 60,
+    most_numbers: int = 20,
+) -> None:
+    """Draw `matrix` (rows, columns), values in [0, 1], NaN for none, as shaded cells with their numbers.
+
+    With more than `most_numbers` columns the numbers go, and a bar tells what the shades mean, up to the largest value;
+    with more than `most_labels` only every second, third, ... row and column is labelled.
+    """
     values = np.asarray(matrix)
-    axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0)
+    crowded = max(values.shape) > most_numbers
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=float(np.nanmax(values)) if crowded else 1.0)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(column_labels)), column_labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(row_labels)), row_labels)
+    every = -(-max(values.shape) // most_labels)
+    size = 7 if crowded else None
+    axes.set_xticks(range(0, len(column_labels), every), column_labels[::every], rotation=45, ha="right", size=size)
+    axes.set_yticks(range(0, len(row_labels), every), row_labels[::every], size=size)
+    if crowded:
+        axes.figure.colorbar(image, ax=axes, shrink=0.6)
+        return
     for (row, column), value in np.ndenumerate(values):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")
+        if not np.isnan(value):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else "black")

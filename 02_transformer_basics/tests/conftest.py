@@ -92,10 +92,10 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Re
 
 
 @pytest.fixture
-def refused(call: Callable[..., Result]) -> Callable[..., None]:
-    """Calls a script that must end with one line on standard error, with nothing on standard output."""
+def refused(call: Callable[..., Result]) -> Callable[..., str]:
+    """Calls a script that must end with one line on standard error, which it gives, and nothing on standard output."""
 
-    def run(script: ModuleType, arguments: tuple[str, ...], *words: str) -> None:
+    def run(script: ModuleType, arguments: tuple[str, ...], *words: str) -> str:
         result = call(script, *arguments)
         assert result.status in (1, 2)
         assert result.out == ""
@@ -103,5 +103,6 @@ def refused(call: Callable[..., Result]) -> Callable[..., None]:
         assert result.err.count("\n") == 1
         for word in words:
             assert word in result.err
+        return result.err
 
     return run

@@ -117,7 +117,7 @@ def fewer_embeddings_than_tokens(folder: Path) -> None:
     [
         (no_weights, "no weights in it"),
         (no_config, "no config.json in it"),
-        (no_tokenizer, "no a tokenizer in it"),
+        (no_tokenizer, "no tokenizer in it"),
         (nothing, "no config.json in it"),
         (truncated, "cannot be loaded for text-classification"),
         (garbage, "cannot be loaded for text-classification"),

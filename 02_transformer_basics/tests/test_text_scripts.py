@@ -4,6 +4,9 @@ import io
 import json
 import math
 import os
+import pickle
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from text_generation import continue_prompts
 
 PROJECT = Path(__file__).parent.parent
 Call = Callable[..., Any]
+ENGINES = ("pipeline", "scratch")
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -164,13 +168,24 @@ def test_json_is_one_plain_object_a_line_and_nothing_else(
     assert json.loads(result.out.splitlines()[0]).keys() == fields | {"model"}
 
 
-@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        (sentiment_analysis, ("--explain",)),
+        (sentiment_analysis, ("--compare",)),
+        (text_generation, ()),
+        (text_generation, ("--show_probs", "3")),
+        (text_generation, ("--compare",)),
+    ],
+)
 def test_control_characters_do_not_reach_the_terminal(
-    call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType
+    call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType, flags: tuple[str, ...], engine: str
 ) -> None:
     model = tiny_classifier if script is sentiment_analysis else tiny_language
-    result = call(script, "\x1b[31mred\x07 \x9b 😀", "--model", str(model))
-    assert result.status == 0
+    arguments = ("--model", str(model), "--engine", engine, "--show_attention", *flags)
+    result = call(script, "\x1b[31mred\x07 \x9b 😀", *arguments)
+    assert (result.status, result.err) == (0, "")
     assert r"\x1b[31mred\x07 \x9b 😀" in result.out
     assert all(character.isprintable() or character == "\n" for character in result.out)
 
@@ -185,6 +200,7 @@ def test_a_terminal_without_the_characters_is_no_reason_to_fail(
     assert r"na\xefve \U0001f600" in shown.read()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
 @pytest.mark.parametrize(
     ("arguments", "typed_bytes", "words"),
@@ -195,6 +211,7 @@ def test_a_terminal_without_the_characters_is_no_reason_to_fail(
         (("-",), b" \n\n", ("standard input", "no text")),
         (("-",), b"fine\n\xff\xfe", ("standard input", "UTF-8", "byte 5")),
         (("-",), None, ("standard input", "closed")),
+        (("--file", "{folder}/empty.txt"), b"", ("empty.txt", "no text")),
         (("--file", "{folder}/blank.txt"), b"", ("blank.txt", "no text")),
         (("--file", "{folder}/latin.txt"), b"", ("latin.txt", "UTF-8", "byte 3")),
         (("--file", "{folder}/missing.txt"), b"", ("missing.txt", "No such file")),
@@ -206,6 +223,8 @@ def test_a_terminal_without_the_characters_is_no_reason_to_fail(
         (("--batch", "2"), b"", ("--batch_size",)),
         (("--output_dir", "{folder}/blank.txt"), b"", ("blank.txt",)),
         (("--output_dir", "{folder}/blank.txt/below"), b"", ("blank.txt",)),
+        (("--engine", "magic"), b"", ("--engine", "scratch")),
+        (("--device", "abacus"), b"", ("--device abacus",)),
     ],
 )
 def test_mistakes_cost_one_line_and_no_loading(
@@ -213,10 +232,12 @@ def test_mistakes_cost_one_line_and_no_loading(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     script: ModuleType,
+    engine: str,
     arguments: tuple[str, ...],
     typed_bytes: bytes | None,
     words: tuple[str, ...],
 ) -> None:
+    (tmp_path / "empty.txt").touch()
     (tmp_path / "blank.txt").write_text("\n  \n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     if typed_bytes is None:
@@ -225,7 +246,8 @@ def test_mistakes_cost_one_line_and_no_loading(
         typed(monkeypatch, typed_bytes)
     if "--model" not in arguments:
         monkeypatch.setattr(script, "load_model", forbidden)
-    refused(script, tuple(argument.format(folder=tmp_path) for argument in arguments), *words)
+    chosen = () if "--engine" in arguments else ("--engine", engine)
+    refused(script, (*(argument.format(folder=tmp_path) for argument in arguments), *chosen), *words)
     assert (tmp_path / "blank.txt").read_text() == "\n  \n"
 
 
@@ -238,13 +260,19 @@ def forbidden(*_: Any) -> None:
     [
         ("--max_new_tokens", ("0", "-1", "many", "1.5")),
         ("--temperature", ("-1", "nan", "inf", "1e-40", "hot")),
+        ("--top_k", ("0", "-1", "1.5")),
+        ("--top_p", ("0.0", "-1", "1.1", "nan")),
+        ("--repetition_penalty", ("0.0", "-1", "inf", "nan")),
+        ("--show_probs", ("-1", "x")),
+        ("--precision", ("int4",)),
         ("--seed", ("-1", "99999999999999999999999", str(2**63), "x")),
         ("--batch_size", ("0", "none")),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(refused: Call, flag: str, values: tuple[str, ...]) -> None:
     for value in values:
-        refused(text_generation, ("fine", f"{flag}={value}"), flag, value[:20])
+        for engine in ENGINES:
+            refused(text_generation, ("fine", f"{flag}={value}", "--engine", engine), flag, value[:20])
 
 
 @pytest.mark.parametrize("seed", [0, 2**32, 2**63 - 1])
@@ -266,18 +294,34 @@ def test_batches_change_neither_labels_nor_scores() -> None:
             assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
-def test_a_text_longer_than_the_model_reads_is_cut_and_told_of(call: Call, tiny_classifier: Path) -> None:
-    long = "a funny film " * 200
-    result = call(sentiment_analysis, "dull", long, "--model", str(tiny_classifier))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_text_longer_than_the_model_reads_is_cut_and_told_of(call: Call, tiny_classifier: Path, engine: str) -> None:
+    long, model = "a funny film " * 200, ("--model", str(tiny_classifier), "--engine", engine)
+    result = call(sentiment_analysis, "dull", long, *model)
     assert result.status == 0
     assert result.err == "note: text 2 has 602 tokens; only the first 256 are read\n"
-    cut = call(sentiment_analysis, "a funny film " * 84 + "a funny", "--json", "--model", str(tiny_classifier))
+    cut = call(sentiment_analysis, "a funny film " * 84 + "a funny", "--json", *model)
     assert cut.err == ""
     assert f"{json.loads(cut.out)['score']:.4f}" == result.out.splitlines()[1].split()[1]
 
 
-def test_a_prompt_that_does_not_fit_is_refused(call: Call, refused: Call, tiny_language: Path) -> None:
-    prompt, model = "a" * 44, ("--model", str(tiny_language))  # 44 tokens of 64
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("text", ["a funny film. " * 7143, "a" * 100_000, "\x07 😀" * 33_334])
+def test_100_000_characters_are_cut_or_refused(
+    call: Call, refused: Call, tiny_classifier: Path, tiny_language: Path, text: str, engine: str
+) -> None:
+    assert len(text) >= 100_000
+    result = call(sentiment_analysis, text, "--model", str(tiny_classifier), "--engine", engine, "--explain")
+    assert result.status == 0
+    cut = "" if text[0] == text[1] else "only the first 256 are read\n"  # a word of 100,000 letters is one unknown
+    assert result.err.endswith(cut)
+    assert result.err.count("\n") == bool(cut)
+    refused(text_generation, (text, "--model", str(tiny_language), "--engine", engine), "prompt 1", "tokens", "64")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_prompt_that_does_not_fit_is_refused(call: Call, refused: Call, tiny_language: Path, engine: str) -> None:
+    prompt, model = "a" * 44, ("--model", str(tiny_language), "--engine", engine)  # 44 tokens of 64
     assert call(text_generation, prompt, "--max_new_tokens", "20", *model).status == 0
     refused(text_generation, ("fine", prompt, "--max_new_tokens", "21", *model), "prompt 2", "44", "64")
 
@@ -334,6 +378,136 @@ def test_the_record_of_a_generation(call: Call, tiny_language: Path, tmp_path: P
     assert record["config"]["max_new_tokens"] == 5
     assert record["results"]["texts"][0]["prompt"] == "Once"
     assert record["files"] == ["text_generation.json"]
+
+
+# --- models that are not what they should be, whichever engine reads them ---------------------------------------------
+
+
+def edit(folder: Path, name: str, **changes: Any) -> None:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def no_weights(folder: Path, proof: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def another_architecture(folder: Path, proof: Path) -> None:
+    edit(folder, "config.json", model_type="bert")
+
+
+def an_unheard_of_architecture(folder: Path, proof: Path) -> None:
+    edit(folder, "config.json", model_type="abacus")
+
+
+def another_shape(folder: Path, proof: Path) -> None:
+    edit(folder, "config.json", dim=32, n_embd=32)
+
+
+def half_a_file(folder: Path, proof: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+class Exploit:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (str(self.proof),))
+
+
+def a_pickle_with_code(folder: Path, proof: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Exploit(proof)}, protocol=2))
+
+
+def code_beside_the_weights(folder: Path, proof: Path) -> None:
+    (folder / "custom.py").write_text(f"import os\nos.mkdir({str(proof)!r})\n")
+    classes = dict.fromkeys(("AutoConfig", "AutoModelForCausalLM", "AutoModelForSequenceClassification"), "custom.M")
+    edit(folder, "config.json", model_type="mine", auto_map=classes)
+
+
+def no_tokenizer(folder: Path, proof: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def a_damaged_tokenizer(folder: Path, proof: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {}}')
+
+
+def damaged_settings(folder: Path, proof: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": ')
+
+
+def words_without_embeddings(folder: Path, proof: Path) -> None:
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = settings["model"]["vocab"]
+    vocabulary[next(reversed(vocabulary))] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+
+
+def a_special_token_without_embedding(folder: Path, proof: Path) -> None:
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    settings["added_tokens"].append({"id": 5000, "content": "fine", "special": True, **flags})
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+
+
+DAMAGES = [
+    (no_weights, "no weights in it"),
+    (another_architecture, "cannot be loaded|lack"),
+    (an_unheard_of_architecture, "cannot be loaded"),
+    (another_shape, "of other shapes|where .* is expected"),
+    (half_a_file, "cannot be loaded"),
+    (a_pickle_with_code, "holds more than tensors"),
+    (code_beside_the_weights, "cannot be loaded"),
+    (no_tokenizer, "no tokenizer in it"),
+    (a_damaged_tokenizer, "cannot be loaded|damaged"),
+    (damaged_settings, "cannot be loaded"),
+    (words_without_embeddings, "tokenizer"),
+    (a_special_token_without_embedding, "tokenizer"),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+@pytest.mark.parametrize(("damage", "words"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
+def test_a_damaged_model_costs_one_line_and_runs_nothing(
+    refused: Call,
+    tiny_classifier: Path,
+    tiny_language: Path,
+    tmp_path: Path,
+    script: ModuleType,
+    engine: str,
+    damage: Callable[[Path, Path], None],
+    words: str,
+) -> None:
+    folder, proof = tmp_path / "model", tmp_path / "exploited"
+    shutil.copytree(tiny_classifier if script is sentiment_analysis else tiny_language, folder)
+    damage(folder, proof)
+    message = refused(script, ("fine", "--model", str(folder), "--engine", engine), str(folder))
+    assert re.search(words, message)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_for_the_other_task_is_refused(
+    refused: Call, tiny_classifier: Path, tiny_language: Path, engine: str
+) -> None:
+    for script, model in ((sentiment_analysis, tiny_language), (text_generation, tiny_classifier)):
+        refused(script, ("fine", "--model", str(model), "--engine", engine), str(model))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_prompt_without_tokens_is_refused(refused: Call, tiny_language: Path, tmp_path: Path, engine: str) -> None:
+    shutil.copytree(tiny_language, tmp_path / "model")
+    settings = json.loads((tmp_path / "model/tokenizer.json").read_text())
+    settings["normalizer"] = {"type": "Replace", "pattern": {"Regex": ".+"}, "content": ""}
+    (tmp_path / "model/tokenizer.json").write_text(json.dumps(settings))
+    refused(text_generation, ("fine", "--model", str(tmp_path / "model"), "--engine", engine), "prompt 1 has no tokens")
 
 
 def test_a_failed_run_leaves_the_earlier_files(call: Call, tiny_classifier: Path, tmp_path: Path) -> None:

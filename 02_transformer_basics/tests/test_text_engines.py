@@ -1,0 +1,436 @@
+"""Both engines of the text scripts: the same answers, side by side, and what only our own shows."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import attention_drawing
+import pretrained
+import scratch_engine
+import sentiment_analysis
+import side_by_side
+import text_generation
+from attention_drawing import draw_head
+from pretrained import GENERATION, SENTIMENT, load_folder, load_model
+from scratch_engine import read_own, read_tokenizer, reader
+
+PROJECT = Path(__file__).parent.parent
+Call = Callable[..., Any]
+TEXTS = ["a funny film", "Dull.", "dull " * 300, "😀 漢字 naïve \x07", "x" * 500, "Once upon a time\tthere was"]
+
+
+# --- the same answers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["tiny", "shipped"])
+def test_labels_and_scores_are_the_pipelines(tiny_classifier: Path, model: str) -> None:
+    folder = tiny_classifier if model == "tiny" else SENTIMENT.shipped
+    theirs, ours = load_folder(SENTIMENT, folder, "x"), read_own(SENTIMENT, folder, "x")
+    pairs = zip(sentiment_analysis.classify(theirs, TEXTS, 4), sentiment_analysis.classify(ours, TEXTS, 4), strict=True)
+    for expected, found in pairs:
+        assert found.keys() == expected.keys()
+        assert (found["text"], found["label"]) == (expected["text"], expected["label"])
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 0.0}, {}, {"seed": 3, "top_k": 5}, {"top_p": 0.7, "temperature": 1.3}],
+    ids=str,
+)
+def test_texts_are_the_pipelines_drawn_ones_too(batch_size: int, settings: dict[str, Any]) -> None:
+    config = text_generation.Config(batch_size=batch_size, max_new_tokens=12, **settings)
+    prompts = ["Once", "It was a dark night, and the old man", "She said that the", "naïve 😀"]
+    theirs, ours = (read(GENERATION, GENERATION.shipped, "x") for read in (load_folder, read_own))
+    assert text_generation.continue_prompts(ours, prompts, config) == text_generation.continue_prompts(
+        theirs, prompts, config
+    )
+
+
+def test_a_repetition_penalty_is_the_pipelines() -> None:
+    """One prompt a batch: the library counts padding as seen, ours does not."""
+    config = text_generation.Config(batch_size=1, max_new_tokens=20, temperature=0.0, repetition_penalty=1.5)
+    theirs, ours = (read(GENERATION, GENERATION.shipped, "x") for read in (load_folder, read_own))
+    found = text_generation.new_tokens(ours, ["Once upon a time"], config)
+    assert found == text_generation.new_tokens(theirs, ["Once upon a time"], config)
+    without = replace(config, repetition_penalty=None)
+    assert found != text_generation.new_tokens(ours, ["Once upon a time"], without)
+
+
+def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
+    """Both engines stop at the token that ends a text, and show nothing of it."""
+    config = text_generation.Config(max_new_tokens=30, temperature=1.0, batch_size=3)
+    engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, read_own)]
+    stop = 70  # any token: this model ends no text by itself
+    for loaded in engines:
+        loaded.tokenizer.eos_token_id = stop
+    theirs, ours = (text_generation.new_tokens(loaded, ["fine", "a", "Once"] * 4, config) for loaded in engines)
+    assert ours == theirs
+    ended = [row for row in ours if stop in row]
+    assert ended
+    assert all(row.index(stop) == len(row) - 1 for row in ended)
+
+
+def test_the_tokenizer_gives_the_librarys_ids(tiny_classifier: Path, tiny_language: Path) -> None:
+    for folder in (tiny_classifier, tiny_language, SENTIMENT.shipped, GENERATION.shipped):
+        theirs, ours = AutoTokenizer.from_pretrained(folder), read_tokenizer(folder, "x", 256)
+        assert ours(TEXTS)["input_ids"] == theirs(TEXTS, verbose=False)["input_ids"]
+        theirs.model_max_length = ours.model_max_length
+        assert ours(TEXTS, truncation=True)["input_ids"] == theirs(TEXTS, truncation=True)["input_ids"]
+        assert (ours.eos_token_id, ours.mask_token_id) == (theirs.eos_token_id, theirs.mask_token_id)
+        for ids in ours(TEXTS)["input_ids"]:
+            assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_a_tokenizer_of_the_older_layout_is_read(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "film"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert"}))
+    tokenizer = read_tokenizer(tmp_path, "x", 8)
+    assert tokenizer(["A film", "film " * 20], truncation=True)["input_ids"] == [[2, 5, 6, 3], [2, *[6] * 6, 3]]
+    assert tokenizer.mask_token_id == 4
+
+
+# --- which model, and how fast it starts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("script", "task"), [(sentiment_analysis, SENTIMENT), (text_generation, GENERATION)])
+def test_the_scratch_engine_loads_one_model_once(
+    call: Call, hub_cache: Path, monkeypatch: pytest.MonkeyPatch, script: ModuleType, task: pretrained.Task
+) -> None:
+    folders = []
+
+    def counted(task: pretrained.Task, folder: Path, name: str, **settings: Any) -> pretrained.LoadedModel:
+        folders.append(folder)
+        return original(task, folder, name, **settings)
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("the library loads a model")
+
+    original = scratch_engine.read_own
+    monkeypatch.setattr(scratch_engine, "read_own", counted)
+    monkeypatch.setattr(pretrained, "load_folder", forbidden)
+    monkeypatch.setattr(script, "load_folder", forbidden)
+    flags = ("--explain",) if script is sentiment_analysis else ("--show_probs", "2", "--max_new_tokens", "2")
+    result = call(script, "--engine", "scratch", *flags, "--show_attention", "fine")
+    assert result.status == 0, result.err
+    assert f"the lab's own {task.shipped.name} model" in result.err  # the same choice: nothing cached, no hub
+    assert folders == [task.shipped]
+
+
+@pytest.mark.parametrize(("script", "model"), [("sentiment_analysis", SENTIMENT), ("text_generation", GENERATION)])
+def test_the_scratch_engine_starts_without_what_takes_seconds(
+    script: str, model: pretrained.Task, tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(PROJECT)!r})
+import {script} as script
+script.write_pictures = lambda *_: None  # Matplotlib is imported for pictures alone, after the answers
+script.main(script.Config(("fine",), engine="scratch", model=sys.argv[1], output_dir=Path(sys.argv[2])))
+print([name for name in ("transformers", "matplotlib", "torch._dynamo") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code, str(model.shipped), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_the_record_names_the_engine(
+    call: Call, tiny_classifier: Path, tiny_language: Path, tmp_path: Path, script: ModuleType, engine: str
+) -> None:
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    assert call(script, "fine", "--engine", engine, "--model", str(model)).status == 0
+    record = json.loads((tmp_path / f"out/{script.__name__}.json").read_text())
+    assert record["results"]["engine"] == record["config"]["engine"] == engine
+    assert record["results"]["model"] == str(model)
+
+
+# --- side by side -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_compare_shows_both_and_records_the_difference(
+    call: Call, tiny_classifier: Path, tiny_language: Path, tmp_path: Path, script: ModuleType, engine: str
+) -> None:
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    result = call(script, "fine", "a funny film", "--compare", "--engine", engine, "--model", str(model))
+    assert result.status == 0, result.err
+    assert "pipeline" in result.out
+    assert "scratch" in result.out
+    record = json.loads((tmp_path / f"out/{script.__name__}.json").read_text())
+    difference, *_, speed = [figure for figure in record["figures"] if figure["name"] != "continuation"]
+    assert difference["name"].startswith("largest difference of")
+    assert float(difference["value"]) <= 1e-4
+    assert difference["ok"]
+    assert speed["name"].endswith("a second")
+    speeds = record["results"]["texts_per_second" if script is sentiment_analysis else "tokens_per_second"]
+    assert speeds.keys() == {"pipeline", "scratch"}
+    assert min(speeds.values()) > 0
+
+
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_compare_notices_a_faulty_model(
+    call: Call,
+    tiny_classifier: Path,
+    tiny_language: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType,
+) -> None:
+    def faulty(task: pretrained.Task, folder: Path, name: str, **settings: Any) -> pretrained.LoadedModel:
+        loaded = original(task, folder, name, **settings)
+        with torch.no_grad():
+            loaded.model.positions.weight[:, 0] += 2.0
+        return loaded
+
+    original = scratch_engine.read_own
+    monkeypatch.setattr(scratch_engine, "read_own", faulty)
+    monkeypatch.setattr(sentiment_analysis, "read_own", faulty)
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    assert call(script, "a funny film", "--compare", "--model", str(model)).status == 0
+    record = json.loads((tmp_path / f"out/{script.__name__}.json").read_text())
+    figure = next(figure for figure in record["figures"] if figure["name"].startswith("largest difference"))
+    assert not figure["ok"]
+    assert float(figure["value"]) > 1e-4
+
+
+def test_a_race_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, order = [0.0], []
+
+    def runner(name: str, times: list[float]) -> str:
+        order.append(name)
+        now[0] += times.pop(0)
+        return name.upper()
+
+    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: now[0])
+    times = {"a": [4.0, 1.0, 2.0], "b": [3.0, 2.5, 0.5]}
+    runs = {name: lambda name=name: runner(name, times[name]) for name in times}
+    found = side_by_side.race(runs, seconds=11.0)
+    assert order == ["a", "b"] * 2 + ["a", "b"]
+    assert found == {"a": ("A", 1.0), "b": ("B", 0.5)}
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_fewer_bits_are_for_our_own_engine(call: Call, refused: Call, tiny_language: Path, precision: str) -> None:
+    flags = ("fine", "--precision", precision, "--model", str(tiny_language), "--max_new_tokens", "3")
+    refused(text_generation, flags, "--precision", precision, "--engine scratch")
+    assert call(text_generation, *flags, "--engine", "scratch", "--show_attention", "--show_probs", "2").status == 0
+    result = call(text_generation, *flags, "--compare", "--temperature", "0")
+    assert result.status == 0
+    assert f"what {precision} costs" in result.out
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def heat_map_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> Any:
+    """The axes that `run` draws a head on."""
+    drawn = []
+    monkeypatch.setattr(attention_drawing, "save_figure", lambda figure, path: drawn.append((figure, path)))
+    run()
+    ((figure, _),) = drawn
+    plt.close(figure)
+    return figure.axes[0]
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+def test_the_head_that_is_drawn_is_the_librarys(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+) -> None:
+    text, flags = "A wonderful film", ("--model", str(SENTIMENT.shipped), "--engine", engine)
+    axes = heat_map_of(
+        monkeypatch,
+        lambda: call(sentiment_analysis, text, "Dull.", *flags, "--show_attention", "--layer", "1", "--head", "3"),
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(SENTIMENT.shipped, attn_implementation="eager").eval()
+    ids = AutoTokenizer.from_pretrained(SENTIMENT.shipped)(text, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        expected = model(ids, output_attentions=True).attentions[1][0, 3]
+    found = torch.as_tensor(axes.images[0].get_array())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["[CLS]", "a", "wonderful", "film", "[SEP]"]
+    record = json.loads((tmp_path / "out/sentiment_analysis.json").read_text())
+    assert "sentiment_attention.png" in record["files"]
+    assert record["results"]["attention"] == {"text": text, "layer": 1, "head": 3}
+
+
+def test_the_library_gives_attention_weights_only_when_asked_for_them_at_loading() -> None:
+    """Why the heads are drawn from our own model, which can tell at any time."""
+    loaded = load_folder(SENTIMENT, SENTIMENT.shipped, "x")
+    with torch.inference_mode():
+        assert not loaded.model(torch.tensor([[2, 3]]), output_attentions=True).attentions
+        assert read_own(SENTIMENT, SENTIMENT.shipped, "x").model.look_inside(torch.tensor([[2, 3]])).attentions
+
+
+def test_attention_of_a_generated_text_is_causal(
+    call: Call, tiny_language: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--model", str(tiny_language), "--max_new_tokens", "4", "--show_attention", "--head", "1")
+    axes = heat_map_of(monkeypatch, lambda: call(text_generation, "a b", *flags))
+    values = axes.images[0].get_array()
+    assert values.shape[0] >= 6
+    assert values.mask[~torch.ones(values.shape).tril().bool()].all()  # what comes later is not shown
+    assert values.sum(axis=1).tolist() == pytest.approx([1.0] * len(values))
+    assert axes.get_xticklabels()[1].get_text() == "␣"
+
+
+@pytest.mark.parametrize("length", [1, 20, 40, 256])
+def test_a_head_stays_legible_for_texts_of_any_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, length: int
+) -> None:
+    weights = torch.rand(1, 2, length, length).softmax(dim=-1)
+    tokens = [f"token{i}$" for i in range(length)]
+    axes = heat_map_of(monkeypatch, lambda: draw_head([weights], 0, 1, tokens, tmp_path / "x.png"))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert 0 < len(labels) <= 60
+    assert labels[0] == r"token0\$"
+    assert (len(axes.texts) == length**2) == (length <= 20)
+    assert max(axes.figure.get_size_inches()) <= 13
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_a_head_that_is_not_there_is_refused(
+    refused: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType, engine: str
+) -> None:
+    model = ("--engine", engine, "--model", str(tiny_classifier if script is sentiment_analysis else tiny_language))
+    refused(script, ("fine", *model, "--show_attention", "--layer", "1"), "--layer is 1", "1, numbered 0 to 0")
+    refused(script, ("fine", *model, "--show_attention", "--head=-1"), "--head is -1", "2, numbered 0 to 1")
+    refused(script, ("fine", *model, "--head", "1"), "--show_attention")
+
+
+# --- explanations on the command line ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+def test_explain_prints_draws_and_records(call: Call, tmp_path: Path, engine: str) -> None:
+    flags = ("--model", str(SENTIMENT.shipped), "--engine", engine, "--explain", "A wonderful film", "😀 $x$ dull")
+    result = call(sentiment_analysis, *flags)
+    assert (result.status, result.err) == (0, "")
+    assert "  wonderful +0." in result.out
+    with Image.open(tmp_path / "out/sentiment_explanation.png") as picture:
+        assert picture.width > 800
+    result = call(sentiment_analysis, *flags, "--json")
+    words = json.loads(result.out.splitlines()[0])["words"]
+    assert max(words, key=lambda pair: pair[1])[0] == "wonderful"
+    record = json.loads((tmp_path / "out/sentiment_analysis.json").read_text())
+    assert [word for word, _ in record["results"]["explanations"][0]["words"]] == ["A", "wonderful", "film"]
+
+
+# --- generation shows its work ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["pipeline", "scratch"])
+def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, engine: str) -> None:
+    flags = ("--model", str(GENERATION.shipped), "--engine", engine, "--max_new_tokens", "4", "--temperature", "0")
+    result = call(text_generation, "Once upon", *flags, "--show_probs", "3", "--json")
+    (line,) = result.out.splitlines()
+    found = json.loads(line)
+    assert "".join(step["token"] for step in found["steps"]) == found["continuation"]
+    loaded = load_model(GENERATION, str(GENERATION.shipped))
+    ids = loaded.tokenizer("Once upon", return_tensors="pt")["input_ids"]
+    for step in found["steps"]:
+        with torch.inference_mode():
+            expected = loaded.model(ids).logits[0, -1].softmax(-1).topk(3)
+        named = [loaded.tokenizer.decode([token]) for token in expected.indices.tolist()]
+        assert [token for token, _ in step["likeliest"]] == named
+        assert [p for _, p in step["likeliest"]] == pytest.approx(expected.values.tolist(), abs=1e-5)
+        assert step["token"] == named[0]  # temperature 0
+        assert step["probability"] == pytest.approx(float(expected.values[0]), abs=1e-5)
+        ids = torch.cat([ids, expected.indices[None, :1]], dim=1)
+    shown = call(text_generation, "Once upon", *flags, "--show_probs", "3").out
+    assert f"   1 {text_generation.visible(found['steps'][0]['token']):<12}" in shown
+
+
+def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
+    flags = ("--engine", "scratch", "--temperature", "0", "--max_new_tokens", "5", "--show_probs", "4")
+    prompt = "The old man looked at the sea and"
+    shown = call(text_generation, prompt, *flags, "--model", str(GENERATION.shipped)).out
+    lesson = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (block,) = [part.split("```")[0] for part in lesson.split("```text\n") if part.startswith("step token")]
+    assert block in shown
+    assert " ".join(("python text_generation.py", f'"{prompt}"', *flags)) in lesson
+
+
+def test_tokens_that_cannot_be_drawn_are_not_shown(call: Call) -> None:
+    flags = ("--model", str(GENERATION.shipped), "--top_k", "2", "--max_new_tokens", "3", "--show_probs", "5", "--json")
+    found = json.loads(call(text_generation, "Once upon", *flags).out)
+    for step in found["steps"]:
+        assert len(step["likeliest"]) == 2
+        assert sum(p for _, p in step["likeliest"]) == pytest.approx(1.0, abs=1e-5)
+        assert step["token"] in dict(step["likeliest"])
+
+
+def test_a_stream_shows_each_token_as_it_comes_and_no_half_characters(
+    tiny_language: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = read_own(GENERATION, tiny_language, "x")
+    texts = [" film 😀!", " and\x07"]
+    rows = [loaded.tokenizer([text])["input_ids"][0] for text in texts]
+    rows[1] += [loaded.tokenizer.eos_token_id] * (len(rows[0]) - len(rows[1]))
+    seen: list[str] = []
+
+    def steps() -> Iterator[Tensor]:
+        for pair in zip(*rows, strict=True):
+            yield torch.tensor(pair)
+            seen.append(capsys.readouterr().out)
+
+    list(text_generation.show_while_it_comes(loaded, ["a", "b"], steps()))
+    assert seen[0].startswith("a")
+    assert "".join(seen) == "a film 😀!"
+    assert len([part for part in seen if part]) > 3  # it came in parts
+    assert not any("\ufffd" in part for part in seen)
+    assert capsys.readouterr().out == "\n\nb and\\x07\n\n"
+
+
+def test_it_streams_on_a_terminal_only(call: Call, tiny_language: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed: list[bool] = []
+
+    def spy(*arguments: Any) -> list[list[int]]:
+        streamed.append(arguments[3])
+        return original(*arguments[:3])
+
+    original = text_generation.new_tokens
+    monkeypatch.setattr(text_generation, "new_tokens", spy)
+    flags = ("fine", "--model", str(tiny_language), "--max_new_tokens", "2")
+    for on_terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda there=on_terminal: there)
+        for more in (("--engine", "scratch"), ("--engine", "scratch", "--json"), ("--engine", "pipeline")):
+            assert call(text_generation, *flags, *more).status == 0
+    assert streamed == [True, False, False, False, False, False]
+
+
+def test_a_device_that_is_not_there_is_refused(refused: Call, tiny_language: Path, tiny_classifier: Path) -> None:
+    for script, model in ((text_generation, tiny_language), (sentiment_analysis, tiny_classifier)):
+        refused(script, ("fine", "--model", str(model), "--device", "abacus"), "--device abacus")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("flags", [("--compare",), ("--engine", "scratch", "--show_attention")])
+def test_both_scripts_run_on_cuda(call: Call, flags: tuple[str, ...]) -> None:
+    assert call(sentiment_analysis, "fine", "--model", str(SENTIMENT.shipped), "--device", "cuda", *flags).status == 0
+    assert call(text_generation, "fine", "--model", str(GENERATION.shipped), "--device", "cuda", *flags).status == 0
+
+
+def test_reader_reads_for_load_model(tiny_language: Path) -> None:
+    loaded = load_model(GENERATION, str(tiny_language), reader("int8"))
+    assert type(loaded.model).__module__ == "gpt2"
+    assert loaded.folder == tiny_language
