@@ -24,7 +24,7 @@ class PPOConfig:
     """Widths of the hidden layers of both networks."""
     initial_log_std: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     """Adam's step size at the start; falls linearly to zero."""
     discount: float = 0.97
     """Weight of the next step's value, gamma."""
