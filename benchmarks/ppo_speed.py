@@ -6,8 +6,9 @@ number of environments, steps, passes, minibatches, learning rate, discount, lam
 
 SBX needs JAX. Give it an environment of its own, and this script its Python (without, the row says so):
 
-    python -m venv E && E/bin/pip install torch==2.13.0 gymnasium==1.4.0 mujoco==4.0.0 imageio packaging sbx-rl==0.28.0
-    python benchmarks/ppo_speed.py --sbx_python E/bin/python
+    python -m venv runs/sbx
+    runs/sbx/bin/pip install torch==2.13.0 gymnasium==1.4.0 mujoco==4.0.0 imageio packaging sbx-rl==0.28.0
+    python benchmarks/ppo_speed.py --sbx_python runs/sbx/bin/python
 """
 
 import json
