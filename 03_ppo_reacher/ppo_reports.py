@@ -84,6 +84,6 @@ def draw_curve(path: Path, config: PPOConfig, rows: list[dict[str, Any]], lines:
         y_name="PPO",
         window=CURVE_WINDOW,
         reference_lines=lines,
-        band=None if band is None else ("ten other seeds", *band),
+        band=None if band is None else ("ten seeds, lowest to highest", *band),
         y_scale="symlog",
     )
