@@ -636,7 +636,7 @@ def test_lesson_shows_what_the_committed_run_printed() -> None:
         before, to_torch, reference = line.split()[-3:]
         assert [before, to_torch, reference] == [row["to_before"], row["to_torch"], row["reference"]]
     assert f"largest difference from torch.nn: {record['figures'][0]['value']}" in lesson
-    code = (FOLDER / "transformer_block.py").read_text(encoding="utf-8") + Path(__file__).read_text(encoding="utf-8")
-    pointed_to = re.findall(r"`(test_\w+)`", lesson.partition("# Whole models")[0])
-    assert len(pointed_to) >= 5
+    code = "".join(path.read_text(encoding="utf-8") for path in (FOLDER / "tests").glob("test_*.py"))
+    pointed_to = re.findall(r"`(test_\w+)`", lesson)
+    assert len(pointed_to) >= 20
     assert [name for name in pointed_to if f"def {name}(" not in code] == []
