@@ -30,15 +30,11 @@ class LayerCache:
         """`memory` (2, B, H, C, D), for keys and values of C positions."""
         self.memory, self.length = memory, 0
 
-    def extend(self, both: Tensor) -> Tensor:
-        """Keys and values of new positions (2, B, H, T, D) -> those of all positions so far (2, B, H, Tk, D)."""
-        start, self.length = self.length, self.length + both.shape[3]
-        self.memory[:, :, :, start : self.length] = both
-        return self.memory[:, :, :, : self.length]  # (2, B, H, C, D) -> (2, B, H, Tk, D)
-
     def __call__(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, one after the other: (B, H, T, D) each -> (B, H, Tk, D) each."""
-        keys, values = self.extend(torch.stack([key, value]))
+        """Keys and values of new positions, (B, H, T, D) each -> those of all positions so far, (B, H, Tk, D) each."""
+        start, self.length = self.length, self.length + key.shape[2]
+        self.memory[:, :, :, start : self.length] = torch.stack([key, value])
+        keys, values = self.memory[:, :, :, : self.length]  # (2, B, H, C, D) -> twice (B, H, Tk, D)
         return keys, values
 
 
