@@ -1,4 +1,5 @@
 """Text from a language model: one token after the other, each read again together with all before it.
+Run this file by itself to see what the ways to choose a token do.
 
 The cache keeps the keys and values of earlier positions, which never change, so a step computes one new position. A
 step of a model of 124 million parameters reads all of them once from memory: that, and not arithmetic, is its cost.
@@ -10,14 +11,17 @@ of Neural Text Degeneration"; repetition penalty, Keskar et al. 2019, "CTRL", se
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lab.errors import UserError
+from lab.files import ROOT
 
 if TYPE_CHECKING:
     from gpt2 import GPT2
@@ -242,3 +246,40 @@ def check_prompt(
     steps = attention_mask.long().diff(dim=1)  # (B, T) -> (B, T - 1)
     if bool((steps < 0).any()) or not bool(attention_mask[:, -1].all()):
         raise UserError("prompts must be padded on the left, so that what is new follows their last token")
+
+
+@dataclass
+class Demonstration:
+    """Continue a prompt in several ways, and compare the cache with computing everything anew."""
+
+    prompt: str = "It was a dark night, and"  # What to continue.
+    model: Path = ROOT / "assets/models/language"  # Folder of a GPT-2 with its tokenizer.
+    max_new_tokens: int = 24  # Tokens to add.
+
+
+def main(config: Demonstration) -> None:
+    """One line for each way to choose the next token, then the time with and without the cache."""
+    from gpt2 import GPT2
+    from pretrained import GENERATION, load_folder
+
+    ours, tokenizer = GPT2.from_pretrained(config.model), load_folder(GENERATION, config.model, "").tokenizer
+    input_ids = torch.tensor([tokenizer(config.prompt)["input_ids"]], dtype=torch.long)  # (1, T)
+    ways: list[dict[str, Any]] = [{}, {"repetition_penalty": 1.3}, {"temperature": 0.8}, {"temperature": 1.5}]
+    ways += [{"temperature": 1.5, "top_k": 10}, {"temperature": 1.5, "top_p": 0.8}]
+    for options in ways:
+        generator = torch.Generator().manual_seed(0)
+        tokens = ours.generate(input_ids, max_new_tokens=config.max_new_tokens, generator=generator, **options)
+        name = ", ".join(f"{key} {value}" for key, value in options.items()) or "the likeliest token"
+        print(f"{name}: {tokenizer.decode(tokens[0])!r}")
+    found = {}
+    for use_cache in (True, False):
+        begin = time.perf_counter()
+        found[use_cache] = ours.generate(input_ids, max_new_tokens=config.max_new_tokens, use_cache=use_cache)
+        print(f"{'with' if use_cache else 'without'} the cache: {time.perf_counter() - begin:.3f} seconds")
+    print(f"same tokens: {found[True].equal(found[False])}")
+
+
+if __name__ == "__main__":
+    from lab.launch import launch
+
+    launch(Demonstration, main)

@@ -1,4 +1,5 @@
 """Weights in 16 or 8 bits. A step of generation reads every weight once, so fewer bytes mean more tokens a second.
+Run this file by itself for a demonstration with the model that ships.
 
 float16 and bfloat16 round each weight. int8 keeps, for every output, its weights as whole numbers from -127 to 127
 times one scale; the packed form rounds the inputs of a product too, while it runs ("dynamic"), and so computes with
@@ -13,9 +14,12 @@ Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Eff
 Inference", section 2; one scale an output: Krishnamoorthi 2018, "Quantizing deep convolutional networks", section 2.
 """
 
+import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.errors import UserError
+from lab.files import ROOT
 from transformer_block import Answer, Mask, TransformerBlock, attention
 
 if TYPE_CHECKING:
@@ -232,3 +237,36 @@ def pack(model: "GPT2", precision: str) -> "GPT2":
         del model.blocks
         model.blocks = model.fast
     return model
+
+
+@dataclass
+class Demonstration:
+    """Read a language model in every precision: its size in memory, its tokens a second, its largest change."""
+
+    model: Path = ROOT / "assets/models/language"  # Folder of a GPT-2.
+    new_tokens: int = 64  # Tokens that are generated.
+
+
+def main(config: Demonstration) -> None:
+    """One line a precision."""
+    from gpt2 import GPT2
+
+    input_ids = torch.arange(8)[None]  # (1, T)
+    expected = None
+    for precision, bits in zip(PRECISIONS, (32, 16, 16, 8), strict=True):
+        model = GPT2.from_pretrained(config.model, precision)
+        with torch.inference_mode():
+            logits = model(input_ids)  # (1, T, V)
+        expected = logits if expected is None else expected
+        model.generate(input_ids, max_new_tokens=4)  # to warm up
+        begin = time.perf_counter()
+        model.generate(input_ids, max_new_tokens=config.new_tokens)
+        speed = config.new_tokens / (time.perf_counter() - begin)
+        change = (logits - expected).abs().max() / expected.abs().max()
+        print(f"{precision:<9} {bits:>2} bits a weight  {speed:7,.0f} tokens/s  largest change of a logit {change:.1e}")
+
+
+if __name__ == "__main__":
+    from lab.launch import launch
+
+    launch(Demonstration, main)
