@@ -10,7 +10,7 @@ the end, and the token embeddings once more as output map. Weights and their nam
 Face `transformers` library stores it.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import generation
-from checkpoint_files import build, read_checkpoint, read_settings
+from checkpoint_files import build, read_checkpoint, read_settings, write_checkpoint
 from generation import LayerCache
 from lab.errors import UserError
 from lab.files import ROOT
@@ -136,6 +136,24 @@ class GPT2(nn.Module):
                     piece = piece.t().contiguous().t()  # (V, E) -> (E, V) -> (V, E)
                 ours[f"{target}.{kind}"] = piece
         return ours
+
+    def to_official(self) -> dict[str, Tensor]:
+        """The inverse: our tensors under the checkpoint's names, in its layout."""
+        ours, official = self.state_dict(), {}
+        for theirs, parts in self.official_names().items():
+            for kind in ("weight", "bias"):
+                tensors = [ours[f"{part}.{kind}"] for part in parts if f"{part}.{kind}" in ours]
+                if ".c_" in theirs and kind == "weight":
+                    tensors = [tensor.t() for tensor in tensors]  # (out, in) -> (in, out)
+                if tensors:
+                    official[f"transformer.{theirs}.{kind}"] = torch.cat(tensors, dim=-1)  # (E, E) -> (E, 3E)
+        return official
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        """Write `config.json`, with more `settings` if given, and weights in `dtype`; readers compute in float32."""
+        tensors = {name: tensor.to(dtype) for name, tensor in self.to_official().items()}
+        described = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
+        write_checkpoint(folder, described | asdict(self.config) | settings, tensors)
 
     def new_cache(self, batch_size: int, capacity: int) -> list[LayerCache]:
         """Room for the keys and values of `capacity` positions in every layer."""
