@@ -26,7 +26,7 @@ from lab.files import ROOT
 from look_inside import Inside, run_and_keep
 from quantization import check_precision, pack
 from token_batches import check_ids
-from transformer_block import TransformerBlock, causal_mask, padding_mask
+from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
 
 ACTIVATION_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 LAYER_NAMES = {  # theirs -> ours, in every block; c_attn is three maps side by side
@@ -90,6 +90,7 @@ class GPT2(nn.Module):
         blocks = [TransformerBlock(*sizes, config.resid_pdrop, *options) for _ in range(config.n_layer)]
         for block in blocks:
             block.attention.dropout.p = config.attn_pdrop
+            block.hidden_dropout.p = 0.0  # GPT-2 drops what the feed-forward network gives, nothing inside it
         self.blocks: Any = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.dropout = nn.Dropout(config.embd_pdrop)
@@ -187,9 +188,10 @@ class GPT2(nn.Module):
         past = cache[0].length if cache else 0
         new, total = input_ids.shape[-1], input_ids.shape[-1] + past
         self.check(input_ids, attention_mask, total)
-        mask = self.mask(new, total, attention_mask)
-        x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
         trains = self.training or torch.is_grad_enabled()
+        plain = trains and attention_mask is None and cache is None
+        mask = CAUSAL if plain else self.mask(new, total, attention_mask)
+        x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
         for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)
