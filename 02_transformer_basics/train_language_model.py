@@ -101,7 +101,7 @@ class Config:
     def __post_init__(self) -> None:
         require_at_least(1, self, "evaluation_tokens", "checkpoint_every")
         resolved = self.resolve()
-        if resolved.vocab_size and resolved.vocab_size <= BYTES:
+        if resolved.vocab_size and resolved.vocab_size <= BYTES:  # every byte and the end of text
             raise UserError(f"--vocab_size is {resolved.vocab_size}; it must be above {BYTES}, or 0 for characters")
 
     def resolve(self) -> Preset:
