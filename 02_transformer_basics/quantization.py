@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from lab.errors import UserError
 from lab.files import ROOT
-from transformer_block import Answer, Mask, TransformerBlock, attention
+from transformer_block import Answer, Mask, TransformerBlock, attention, causal_mask
 
 if TYPE_CHECKING:
     from generation import LayerCache
@@ -201,6 +201,8 @@ class FastBlock:
 
     def run(self, x: Tensor, mask: Mask = None, cache: "LayerCache | None" = None, need_weights: bool = True) -> Answer:
         """x (B, T, E) -> output (B, T, E), weights (B, H, T, T) where they are asked for: that is without a cache."""
+        if isinstance(mask, str):
+            mask = causal_mask(x.shape[1], x.device)  # (T, T)
         if need_weights:
             query, key, value = self.lean.project(x)
             heads, weights = attention(query, key, value, mask)

@@ -28,7 +28,7 @@ from quantization import (
     quantize,
     side_by_side,
 )
-from transformer_block import TransformerBlock, causal_mask, padding_mask
+from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
 
 FBGEMM = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs FBGEMM")
 SHIPPED = ROOT / "assets/models/language"
@@ -93,7 +93,7 @@ def test_a_fast_block_equals_the_block(activation: str, precision: str) -> None:
     plain, limit = a_block(activation), {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.1}[precision]
     fast, x = FastBlock(plain, maker(precision, torch.device("cpu"))), torch.randn(3, 7, 24)
     padding = padding_mask((torch.arange(7) >= torch.tensor([[0], [3], [7]])).long())
-    for mask in (None, causal_mask(7), causal_mask(7) & padding):
+    for mask in (None, causal_mask(7), CAUSAL, causal_mask(7) & padding):
         expected, expected_weights = plain.run(x, mask)
         for need_weights in (True, False):
             found, weights = fast.run(x, mask, need_weights=need_weights)
