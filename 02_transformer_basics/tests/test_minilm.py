@@ -60,10 +60,12 @@ def test_random_weights_give_the_hidden_states_of_bert(bert: Path, tmp_path: Pat
     assert_same_hidden_states(BertModel.from_pretrained(bert), tmp_path / "out", 1e-5)
 
 
-def test_a_faulty_conversion_would_be_told(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_faulty_conversion_is_refused(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = minilm.distilbert_weights
     monkeypatch.setattr(minilm, "distilbert_weights", lambda *a: {n: w * 1.01 for n, w in right(*a).items()})
-    assert minilm.convert(bert, tmp_path / "out") > 1e-3
+    with pytest.raises(UserError, match="hidden states differ by"):
+        minilm.convert(bert, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tokenizer_pads_and_cuts_only_when_asked(bert: Path, tmp_path: Path) -> None:
