@@ -84,9 +84,9 @@ def new_model(config: LanguageConfig, vocab_size: int) -> GPT2:
     All start small, so that the first guess is that every token is as likely as any other; those that add to the
     residuals start smaller, or the sum over 2 L of them would grow with the depth (section 2.3).
     """
-    rates = {"embd_pdrop": config.dropout, "resid_pdrop": config.dropout, "attn_pdrop": config.dropout}
     sizes = (vocab_size, config.context, config.embed_dim, config.num_layers, config.num_heads)
-    model = GPT2(GPT2Config(*sizes, **rates))
+    rate = config.dropout
+    model = GPT2(GPT2Config(*sizes, embd_pdrop=rate, attn_pdrop=rate, resid_pdrop=rate))
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             adds = name.endswith(("attention.output.weight", "ff_out.weight"))
