@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from lab.seeding import check_seed, random_state, restore_random_state
 from language_data import NO_TARGET, Windows
 from optimization import Optimization, OptimizerConfig, Precision, autocast
 
+Activation = Literal["gelu", "gelu_new", "relu"]  # by the names of config.json; "gelu_new" is what GPT-2 has
 STANDARD_DEVIATION = 0.02  # of the first weights
 TOKENS_PER_EVALUATION = 4096
 
@@ -37,9 +38,10 @@ class LanguageConfig:
     num_heads: int = 4
     context: int = 64
     dropout: float = 0.0
+    activation: Activation = "gelu"
     batch_size: int = 32
     num_steps: int = 800
-    optimizer: str = "muon"
+    optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 6e-3
     warmup_steps: int = 50
     final_learning_rate: float = 0.0
@@ -84,9 +86,9 @@ def new_model(config: LanguageConfig, vocab_size: int) -> GPT2:
     All start small, so that the first guess is that every token is as likely as any other; those that add to the
     residuals start smaller, or the sum over 2 L of them would grow with the depth (section 2.3).
     """
-    rates = {"embd_pdrop": config.dropout, "resid_pdrop": config.dropout, "attn_pdrop": config.dropout}
     sizes = (vocab_size, config.context, config.embed_dim, config.num_layers, config.num_heads)
-    model = GPT2(GPT2Config(*sizes, **rates))
+    rates = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), config.dropout)
+    model = GPT2(GPT2Config(*sizes, activation_function=config.activation, **rates))  # pyright: ignore[reportArgumentType]
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             adds = name.endswith(("attention.output.weight", "ff_out.weight"))

@@ -31,7 +31,7 @@ from lab.training import CHECKPOINT, checkpointed, saved_run
 from language_data import BYTES, Texts, byte_pair_tokenizer, character_tokenizer, encode, read_texts
 from language_presets import PRESETS, Preset, describe_presets, fetch
 from language_reports import OURS, compare, draw_curve, measure, model_card, sample, table
-from language_training import LanguageConfig, StepRecord, new_model, train
+from language_training import Activation, LanguageConfig, StepRecord, new_model, train
 from optimization import Precision
 
 KIND = "a language model's training run"  # what checkpoint.pth says it holds
@@ -67,6 +67,8 @@ class Config:
     """Tokens that it sees at once."""
     dropout: float | None = None
     """Share of the numbers inside that are left out while training."""
+    activation: Activation | None = None
+    """GELU; `gelu_new` is GPT-2's approximation of it, which takes three times as long on a processor."""
     batch_size: int | None = None
     """Windows a step, all processes together."""
     num_steps: int | None = None

@@ -57,8 +57,7 @@ def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.mul_(5)  # else the likeliest token is always the one before
     folder = tmp_path_factory.mktemp("models") / "language"
     folder.mkdir()
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    model.save_pretrained(folder, **ends)
+    model.save_pretrained(folder, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
     tokenizer.save_pretrained(folder)
     return folder
 

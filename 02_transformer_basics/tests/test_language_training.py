@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +190,8 @@ def test_resumed_is_uninterrupted_to_the_bit(optimizer: str, stop: int) -> None:
     whole_model, resumed_model = fresh(config), new_model(config, 20)
     whole = [figures(record) for record in train(config, whole_model, ids, ids)]
 
-    for record in train(config, fresh(config), ids, ids):
-        if record.step == stop:
-            state = record.snapshot()
-            break
+    *_, record = islice(train(config, fresh(config), ids, ids), stop)
+    state = record.snapshot()
     resumed = [figures(record) for record in train(config, resumed_model, ids, ids, state)]
     assert resumed == whole[stop:]
     for ours, theirs in zip(resumed_model.parameters(), whole_model.parameters(), strict=True):
