@@ -1,6 +1,7 @@
 """What a trained language model is worth: its figures beside those of simpler means, samples, a curve, a model card."""
 
 import gzip
+import json
 import lzma
 import math
 from collections.abc import Mapping, Sequence
@@ -110,8 +111,6 @@ def draw_curve(path: Path, rows: Sequence[Row], vocab_size: int) -> None:
 
 def model_card(metrics: Row, samples: Sequence[str], about: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """The page that goes with a model: what it is, what made it, and how good it is; every figure from the run."""
-    quoted = "\n\n".join(f"Seed {seed}:\n\n```text\n{text}\n```" for seed, text in enumerate(samples))
-    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
     unknown = metrics["unknown_characters"]
     note = f"\n{unknown} characters of it are none of the vocabulary's: they count as one that is.\n" if unknown else ""
     return f"""---
@@ -138,7 +137,17 @@ gzip and xz see that text alone; the 5-gram model learned from the same training
 
 ![Loss by step](learning_curve.png)
 
-## Data
+{_origin(metrics, about, settings)}
+{_samples(samples, about["prompt"])}
+## Limits
+
+No thread beyond a sentence or two, and the views of the times that its text is from.
+"""
+
+
+def _origin(metrics: Row, about: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"""## Data
 
 {metrics["training_tokens"]:,} tokens: {about["training"]}. {about["source"]}
 
@@ -154,14 +163,14 @@ cd 02_transformer_basics
 ```
 
 With the same data, versions, processor and number of threads this gives the same model again.
+"""
 
-## Samples
 
-None was picked: the first {len(samples)} seeds, temperature 0.8, top p 0.95, prompt `{about["prompt"]}`.
+def _samples(samples: Sequence[str], prompt: str) -> str:
+    quoted = "\n\n".join(f"Seed {seed}:\n\n```text\n{text}\n```" for seed, text in enumerate(samples))
+    return f"""## Samples
+
+None was picked: the first {len(samples)} seeds, temperature 0.8, top p 0.95, prompt `{json.dumps(prompt)}`.
 
 {quoted}
-
-## Limits
-
-No thread beyond a sentence or two, and the views of the times that its text is from.
 """

@@ -36,11 +36,11 @@ class LanguageConfig:
     embed_dim: int = 160
     num_layers: int = 4
     num_heads: int = 4
-    context: int = 64
+    context: int = 96
     dropout: float = 0.0
     activation: Activation = "gelu"
-    batch_size: int = 32
-    num_steps: int = 800
+    batch_size: int = 20
+    num_steps: int = 760
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 6e-3
     warmup_steps: int = 50
@@ -49,7 +49,7 @@ class LanguageConfig:
     beta2: float = 0.99
     max_grad_norm: float = 1.0
     precision: Precision = "float32"
-    evaluate_every: int = 200
+    evaluate_every: int = 190
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ The model is written in the Hugging Face layout, beside its tokenizer, its figur
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -240,17 +241,26 @@ def main(config: Config) -> None:
     metrics = figures(model, tokenizer, texts, seconds)
     names = write_model(config, preset, model, tokenizer, metrics, about(config, preset, texts), rows)
     print(table(metrics["comparison"]))
+    record.config = resolved(config, preset)
     record.files += [output_dir / name for name in names]
     record.results = metrics
     check(record, metrics)
     record.save()
 
 
+def resolved(config: Config, preset: Preset) -> Config:
+    """`config` with the preset's values in place of what was left open, for the record; of the data the name alone."""
+    settings = dataclasses.asdict(preset.model)
+    own = {name: getattr(preset, name) for name in ("held_out", "vocab_size", "prompt")}
+    return dataclasses.replace(config, data=Path(config.data.name) if config.data else None, **settings, **own)
+
+
 def check(record: RunRecord, metrics: dict[str, Any]) -> None:
     """Note whether the model is better than what needs no model."""
     best = min(row["all"] for row in metrics["comparison"] if row["name"] != OURS)
     ours = metrics["bits_per_byte_in_all"]
-    record.check("validation loss, nats a token", round(metrics["validation_loss"], 4), "see bits per byte", True)
+    loss, alike = metrics["validation_loss"], math.log(metrics["vocabulary"])
+    record.check("validation loss, nats a token", round(loss, 4), f"below {alike:.2f}, all tokens alike", loss < alike)
     record.check("bits per byte", round(ours, 3), f"below {best:.3f}, the best of the others", ours < best)
 
 

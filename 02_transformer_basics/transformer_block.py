@@ -17,20 +17,15 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from activations import ACTIVATIONS
 from lab.errors import UserError
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,  # exact, with the error function: BERT and DistilBERT
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's `gelu_new`
-}
 CAUSAL = "causal"  # as a mask: `causal_mask(T)`, which the fused kernel need not read, and half of the work
 Mask = Tensor | str | None  # boolean, as listed above, or CAUSAL
 Answer = tuple[Tensor, Tensor | None]  # output, and weights where they are asked for

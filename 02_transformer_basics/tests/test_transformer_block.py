@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lab.errors import UserError
 from transformer_block import (
     ACTIVATIONS,
+    CAUSAL,
     MultiHeadAttention,
     SimpleSelfAttention,
     TransformerBlock,
@@ -642,3 +643,23 @@ def test_lesson_shows_what_the_committed_run_printed() -> None:
     pointed_to = re.findall(r"`(test_\w+)`", lesson)
     assert len(pointed_to) >= 20
     assert [name for name in pointed_to if f"def {name}(" not in code] == []
+
+
+def test_the_approximate_gelu_and_its_gradient_are_torchs() -> None:
+    x = torch.linspace(-8, 8, 1001, dtype=torch.float64, requires_grad=True)
+    ours, theirs = ACTIVATIONS["gelu_tanh"](x), F.gelu(x, approximate="tanh")
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+    weights = torch.linspace(1, 2, 1001, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(ours, x, weights)
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs, x, weights)[0], atol=1e-12, rtol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(ACTIVATIONS["gelu_tanh"](x), theirs)
+
+
+def test_the_causal_mask_by_name_is_the_causal_mask() -> None:
+    query, key, value = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
+    expected, weights = attention(query, key, value, causal_mask(7))
+    torch.testing.assert_close(fused_attention(query, key, value, CAUSAL), expected)
+    by_name, same = attention(query, key, value, CAUSAL)
+    assert torch.equal(by_name, expected)
+    assert torch.equal(same, weights)
