@@ -33,23 +33,23 @@ TOKENS_PER_EVALUATION = 4096
 class LanguageConfig:
     """Everything, beside the text, that decides a training run."""
 
-    embed_dim: int = 160
+    embed_dim: int = 128
     num_layers: int = 4
     num_heads: int = 4
     context: int = 96
     dropout: float = 0.0
     activation: Activation = "gelu"
     batch_size: int = 20
-    num_steps: int = 760
+    num_steps: int = 1120
     optimizer: Literal["adamw", "muon"] = "muon"
-    learning_rate: float = 6e-3
+    learning_rate: float = 1.2e-2
     warmup_steps: int = 50
     final_learning_rate: float = 0.0
     weight_decay: float = 0.1
     beta2: float = 0.99
     max_grad_norm: float = 1.0
     precision: Precision = "float32"
-    evaluate_every: int = 190
+    evaluate_every: int = 280
     seed: int = 0
 
     def __post_init__(self) -> None:
