@@ -159,7 +159,8 @@ def main(config: Config) -> None:
         circumstances=before,
     )
     for row in found:
-        print(", ".join(f"{name}: {value}" for name, value in row.items()))
+        said = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
+        print(f"{row['side']:<40} {said}")
     print(f"wrote {portable(config.output)}")
 
 

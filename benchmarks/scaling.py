@@ -143,6 +143,7 @@ def language_model(folder: Path | None) -> GPT2:
     """The model in `folder`, or one of random weights at the official size."""
     if folder is not None:
         return GPT2.from_pretrained(folder).eval()
+    transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as made:
         torch.manual_seed(0)
         transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(made)

@@ -93,6 +93,17 @@ def _of_nested(found: Any, prefix: str = "") -> Ratios:
     return {name: ratio for row in rows for name, ratio in row.items() if ratio != Ratio(1, 1, 1)}
 
 
+def _of_scaling(found: Any) -> Ratios:
+    ratios: Ratios = {}
+    for part in found["parts"].values():
+        for row in part["rows"]:
+            at = ", ".join(f"{name} {value}" for name, value in row["at"].items())
+            ends = row["lowest_ratio"], row["highest_ratio"]
+            ratios[f"{part['title']}, {at}"] = Ratio(row["median_ratio"], *ends)
+    return ratios
+
+
+SMALL = "--environments 1 32 --threads 1 2 --batches 1 8 --contexts 16 --agents 1 4096 --mazes 4 16"
 FEW = ("--num_iterations", "2", "--episodes", "20")
 BENCHMARKS = {
     "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5"), _of_maze),
@@ -109,7 +120,7 @@ BENCHMARKS = {
     "text_startup": Benchmark("text_startup", ("--repetitions", "2"), _of_startup),
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1"), _of_nested),
     "ablation": Benchmark("ablation", (*FEW, "--seeds", "2")),
-    "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05"), _of_nested),
+    "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *SMALL.split()), _of_scaling),
 }
 NAMES = (*BENCHMARKS, "all")
 
