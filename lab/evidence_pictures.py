@@ -42,7 +42,7 @@ def draw_ppo_peers(found: Any, path: Path) -> None:
         if not rows:
             continue
         returns, low, high = band([row["curve"]["return"] for row in rows])
-        name = f"{side}, {len(rows)} seeds"
+        name = f"{side} ({len(rows)})"
         by_steps.append(Curve(name, rows[0]["curve"]["steps"], returns, low, high))
         seconds = np.median([row["curve"]["seconds"] for row in rows], axis=0)
         by_seconds.append(Curve(name, seconds, returns, low, high))
@@ -50,7 +50,7 @@ def draw_ppo_peers(found: Any, path: Path) -> None:
         draw_curves(panel, curves, found["baselines"])
         symlog(panel)
         panel.set_ylabel("return of the deterministic policy")
-    axes[0].set(xlabel="environment steps", title="PPO on Reacher-v5: interquartile mean, 95% interval")
+    axes[0].set(xlabel="environment steps", title="PPO on Reacher-v5: interquartile mean, 95% interval over (seeds)")
     axes[1].set(xlabel="seconds of training, one thread", title="the same against time")
     axes[1].set_xscale("log")
     axes[0].legend(fontsize=8, loc="lower right")
