@@ -24,7 +24,14 @@ from lab.intervals import band, difference, estimate
 from lab.metrics import METRICS, read_metrics
 from lab.plots import Curve, draw_curves, drawable, new_figure, save_figure, smooth, symlog
 
-POSITIONS = ("steps", "step", "iteration", "episode", "round", "epoch")  # columns of metrics.csv that a curve is drawn against
+POSITIONS = (
+    "steps",
+    "step",
+    "iteration",
+    "episode",
+    "round",
+    "epoch",
+)  # what curves are drawn against
 HEADLINES = ("mean_return", "total_reward", "validation_loss", "accuracy", "start_value", "loss")  # and that it shows
 OF_THE_RUN = ("seed", "output_dir", "resume")  # settings in which runs of one kind may always differ
 FEW = 5  # seeds; of fewer, the bootstrap draws too few different samples

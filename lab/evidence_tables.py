@@ -52,7 +52,11 @@ def _times(what: str, ratio: float, low: float | None, high: float | None, least
 PROVEN = (  # what, how equal, the test that proves it
     ("attention, heads and the encoder block: `torch.nn`'s", "to rounding", "test_block_equals_torch_for_all_sizes"),
     ("GPT-2 and DistilBERT at the official sizes: `transformers`'", "to rounding", "test_equal_at_the_official_size"),
-    ("byte-level BPE: the ids of GPT-2's tokenizer", "the same", "test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2"),
+    (
+        "byte-level BPE: GPT-2's ids",
+        "the same",
+        "test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2",
+    ),
     (
         "Q-learning in a tensor: the dictionary's",
         "exactly",
@@ -60,7 +64,11 @@ PROVEN = (  # what, how equal, the test that proves it
     ),
     ("many Reachers in one world: Gymnasium's", "to the bit", "test_equal_to_gymnasium_over_a_thousand_episodes"),
     ("advantages: Stable-Baselines3's", "to rounding", "test_gae_equals_stable_baselines3_where_episodes_terminate"),
-    ("PPO's learning steps: Stable-Baselines3's", "to rounding", "test_three_steps_of_learning_equal_stable_baselines3"),
+    (
+        "PPO's steps: Stable-Baselines3's",
+        "to rounding",
+        "test_three_steps_of_learning_equal_stable_baselines3",
+    ),
 )
 
 
@@ -176,7 +184,15 @@ def ppo_peers(folder: Path) -> str:
         seconds = f"{row['seconds_to_threshold']:.1f}" if row["seconds_to_threshold"] is not None else ""
         cells = (span(row["mean"], row["low"], row["high"]), f"{row['seconds']:.0f}", reached, steps, seconds)
         rows.append((row["side"], f"{row['seeds']}", *cells))
-    header = ("", "seeds", "return (95% interval)", "seconds", "seeds that got to -3.75", "after steps", "after seconds")
+    header = (
+        "",
+        "seeds",
+        "return (95% interval)",
+        "seconds",
+        "seeds to reach -3.75",
+        "after steps",
+        "after seconds",
+    )
     return picture("ppo_peers.png", "Return against steps, ours and the peers'", folder) + markdown(header, rows)
 
 
