@@ -108,7 +108,7 @@ FEW = ("--num_iterations", "2", "--episodes", "20")
 BENCHMARKS = {
     "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5"), _of_maze),
     "ppo": Benchmark(
-        "ppo_reacher", ("--seeds", "3", "--num_iterations", "10", "--episodes", "20"), _of_ppo, result="ppo"
+        "ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), _of_ppo, result="ppo"
     ),
     "ppo_peers": Benchmark("ppo_peers", (*FEW, "--seeds", "1", "--our_seeds", "1"), packages=("stable_baselines3",)),
     "ppo_speed": Benchmark(

@@ -35,7 +35,7 @@ sys.exit(int(os.environ.get("STATUS", "0")))
 """
 
 
-def load(name: str) -> ModuleType:
+def script_module(name: str) -> ModuleType:
     """A script of benchmarks/ as a module."""
     if str(ROOT / "benchmarks") not in sys.path:
         sys.path.append(str(ROOT / "benchmarks"))
@@ -147,6 +147,15 @@ def test_the_committed_results_hold_the_ratios_that_a_check_compares() -> None:
             assert ratios, name
             for ratio in ratios.values():
                 assert 0 < ratio.low <= ratio.middle <= ratio.high, name
+
+
+def test_ratios_are_found_however_deep_they_lie() -> None:
+    side = {"median_ratio": 2.0, "lowest_ratio": 1.5, "highest_ratio": 2.5, "median_seconds": 1.0}
+    same = {"median_ratio": 1.0, "lowest_ratio": 1.0, "highest_ratio": 1.0}  # the other side, beside itself
+    found = {"one_prompt": {"transformers": same, "int8": side}, "presets": {"books": side}, "median_ratio": {"a": 3}}
+    ratios = BENCHMARKS["transformer"].ratios
+    assert ratios is not None
+    assert ratios(found) == {"one_prompt, int8": Ratio(2, 1.5, 2.5), "presets, books": Ratio(2, 1.5, 2.5)}
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------
@@ -287,7 +296,7 @@ def test_rows_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
 def test_the_ablation_goes_on_and_counts_divergence_as_random_actions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ablation = load("ablation")
+    ablation = script_module("ablation")
     trained: list[Any] = []
 
     def train_and_evaluate(settings: Any, episodes: int) -> tuple[float, float, None]:
@@ -313,7 +322,7 @@ def test_the_ablation_goes_on_and_counts_divergence_as_random_actions(
 
 
 def test_the_peers_are_measured_or_say_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = load("ppo_peers")
+    peers = script_module("ppo_peers")
     monkeypatch.setattr(peers, "SIDES", ("ours", "Stable-Baselines3, our settings", "SBX, our settings"))
     output = tmp_path / "peers.json"
     short = {"num_iterations": 2, "episodes": 4, "curve_episodes": 4, "seeds": 1, "our_seeds": 1}
@@ -333,7 +342,7 @@ def test_the_peers_are_measured_or_say_why_not(tmp_path: Path, monkeypatch: pyte
 
 
 def test_when_a_curve_gets_to_the_threshold() -> None:
-    peers = load("ppo_peers")
+    peers = script_module("ppo_peers")
     row = {"curve": {"steps": [1, 2, 3], "seconds": [0.1, 0.2, 0.3], "return": [-9, -3.7, -4]}}
     assert peers.reached(row, -3.75) == (2, 0.2)
     assert peers.reached(row, -3.0) is None
