@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup lint readme clean
+.PHONY: run test setup lint readme bench-setup clean
 
 run: setup  ## train, demonstrate and evaluate all three projects into runs/
 	$(BIN)/lab run all
@@ -20,6 +20,8 @@ lint: .venv/test-installed  ## style, format and types
 readme: .venv/test-installed  ## the commands of the READMEs, each in a fresh copy
 	$(BIN)/python -m pytest -m readme
 
+bench-setup: runs/peers/installed  ## the libraries that the benchmarks compare with, in runs/peers
+
 clean:  ## forget the environment and what make run wrote
 	rm -rf .venv runs *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -32,4 +34,9 @@ clean:  ## forget the environment and what make run wrote
 
 .venv/test-installed: .venv/run-installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+runs/peers/installed: benchmarks/requirements.txt requirements.txt
+	$(PYTHON) -m venv runs/peers
+	runs/peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@

@@ -47,6 +47,11 @@ def check_path(record: RunRecord, maze: SimpleMaze, learned: float, optimal: flo
         record.check("path length", int(learned), f"{shortest}, the shortest", ok=learned == shortest)
 
 
+def metrics(records: Sequence[Episode] | Sequence[Round], counted: str) -> list[dict[str, float]]:
+    """The rows of metrics.csv, one a record, whose number goes by the name of what is counted."""
+    return [{counted if name == "number" else name: value for name, value in vars(now).items()} for now in records]
+
+
 def results(
     maze: SimpleMaze, agent: QLearningAgent, episodes: Sequence[Episode], best_q: NDArray[np.float64]
 ) -> dict[str, float]:

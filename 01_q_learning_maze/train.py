@@ -1,7 +1,7 @@
 """Train a mouse to find the cheese by tabular Q-learning, and draw what it learned.
 
-Writes training_reward_curve.png, maze_agent.gif, policy.png, q_table.json and train.json to the output folder, and with
---sweep also sweep.png and sweep.json.
+Writes training_reward_curve.png, metrics.csv, maze_agent.gif, policy.png, q_table.json and train.json to the output
+folder, and with --sweep also sweep.png and sweep.json.
 """
 
 import copy
@@ -20,6 +20,7 @@ from batched_q_learning import BatchedQLearning
 from lab.errors import UserError
 from lab.files import write_json
 from lab.launch import launch
+from lab.metrics import METRICS, write_metrics
 from lab.progress import watch
 from lab.record import RunRecord
 from maze_env import SimpleMaze
@@ -33,6 +34,7 @@ from maze_reports import (
     draw_sweep,
     draw_walks,
     mean_length,
+    metrics,
     optimal_length,
     results,
     show,
@@ -214,6 +216,7 @@ def learn_as_one(config: Config, maze: SimpleMaze, env: gym.Env[int, int], recor
     best_q = value_iteration(maze.outcomes(), config.discount)  # (S, A)
     best_length = optimal_length(env, maze, best_q)
     record.results |= results(maze, agent, episodes, best_q)
+    write_metrics(record.file(METRICS), metrics(episodes, "episode"))
     band = band_of(config, maze, episodes, best_length, record)
     draw_curve(record.file("training_reward_curve.png"), episodes, best_length, band)
     stages = {"untrained": untrained, f"{early_episode(config)} episodes": early, f"{config.episodes} episodes": agent}
@@ -239,6 +242,7 @@ def learn_with_replay(config: Config, maze: SimpleMaze, record: RunRecord) -> Le
         "start_value": rounds[-1].start_value,
         "optimal_start_value": float(best_q[maze.start].max()),
     }
+    write_metrics(record.file(METRICS), metrics(rounds, "round"))
     draw_promise(record.file("training_reward_curve.png"), rounds, float(best_q[maze.start].max()))
     shown = [*stages][:1] + [*stages][-2:]  # at first, half-way, in the end
     return Learned({title: stages[title] for title in shown}, best_q, maze.shortest_path_length)

@@ -1,6 +1,5 @@
 """What a training run leaves behind: the table of its iterations, and the curve beside what is to be expected."""
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from controllers import inverse_kinematics_controller, random_policy
 from environments import spec_of
 from evaluate import evaluate_policy
-from lab.files import ROOT, atomic
+from lab.files import ROOT
 from lab.plots import learning_curve
 from ppo import IterationRecord, PPOConfig
 
@@ -33,14 +32,6 @@ def metrics_row(record: IterationRecord) -> dict[str, Any]:
         "learning_rate": record.learning_rate,
         **dataclasses.asdict(record.update),
     }
-
-
-def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as CSV with a header."""
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def baselines(env_id: str) -> dict[str, float]:

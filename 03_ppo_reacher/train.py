@@ -21,11 +21,12 @@ from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.launch import launch
+from lab.metrics import METRICS, write_metrics
 from lab.progress import watch
 from lab.record import RunRecord
 from lab.training import checkpointed, saved_run
 from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
-from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row, write_metrics
+from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row
 
 KIND = "a PPO training run"  # what checkpoint.pth says it holds
 
@@ -130,7 +131,7 @@ def main(config: Config) -> None:
         settings, rows, saved = learn(config)
     record.config = dataclasses.replace(config, ppo=settings)
     save_agent(record.file("trained_model.pth"), saved)
-    write_metrics(record.file("metrics.csv"), rows)
+    write_metrics(record.file(METRICS), rows)
     lines = baselines(settings.env_id)
     draw_curve(record.file("training_reward_curve.png"), settings, rows, lines)
     summary = evaluate_policy(saved.policy(), settings.env_id, EVALUATION_EPISODES).summary()

@@ -20,6 +20,7 @@ from controllers import inverse_kinematics_controller
 from evaluate import SavedAgent, evaluate_policy
 from lab.errors import require_at_least
 from lab.files import ROOT, writable_folder, write_json
+from lab.intervals import estimate
 from lab.launch import launch
 from lab.plots import smooth
 from lab.record import circumstances
@@ -59,31 +60,14 @@ def seconds_of_one_environment(steps: int) -> float:
     return time.perf_counter() - started
 
 
-def train_and_evaluate(seed: int, config: Config) -> tuple[float, float, NDArray]:
+def train_and_evaluate(settings: PPOConfig, episodes: int) -> tuple[float, float, NDArray]:
     """Wall time of a training in seconds, start-up excluded, the mean return of its policy, and its learning curve."""
-    settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
     started = time.perf_counter()
     *before, last = train(settings)
     seconds = time.perf_counter() - started
     policy = SavedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
     curve = [float(np.mean(record.episode_returns)) for record in (*before, last)]
-    return seconds, float(evaluate_policy(policy, ENV_ID, config.episodes).returns.mean()), smooth(curve, CURVE_WINDOW)
-
-
-def interquartile_mean(values: list[float]) -> float:
-    """Mean of the middle half of the sorted values; those on its edges count in part."""
-    ordered, weights = np.sort(values), np.zeros(len(values))
-    for index in range(len(values)):
-        low, high = max(index, 0.25 * len(values)), min(index + 1, 0.75 * len(values))
-        weights[index] = max(high - low, 0.0)
-    return float(np.average(ordered, weights=weights))
-
-
-def interval(values: list[float], samples: int = 10_000) -> list[float]:
-    """95% interval of the interquartile mean, by bootstrap over the seeds."""
-    generator = np.random.default_rng(0)
-    draws = [interquartile_mean(list(generator.choice(values, len(values)))) for _ in range(samples)]
-    return [float(bound) for bound in np.percentile(draws, [2.5, 97.5])]
+    return seconds, float(evaluate_policy(policy, ENV_ID, episodes).returns.mean()), smooth(curve, CURVE_WINDOW)
 
 
 def main(config: Config) -> None:
@@ -97,21 +81,22 @@ def main(config: Config) -> None:
     curves = []
     for seed in range(config.seeds):
         one_environment = seconds_of_one_environment(steps)
-        seconds, mean_return, curve = train_and_evaluate(seed, config)
+        settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
+        seconds, mean_return, curve = train_and_evaluate(settings, config.episodes)
         curves.append(curve)
         ratio = seconds / one_environment
         rows.append({"seed": seed, "return": mean_return, "seconds": seconds, "one_environment": one_environment})
         print(f"seed {seed}: return {mean_return:.3f}, {seconds:.1f} s, {ratio:.2f} times one environment", flush=True)
     returns = [row["return"] for row in rows]
     ratio = statistics.median(row["seconds"] / row["one_environment"] for row in rows)
-    mean, pd = interquartile_mean(returns), float(controller.mean())
+    (mean, *ends), pd = estimate(returns), float(controller.mean())
     print(f"interquartile mean {mean:.3f}, worst {min(returns):.3f}; inverse kinematics + PD {pd:.3f}")
     print(f"median time: {ratio:.2f} times one environment's {steps} steps")
     result = {
         "environment_steps": steps,
         "episodes": config.episodes,
         "interquartile_mean_return": mean,
-        "interval_95": interval(returns),
+        "interval_95": ends,
         "worst_return": min(returns),
         "controller_return": pd,
         "median_seconds_over_one_environment": ratio,

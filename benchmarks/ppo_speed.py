@@ -4,11 +4,10 @@ Every side lives in a process of its own on one thread, warms up, and then takes
 meet the same machine: what is compared is the time of a chunk with that of the same turn. "Our settings" are the
 number of environments, steps, passes, minibatches, learning rate, discount, lambda and network of our defaults.
 
-SBX needs JAX. Give it an environment of its own, and this script its Python (without, the row says so):
+The peers live in an environment of their own, since SBX needs JAX; a side that is not installed says so in its row:
 
-    python -m venv runs/sbx
-    runs/sbx/bin/pip install torch==2.13.0 gymnasium==1.4.0 mujoco==4.0.0 imageio packaging sbx-rl==0.28.0
-    python benchmarks/ppo_speed.py --sbx_python runs/sbx/bin/python
+    make bench-setup
+    python benchmarks/ppo_speed.py --peers_python runs/peers/bin/python
 """
 
 import json
@@ -45,8 +44,8 @@ class Config:
     """Turns of every side."""
     iterations: int = 10
     """Iterations of 2,048 steps a turn; 20 turns of 10 are a whole training."""
-    sbx_python: Path | None = None
-    """Python of an environment that has sbx-rl."""
+    peers_python: Path = Path(sys.executable)
+    """Python of an environment that has the peers."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "chunks", "iterations")
@@ -82,8 +81,8 @@ def main(config: Config) -> None:
     """Start all sides, let them take turns, print and write."""
     writable_folder(config.output.parent)
     before = circumstances(("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3"))
-    pythons = {name: Path(sys.executable) for name in SIDES} | {"SBX, our settings": config.sbx_python}
-    sides = {name: Side(name, python, config) for name, python in pythons.items() if python is not None}
+    pythons = {name: config.peers_python if ", " in name else Path(sys.executable) for name in SIDES}
+    sides = {name: Side(name, python, config) for name, python in pythons.items() if has(python, name)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for chunk in range(config.chunks):
         for name, side in sides.items():
@@ -97,10 +96,16 @@ def main(config: Config) -> None:
     write_json(config.output, {**steps, "sides": rows, "seconds": seconds, "circumstances": before})
 
 
+def has(python: Path, side: str) -> bool:
+    """Whether that Python has the library of a side (what ours and the bare environment need, every one has)."""
+    library = "sbx" if side.startswith("SBX") else "stable_baselines3" if ", " in side else "gymnasium"
+    return subprocess.run([python, "-c", f"import {library}"], capture_output=True).returncode == 0
+
+
 def summary(times: list[float] | None, ours: list[float], bar: float | None) -> dict[str, float | str | None]:
     """How many times as long as ours a side took: in all, and the middle half of the turns."""
     if times is None:
-        return {"not_measured": "no Python that has it was named"}
+        return {"not_measured": "it is not installed (make bench-setup)"}
     ratios = [theirs / own for theirs, own in zip(times, ours, strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     figures = {"seconds": sum(times), "times_ours": sum(times) / sum(ours), "median": median, "low": low, "high": high}

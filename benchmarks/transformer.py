@@ -183,7 +183,10 @@ def main(config: Config) -> None:
     transformers.logging.disable_progress_bar()
     found = measure(config)
     settings = {name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")}
-    write_json(config.output, found | {"median_ratio": ratios(found), "settings": settings, "circumstances": before})
+    write_json(
+        config.output,
+        found | {"median_ratio": ratios(found), "least": BARS, "settings": settings, "circumstances": before},
+    )
     for name, ratio in ratios(found).items():
         print(f"{name}: {ratio} times transformers, {'met' if ratio >= BARS[name] else 'missed'} (bar {BARS[name]})")
     print(f"perplexity: {found['perplexity']}")

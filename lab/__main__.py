@@ -1,15 +1,18 @@
-"""The lab's command line: starts the projects' scripts and says what is installed. `lab --help` lists it."""
+"""The lab's command line: starts scripts, compares and repeats runs, measures, says what is installed. See `--help`."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from lab.bench import NAMES, Bench, bench
+from lab.compare import Compare, compare
 from lab.doctor import show_state
 from lab.files import ROOT
 from lab.launch import launch
+from lab.repeat import Repeat, repeat
 from lab.runner import SCRIPTS, run_everything, run_script
 
 
@@ -32,21 +35,63 @@ class RunAll:
 
 
 @dataclass(frozen=True)
+class CompareRuns:
+    """Lay runs side by side: settings that differ, final figures, curves in one plot."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Output folders of runs, or of `lab repeat`; the others are compared with the first."""
+    further: Compare = field(default_factory=Compare)
+
+
+@dataclass(frozen=True)
+class RepeatScript:
+    """Run N seeds of a script and tell the band: lab repeat 5 -- maze --episodes 100. Goes on where it was stopped."""
+
+    seeds: tyro.conf.Positional[int]
+    """How many."""
+    command: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Behind `--`: a script, by its path or as in `lab run`, and its flags."""
+    further: Repeat = field(default_factory=Repeat)
+
+
+@dataclass(frozen=True)
+class MeasureAll:
+    """Run benchmarks, publish their figures on the pages, check that they still hold."""
+
+    names: tyro.conf.Positional[tuple[Literal[NAMES], ...]] = ()  # pyright: ignore[reportInvalidTypeForm]
+    """Which ones."""
+    further: Bench = field(default_factory=Bench)
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say what is installed, whether rendering works, and whether official models are cached."""
 
 
-Command = Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+Command = (
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[CompareRuns, tyro.conf.subcommand("compare")]
+    | Annotated[RepeatScript, tyro.conf.subcommand("repeat")]
+    | Annotated[MeasureAll, tyro.conf.subcommand("bench")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
 
 
-def execute(command: Run | Doctor) -> None:
+def execute(command: Run | CompareRuns | RepeatScript | MeasureAll | Doctor) -> None:
     """Carry out a command of the command line."""
-    if isinstance(command, Doctor):
-        show_state()
-    elif command.script == "all":
-        launch(RunAll, lambda config: sys.exit(run_everything(config.output_dir)), list(command.arguments))
-    else:
-        sys.exit(run_script(SCRIPTS[command.script], command.arguments))
+    match command:
+        case Doctor():
+            show_state()
+        case CompareRuns(runs, options):
+            compare(runs, options)
+        case RepeatScript(seeds, words, options):
+            repeat(seeds, words, options)
+        case MeasureAll(names, options):
+            sys.exit(bench(names, options))
+        case Run("all", arguments):
+            launch(RunAll, lambda config: sys.exit(run_everything(config.output_dir)), list(arguments))
+        case Run(script, arguments):
+            sys.exit(run_script(SCRIPTS[script], arguments))
 
 
 def main() -> None:

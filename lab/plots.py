@@ -1,6 +1,7 @@
 """The one way to draw: curves with a baseline and a band, heat-maps, and saving a figure whole."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from lab.files import atomic
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb0", "#e0802a", "#3a9a5b", "#c0392b", "#777777"
+MANY = (BLUE, ORANGE, GREEN, RED, "#8e5bb5", "#8a6d3b", "#d36fa8", "#17a2b8")
 plt.rcParams |= {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -99,12 +101,42 @@ def learning_curve(
         lines = _second_axis(axes, x, *second)
         handles, labels = handles + lines, [*labels, second[0]]
     if y_scale == "symlog":
-        axes.set_yscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        symlog(axes)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.legend(handles, labels, loc=legend_location)
     save_figure(figure, path)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named line, (points,) each, with the ends of a band around it where there is one."""
+
+    name: str
+    x: ArrayLike
+    y: ArrayLike
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+
+
+def draw_curves(
+    axes: Axes, curves: Sequence[Curve], reference_lines: Mapping[str, float] | None = None, *, marker: str = ""
+) -> None:
+    """Draw several curves with their bands into `axes`, and baselines as dashed lines."""
+    for number, curve in enumerate(curves):
+        color = MANY[number % len(MANY)]
+        style = "--" if number >= len(MANY) else "-"
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(curve.x, curve.y, style, color=color, marker=marker, markersize=4, linewidth=1.6, label=curve.name)
+    for (name, value), style in zip((reference_lines or {}).items(), ("--", ":", "-."), strict=False):
+        axes.axhline(value, linestyle=style, color=GREY, linewidth=1.2, label=f"{name} ({value:.4g})")
+
+
+def symlog(axes: Axes) -> None:
+    """A vertical axis on which values of very different sizes, of either sign, can be told apart."""
+    axes.set_yscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _second_axis(axes: Axes, x: ArrayLike, name: str, values: ArrayLike) -> list[Line2D]:

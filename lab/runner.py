@@ -57,10 +57,12 @@ def tour(root: Path) -> list[Step]:
 
 def run_script(script: Path, arguments: Sequence[str]) -> int:
     """Run a script with this Python and the given arguments; return its exit status."""
-    try:
-        return subprocess.run([sys.executable, str(script), *arguments]).returncode
-    except KeyboardInterrupt:  # the script got it too and has said so
-        return 130
+    with subprocess.Popen([sys.executable, str(script), *arguments]) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the script got it too, and may have work to save
+            process.wait()
+            return 130
 
 
 def run_everything(root: Path) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from lab import __main__ as command_line
 from lab import runner
 from lab.files import ROOT
 from lab.record import PACKAGES
-from lab.runner import SCRIPTS, Step, read_record, run_everything, run_script, show_table, tour
+from lab.runner import SCRIPTS, Step, read_record, run_everything, show_table, tour
 
 ECHO = "import json, os, sys\nprint(json.dumps([os.getcwd(), *sys.argv[1:]]))\nsys.exit(int(os.environ['STATUS']))\n"
 
@@ -123,12 +124,27 @@ def test_the_exit_status_of_the_script_is_that_of_the_lab(
     assert call("run", "maze")[0] == int(code)
 
 
-def test_ctrl_c_during_a_script_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+def test_ctrl_c_during_a_script_is_status_130_once_the_script_has_saved_its_work(tmp_path: Path) -> None:
+    script, saved = tmp_path / "slow.py", tmp_path / "saved"
+    script.write_text(f"""
+import signal, sys, time
 
-    monkeypatch.setattr(subprocess, "run", interrupted)
-    assert run_script(Path("anything.py"), ()) == 130
+def save(*_):
+    time.sleep(1)
+    open({str(saved)!r}, "w").close()
+    sys.exit(130)
+
+signal.signal(signal.SIGINT, save)
+print("ready", flush=True)
+time.sleep(60)
+""")
+    run = f"import sys; from lab.runner import run_script; sys.exit(run_script({str(script)!r}, ()))"
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+    assert saved.exists()
 
 
 def test_scripts_are_where_the_lab_says() -> None:

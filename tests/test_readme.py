@@ -10,13 +10,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from readme_blocks import Block, quoted_figures, readmes, runnable_blocks
+from readme_blocks import Block, runnable_blocks
 
+from lab.evidence import quoted, readmes
 from lab.files import ROOT
 
 
 def test_figures_equal_their_sources() -> None:
-    figures = quoted_figures()
+    figures = quoted()
     assert len(figures) >= 8
     for where, shown, actual in figures:
         assert shown == actual, where

@@ -19,7 +19,7 @@ from lab.launch import launch
 from q_learning_agent import QLearningAgent
 
 SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
-OUTPUTS = {"training_reward_curve.png", "maze_agent.gif", "policy.png", "q_table.json", "train.json"}
+OUTPUTS = {"training_reward_curve.png", "metrics.csv", "maze_agent.gif", "policy.png", "q_table.json", "train.json"}
 
 
 def run(*flags: str | Path) -> "subprocess.CompletedProcess[str]":
