@@ -24,6 +24,7 @@ from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.files import atomic_folder, replaceable_folder, write_json
 from lab.launch import launch
+from lab.metrics import METRICS, write_metrics
 from lab.progress import watch
 from lab.record import RunRecord
 from lab.seeding import seed_everything
@@ -214,6 +215,7 @@ def write_model(
         model.save_pretrained(folder, torch.float16, **ends)
         tokenizer.save_pretrained(folder)
         write_json(folder / "metrics.json", metrics)
+        write_metrics(folder / METRICS, rows)
         (folder / "samples.txt").write_text("\n\n".join(samples) + "\n", encoding="utf-8")
         draw_curve(folder / "learning_curve.png", rows, len(tokenizer))
         card = model_card(metrics, samples, words, settings)
