@@ -1,4 +1,4 @@
-"""Reading a checkpoint in the Hugging Face layout: `config.json` beside the weights, as data and nothing else.
+"""A checkpoint in the Hugging Face layout, `config.json` beside the weights, as data, nothing else: read and written.
 
 Weights are `model.safetensors`, or several files listed in `model.safetensors.index.json`, or the older
 `pytorch_model.bin`, in one or several files too. That one is a pickle, which could hold code: `weights_only=True`
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
+from lab.files import atomic, write_json
 from pretrained import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
@@ -66,6 +67,15 @@ def read_settings(config_class: type[Config], checkpoint: Checkpoint) -> Config:
         return config_class(**values)
     except UserError as error:
         raise UserError(f"{checkpoint.name}: {error}") from None
+
+
+def write_checkpoint(folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write `config.json` and `model.safetensors`: settings and tensors by their official names, as `read_checkpoint`
+    gives them. A tensor's type stays what it is; `"dtype": "float32"` among the settings lets readers compute in that.
+    """
+    with atomic(folder / WEIGHTS[0]) as temporary:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
+    write_json(folder / "config.json", dict(settings))
 
 
 def _is_like(value: Any, default: Any) -> bool:
