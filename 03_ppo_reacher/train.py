@@ -7,11 +7,8 @@ torchrun --nproc_per_node 2 train.py                           # two processes t
 """
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,12 @@ import numpy as np
 import torch
 
 from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
-from lab.checkpoints import load_checkpoint, save_checkpoint
-from lab.distributed import process_group, rank, world_size
+from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
-from lab.launch import launch, note
+from lab.launch import launch
 from lab.progress import watch
 from lab.record import RunRecord
+from lab.training import checkpointed, saved_run
 from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
 from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row, write_metrics
 
@@ -63,81 +60,30 @@ def describe(record: IterationRecord, seconds: float, first: int) -> str:
     )
 
 
-def saved_run(config: Config) -> tuple[PPOConfig, dict[str, Any] | None, list[dict[str, Any]]]:
-    """The settings, the state and the metrics to start from: those of the checkpoint, or afresh.
-
-    Raises UserError for a damaged checkpoint, and for flags that contradict the run that is to go on.
-    """
-    path = config.output_dir / "checkpoint.pth"
-    if not config.resume:
-        return config.ppo, None, []
-    if not path.exists():
-        if rank() == 0:
-            note(f"nothing to resume in {config.output_dir}; starting afresh")
-        return config.ppo, None, []
-    saved = load_checkpoint(path, KIND)
-    try:
-        settings, state, rows = PPOConfig(**saved["config"]), saved["state"], saved["rows"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: its parts do not fit together ({error})") from None
-    for setting in dataclasses.fields(PPOConfig):
-        given, default = getattr(config.ppo, setting.name), getattr(PPOConfig(), setting.name)
-        before = getattr(settings, setting.name)
-        if given not in (default, before):
-            raise UserError(
-                f"--{setting.name} is {given}, but the run in {config.output_dir} was started with {before}"
-            )
-    return settings, state, rows
-
-
-@contextmanager
-def polite_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once."""
-    asked = threading.Event()
-
-    def ask(signal_number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def learn(config: Config) -> tuple[PPOConfig, list[dict[str, Any]], SavedAgent]:
     """Run the training, with checkpoints; returns its settings, the metrics of all iterations, and the agent.
 
     On Ctrl-C the iteration is finished and saved, then KeyboardInterrupt raised.
     """
-    settings, state, rows = saved_run(config)
+    settings, state, rows = saved_run(config.output_dir, KIND, config.ppo, config.resume, PPOConfig())
     first, started = len(rows), time.perf_counter()
     writer = tensorboard_writer(config, first)
     stream = train(settings, state)
     if rank() == 0:
         left = settings.num_iterations - first
         stream = watch(stream, left, "iteration", lambda r: describe(r, time.perf_counter() - started, first))
+    stream = checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=lambda r: is_due(r, settings))
     agent = None
-    with polite_interrupt() as interrupted:
-        for record in stream:
-            agent = record.agent
-            rows.append(metrics_row(record))
-            writer(rows[-1])
-            stopping = interrupted() and world_size() == 1
-            if (
-                stopping
-                or record.iteration % settings.checkpoint_every == 0
-                or record.iteration == settings.num_iterations
-            ):
-                snapshot = record.snapshot()  # a joint effort of all processes
-                if rank() == 0:
-                    contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
-                    save_checkpoint(config.output_dir / "checkpoint.pth", KIND, contents)
-            if stopping:
-                note(f"stopped and saved after iteration {record.iteration}; --resume goes on from there")
-                raise KeyboardInterrupt
+    for record in stream:
+        agent = record.agent
+        rows.append(metrics_row(record))
+        writer(rows[-1])
     return settings, rows, trained_agent(settings, state, agent)
+
+
+def is_due(record: IterationRecord, settings: PPOConfig) -> bool:
+    """Whether a checkpoint is written after this iteration."""
+    return record.iteration % settings.checkpoint_every == 0 or record.iteration == settings.num_iterations
 
 
 def trained_agent(settings: PPOConfig, state: dict[str, Any] | None, agent: Agent | None) -> SavedAgent:

@@ -1,0 +1,106 @@
+"""What every long training has: a checkpoint to go on from, and a Ctrl-C that loses nothing.
+
+A training is a generator of records, and each record has a `snapshot()`: all that going on to the same bits needs.
+"""
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.distributed import rank, world_size
+from lab.errors import UserError
+from lab.launch import note
+
+CHECKPOINT = "checkpoint.pth"
+Settings = TypeVar("Settings")
+
+
+class Resumable(Protocol):
+    """A record of a training."""
+
+    @property
+    def snapshot(self) -> Callable[[], dict[str, Any]]:
+        """Gives the training's whole state as plain data; all processes call it together."""
+        ...
+
+
+Record = TypeVar("Record", bound=Resumable)
+
+
+def saved_run(
+    folder: Path, kind: str, given: Settings, resume: bool, default: Settings
+) -> tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]:
+    """The settings, the state and the rows of metrics to start from: with `resume` those in `folder`, else afresh.
+
+    Args:
+        kind: what the checkpoint must say that it holds.
+        given, default: the settings asked for, a dataclass of plain values, and what they are where nobody asks.
+
+    Raises UserError for a damaged checkpoint, and for settings asked for that contradict those of the run.
+    """
+    path = folder / CHECKPOINT
+    if not resume:
+        return given, None, []
+    if not path.exists():
+        if rank() == 0:
+            note(f"nothing to resume in {folder}; starting afresh")
+        return given, None, []
+    saved = load_checkpoint(path, kind)
+    try:
+        settings, state, rows = type(given)(**saved["config"]), saved["state"], saved["rows"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: its parts do not fit together ({error})") from None
+    for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
+        asked, before = getattr(given, field.name), getattr(settings, field.name)
+        if asked not in (getattr(default, field.name), before):
+            raise UserError(f"--{field.name} is {asked}, but the run in {folder} was started with {before}")
+    return settings, state, rows
+
+
+def checkpointed(
+    stream: Iterable[Record],
+    folder: Path,
+    kind: str,
+    settings: Any,
+    rows: list[dict[str, Any]],
+    *,
+    is_due: Callable[[Record], bool],
+) -> Iterator[Record]:
+    """Pass the records on, and write checkpoint.pth with `rows`, which the caller fills, after those that `is_due`.
+
+    On Ctrl-C the work on the record under way is finished and saved, then KeyboardInterrupt raised; a second Ctrl-C
+    stops at once. With several processes only the second does: they would not stop at the same record.
+    """
+    with polite_interrupt() as interrupted:
+        for record in stream:
+            yield record
+            stopping = interrupted() and world_size() == 1
+            if stopping or is_due(record):
+                snapshot = record.snapshot()  # a joint effort of all processes
+                if rank() == 0:
+                    contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
+                    save_checkpoint(folder / CHECKPOINT, kind, contents)
+            if stopping:
+                note("stopped and saved; --resume goes on from there")
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def polite_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once."""
+    asked = threading.Event()
+
+    def ask(signal_number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
