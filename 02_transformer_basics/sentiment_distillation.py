@@ -69,11 +69,10 @@ def varied(text: str, alike: dict[str, list[str]], chance: random.Random) -> str
 def transfer_texts(
     labelled: Sequence[str], unlabelled: Sequence[str], copies: int, alike: dict[str, list[str]], seed: int
 ) -> list[str]:
-    """All that the teacher is asked about: both kinds of texts, their clauses, `copies` of labelled sentences; each once."""
+    """All that the teacher is asked about, each once: the texts, and of labelled sentences clauses and `copies`."""
     chance = random.Random(seed)
-    texts = [*labelled, *unlabelled]
-    texts += [clause for text in [*labelled, *unlabelled] for clause in clauses(text)]
     whole = [text for text in labelled if len(text.split()) >= SENTENCE]
+    texts = [*labelled, *unlabelled, *(clause for text in whole for clause in clauses(text))]
     texts += [varied(text, alike, chance) for text in whole for _ in range(copies)]
     return list(dict.fromkeys(texts))
 

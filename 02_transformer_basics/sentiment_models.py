@@ -35,17 +35,28 @@ def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Learn a lower-case WordPiece vocabulary, with BERT's special tokens and its [CLS] text [SEP] template."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner = bert_tokenizer({token: number for number, token in enumerate(SPECIAL_TOKENS)})
+    # Pairs that are equally frequent are merged in the order of their pieces, and the library numbers pieces within
+    # words as its hash table happens to give them: numbered beforehand, the vocabulary is the same in every run.
+    normal = (learner.normalizer.normalize_str(text) for text in texts)
+    inner = [f"##{character}" for character in sorted({c for text in normal for c in text if not c.isspace()})]
+    special = [*SPECIAL_TOKENS, *inner[: max(vocab_size - len(SPECIAL_TOKENS), 0)]]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    return wrap(bert_tokenizer(learner.get_vocab()))
+
+
+def bert_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    """BERT's lower-case tokenizer with this vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    special = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
     )
-    return wrap(tokenizer)
+    return tokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

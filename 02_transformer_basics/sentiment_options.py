@@ -31,12 +31,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 3, "learning_rate": 8e-5, "batch_size": 32, "dropout": 0.1, "phrases": 6000},
     "distill": {
         "epochs": 6,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "batch_size": 64,
-        "dropout": 0.0,
+        "dropout": 0.1,
         "num_layers": 2,
         "ff_dim": 384,
         "vocab_size": 7000,
+        "phrases": 20_000,
         "temperature": 2.0,
         "summary_weight": 1.0,
     },
@@ -58,11 +59,11 @@ class Options:
     batch_size: int | None = None
     """Texts a step, of all processes together. Default: 64, 32 to fine-tune."""
     learning_rate: float | None = None
-    """Learning rate at its highest. Default: 1e-3, 8e-5 to fine-tune."""
+    """Learning rate at its highest. Default: 1e-3 from scratch, 8e-5 to fine-tune, 5e-4 to distill."""
     weight_decay: float | None = None
     """Share of a matrix that is taken off a step, times the learning rate."""
     dropout: float | None = None
-    """Dropout everywhere in the model. Default: 0.3 from scratch, 0.1 to fine-tune, 0 to distill."""
+    """Dropout everywhere in the model. Default: 0.3 from scratch, else 0.1."""
     word_dropout: float | None = None
     """Share of the training tokens that are replaced by [MASK]. Default: 0.1 from scratch, else 0."""
     label_smoothing: float | None = None
@@ -82,8 +83,10 @@ class Options:
     vocab_size: int | None = None
     """Entries of their WordPiece vocabulary. Default: 8,000 from scratch, 7,000 for a student."""
     phrases: int | None = None
-    """Product phrases to train on, of the lesson's files. Default: all, 6,000 to fine-tune."""
-    copies: int = 6
+    """Product phrases to train on, of the lesson's files. Default: all, 6,000 to fine-tune, 20,000 to distill."""
+    sentences: int = 30_000
+    """Sentences without labels, of the lesson's reviews, that the teacher is asked about."""
+    copies: int = 4
     """Varied copies of every labelled sentence that the teacher is asked about as well."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which matrix products are computed while training."""
@@ -95,7 +98,7 @@ class Options:
         given = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None}
         sizes = ("embed_dim", "num_heads", "num_layers", "ff_dim")
         require_at_least(1, self, *(name for name in sizes if name in given))
-        require_at_least(0, self, *({"phrases", "copies"} & given))
+        require_at_least(0, self, *({"phrases", "sentences", "copies"} & given))
         if self.vocab_size is not None:
             require_at_least(len(SPECIAL_TOKENS) + 1, self, "vocab_size")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -168,4 +171,4 @@ class Config:
         if self.num_threads is not None:
             require_at_least(1, self, "num_threads")
         if (self.teacher is not None) != (self.options.method == "distill"):
-            raise UserError("--teacher FOLDER belongs to --method distill, and it to --teacher FOLDER")
+            raise UserError(f"--teacher is {self.teacher}; --method distill needs the folder of one, the others none")

@@ -86,11 +86,13 @@ class Texts(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """What the last steps gave; `measures` on the texts that select where a pass has ended."""
+    """What the last steps gave, `texts` of a pass in all; `measures` on what selects where a pass has ended."""
 
     step: int
     epoch: float
     loss: float
+    texts: int
+    seconds: float
     texts_per_second: float
     tokens_per_second: float
     learning_rate: float
@@ -230,6 +232,7 @@ def train(learner: Learner, dev: Texts) -> Iterator[StepRecord]:
             if ended or learner.step % config.report_every == 0:
                 seconds = max(time.perf_counter() - started, 1e-9)
                 measures = learner.select(dev) if ended else None
-                loss, speeds = sum(losses) / len(losses), (texts / seconds, tokens / seconds)
-                yield StepRecord(learner.step, learner.step / learner.steps_per_epoch, loss, *speeds, rate, measures)
+                passed, loss = learner.step / learner.steps_per_epoch, sum(losses) / len(losses)
+                speeds = (texts / seconds, tokens / seconds)
+                yield StepRecord(learner.step, passed, loss, len(lengths), seconds, *speeds, rate, measures)
                 losses, texts, tokens, started = [], 0, 0, time.perf_counter()

@@ -11,7 +11,8 @@ model card and a curve. `--resume` goes on where a run was stopped.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distilbert import DistilBertClassifier
 from lab.devices import pick_device
-from lab.distributed import gather, process_group, rank
+from lab.distributed import process_group, rank
 from lab.errors import UserError
 from lab.files import replaceable_folder
 from lab.launch import launch
@@ -71,10 +72,10 @@ class Record(NamedTuple):
     snapshot: Callable[[], dict[str, Any]]
 
 
-def start_scratch(options: Options, data: SentimentData, tokenizer: PreTrainedTokenizerFast | None) -> Start:
+def start_scratch(options: Options, data: SentimentData) -> Start:
     """Random weights, a vocabulary of the training texts, their labels."""
     texts = [text for text, _ in data.train]
-    tokenizer = tokenizer or gather(train_tokenizer(texts, options.size("vocab_size")))[0]
+    tokenizer = train_tokenizer(texts, options.size("vocab_size"))
     model = from_scratch(options.architecture(None, len(tokenizer)), data.labels)
     return Start(model, tokenizer, encode(tokenizer, texts), label_targets(options, data))
 
@@ -107,9 +108,10 @@ def start_distill(options: Options, data: SentimentData, config: Config, device:
         raise UserError(f"--teacher {config.teacher}: it tells {teacher.labels} apart, the data {data.labels}")
     whole = load_tokenizer(config.teacher)
     labelled = [text for text, _ in data.train]
-    tokenizer, kept = smaller_tokenizer(whole, labelled + data.unlabelled, options.size("vocab_size"))
+    unlabelled = random.Random(options.seed).sample(data.unlabelled, min(options.sentences, len(data.unlabelled)))
+    tokenizer, kept = smaller_tokenizer(whole, labelled + unlabelled, options.size("vocab_size"))
     alike = neighbours(whole.get_vocab(), teacher.words.weight.detach().cpu())
-    texts = transfer_texts(labelled, data.unlabelled, options.copies, alike, options.seed)
+    texts = transfer_texts(labelled, unlabelled, options.copies, alike, options.seed)
     answers = teachers_answers(teacher, encode(whole, texts), config.output_dir / "answers.pth")
     model = from_teacher(teacher.cpu(), kept, options.architecture(teacher.config, len(tokenizer)))
     targets = Targets(softened(answers.logits, options.temperature or 1.0), answers.summaries)
@@ -130,23 +132,14 @@ def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], path: 
     return answers
 
 
-def make_start(options: Options, data: SentimentData, config: Config, device: torch.device, saved: str | None) -> Start:
-    """What the method starts from; `saved`: the tokenizer of the run that goes on."""
+def make_start(options: Options, data: SentimentData, config: Config, device: torch.device) -> Start:
+    """What the method starts from."""
     seed_everything(options.seed)
     if options.method == "scratch":
-        return start_scratch(options, data, wrap(Tokenizer.from_str(saved)) if saved else None)
+        return start_scratch(options, data)
     if options.method == "finetune":
         return start_finetune(options, data, config.encoder)
     return start_distill(options, data, config, device)
-
-
-def records(learner: Learner, dev: Texts, tokenizer: PreTrainedTokenizerFast) -> Iterator[Record]:
-    """The training's records, each with a way to a snapshot."""
-
-    def snapshot() -> dict[str, Any]:
-        return {**learner.state_dict(), "tokenizer": tokenizer.backend_tokenizer.to_str()}
-
-    return (Record(numbers, snapshot) for numbers in train(learner, dev))
 
 
 def describe(record: Record) -> str:
@@ -180,13 +173,13 @@ def learn(config: Config, device: torch.device) -> Trained:
     given, state, rows = saved_run(config.output_dir, KIND, config.options, config.resume, Options())
     options = given.resolved()
     data = read_data(config.data, options.seed, options.phrases)
-    start = make_start(options, data, config, device, state["tokenizer"] if state else None)
+    start = make_start(options, data, config, device)
     dev = Texts(encode(start.tokenizer, [text for text, _ in data.dev]), torch.tensor([label for _, label in data.dev]))
     mask_id = start.tokenizer.convert_tokens_to_ids("[MASK]")
     learner = Learner(start.model.to(device), start.ids, start.targets, int(mask_id), options.training())
     if state is not None:
         learner.load_state_dict(state)
-    stream = records(learner, dev, start.tokenizer)
+    stream = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
     if rank() == 0:
         every = options.training().report_every
         left = sum(-(-learner.steps_per_epoch // every) for _ in range(options.training().epochs)) - len(rows)
@@ -219,8 +212,8 @@ def main(config: Config) -> None:
         if rank() == 0:
             from sentiment_report import write_report
 
-            write_report(config, trained.options, trained.data, trained.start.model.cpu(), trained.start.tokenizer,
-                         trained.rows)  # fmt: skip
+            model, tokenizer = trained.start.model.cpu(), trained.start.tokenizer
+            write_report(config, trained.options, trained.data, model, tokenizer, trained.rows)
 
 
 if __name__ == "__main__":
