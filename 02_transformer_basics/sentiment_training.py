@@ -153,6 +153,14 @@ class Learner:
         """Steps done."""
         return self.optimization.steps_done
 
+    def reports(self, step: int) -> bool:
+        """Whether there is a record after this step."""
+        return step % self.steps_per_epoch == 0 or step % self.config.report_every == 0
+
+    def records_left(self) -> int:
+        """How many records are to come."""
+        return sum(map(self.reports, range(self.step + 1, self.num_steps + 1)))
+
     def loss(self, rows: list[int], batch: int) -> Tensor:
         """The loss of the texts `rows`, summed and divided by `batch`, the number of texts of all processes."""
         input_ids, attention_mask = pad_right([self.ids[i] for i in rows], self.device)  # (B, T), (B, T)
@@ -228,8 +236,8 @@ def train(learner: Learner, dev: Texts) -> Iterator[StepRecord]:
             if not math.isfinite(losses[-1]):
                 raise UserError(f"training diverged in step {learner.step}; try a smaller --learning_rate")
             texts, tokens = texts + len(batch), tokens + sum(lengths[i] for i in batch)
-            ended = learner.step % learner.steps_per_epoch == 0
-            if ended or learner.step % config.report_every == 0:
+            if learner.reports(learner.step):
+                ended = learner.step % learner.steps_per_epoch == 0
                 seconds = max(time.perf_counter() - started, 1e-9)
                 measures = learner.select(dev) if ended else None
                 passed, loss = learner.step / learner.steps_per_epoch, sum(losses) / len(losses)

@@ -181,9 +181,7 @@ def learn(config: Config, device: torch.device) -> Trained:
         learner.load_state_dict(state)
     stream = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
     if rank() == 0:
-        every = options.training().report_every
-        left = sum(-(-learner.steps_per_epoch // every) for _ in range(options.training().epochs)) - len(rows)
-        stream = watch(stream, left, "record", describe)
+        stream = watch(stream, learner.records_left(), "record", describe)
     due = config.checkpoint_every
     stream = checkpointed(
         stream,

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import train_sentiment
 from distilbert import DistilBertClassifier, DistilBertConfig
-from lab.distributed import process_group
 from lab.files import ROOT
 from sentiment_data import LABELS
 from sentiment_distillation import ask, clauses, gathered, transfer_texts, varied
@@ -42,6 +40,7 @@ Call = Callable[..., Any]
 GOOD = ["a funny film", "great and moving", "a fine light camera", "funny, great, fine"]
 BAD = ["a dull film", "worse and tedious", "a heavy broken camera", "dull, worse, broken"]
 WORDS = ["film", "camera", "story", "music", "picture", "phone", "plot", "voice"]
+PROJECT = ROOT / "02_transformer_basics"
 TINY = ("--embed_dim", "16", "--num_layers", "1", "--num_heads", "2", "--ff_dim", "32", "--vocab_size", "200")
 SIZES = DistilBertConfig(300, 32, dim=16, n_layers=2, n_heads=2, hidden_dim=32, dropout=0.1, attention_dropout=0.1)
 STILL = DistilBertConfig(300, 32, 16, 2, 2, 32, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
@@ -55,7 +54,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(200):
         label = number % 2
         adjective = chance.choice((["dull", "worse", "broken"], ["funny", "great", "fine"])[label])
-        lines.append(f'"a {adjective} {chance.choice(WORDS)}, and number {number}",{label}')
+        lines.append(f'"a {adjective} {chance.choice(WORDS)}, and it has the number {number} here",{label}')
     path = tmp_path_factory.mktemp("table") / "mine.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -164,11 +163,16 @@ def test_bfloat16_trains_nearly_the_same() -> None:
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def one_of_two(rank: int, folder: str) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
-    torch.set_num_threads(1)
-    with process_group():
-        torch.save(gradients_and_weights(), Path(folder) / f"{rank}.pt")
+PROGRAM = """
+import sys
+import torch
+from lab.distributed import process_group, rank
+from test_sentiment_training import gradients_and_weights
+
+torch.set_num_threads(1)
+with process_group():
+    torch.save(gradients_and_weights(), f"{sys.argv[1]}/{rank()}.pt")
+"""
 
 
 def gradients_and_weights() -> dict[str, dict[str, torch.Tensor]]:
@@ -192,7 +196,10 @@ def gradients_and_weights() -> dict[str, dict[str, torch.Tensor]]:
 
 def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
     alone = gradients_and_weights()
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = torchrun(29533, str(program), str(tmp_path))
+    assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert alone["gradients"].keys() == first["gradients"].keys()
     for name, gradient in alone["gradients"].items():
@@ -202,17 +209,22 @@ def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
 
 
 def test_torchrun_trains_one_model(table: Path, tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29534"]
     flags = ["--data", str(table), *TINY, "--epochs", "1", "--output_dir", str(tmp_path / "out"), "--num_threads", "1"]
-    script = ROOT / "02_transformer_basics/train_sentiment.py"
-    done = subprocess.run([*launcher, str(script), *flags], capture_output=True, text=True, env=environment())
+    done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
     assert (tmp_path / "out/model.safetensors").exists()
 
 
+def torchrun(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two processes that train together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment(), timeout=300)
+
+
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(map(str, (ROOT, PROJECT, PROJECT / "tests")))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 # --- the script -------------------------------------------------------------------------------------------------------
@@ -295,7 +307,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fine_tuned_and_distilled(call: Call, table: Path, encoder: Path, tmp_path: Path) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
-    flags = ("--data", str(table), "--epochs", "8", "--learning_rate", "0.01", "--batch_size", "16")
+    flags = ("--data", str(table), "--epochs", "16", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0")
     made = call(train_sentiment, *flags, "--method", "finetune", "--encoder", str(encoder), "--output_dir", str(teacher))
     assert made.status == 0, made.err
     flags = (*flags, "--method", "distill", "--teacher", str(teacher), "--num_layers", "2", "--ff_dim", "24")
@@ -338,11 +350,10 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
 
 
 def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path: Path) -> None:
-    flags = ["--data", str(table), *TINY, "--epochs", "4", "--batch_size", "4", "--checkpoint_every", "20"]
+    flags = ["--data", str(table), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
     assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
-    script = ROOT / "02_transformer_basics/train_sentiment.py"
     out = tmp_path / "parts"
-    arguments = [sys.executable, str(script), *flags, "--output_dir", str(out)]
+    arguments = [sys.executable, str(PROJECT / "train_sentiment.py"), *flags, "--output_dir", str(out)]
     process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (out / "checkpoint.pth").exists() and process.poll() is None and time.monotonic() < deadline:
