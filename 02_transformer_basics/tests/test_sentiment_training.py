@@ -1,5 +1,6 @@
 """Training a sentiment classifier three ways: the loop, runs that are stopped, several processes, what is saved."""
 
+import importlib.util
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+import compare_sentiment
 import train_sentiment
 from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.files import ROOT
@@ -524,3 +526,34 @@ def test_texts_for_the_teacher() -> None:
     assert texts[:2] == [text, "one more of them, and it is dull"]
     assert texts == transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
     assert Options(method="distill").resolved().temperature == 2.0
+
+
+# --- the table of all ways --------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_method_are_seeds_of_one_row(call: Call, table: Path, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    other = tmp_path / "other"
+    other.mkdir()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    flipped = {**metrics, "test_right": "0" * len(metrics["test_right"]), "test_calibration_error": 1.0}
+    (other / "metrics.json").write_text(json.dumps(flipped))
+    result = call(compare_sentiment, str(trained), str(other), "--baseline_data", str(table))
+    assert result.status == 0, result.err
+    rows = json.loads((tmp_path / "out/compare_sentiment.json").read_text())["results"]
+    assert list(rows) == ["bag_of_words", "scratch"]
+    assert rows["scratch"]["seeds"] == 2
+    assert rows["scratch"]["test"]["accuracy"] == pytest.approx(metrics["test_accuracy"] / 2, abs=1e-4)
+    low, high = rows["scratch"]["test"]["interval"]
+    assert low < 0.1 < 0.9 < high  # the seeds differ most
+    assert rows["bag_of_words"]["test"]["accuracy"] > 0.9
+    assert "bag of words" in result.out
+
+
+def test_what_cannot_be_compared_is_said(refused: Call, table: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    refused(compare_sentiment, (), "nothing to compare")
+    (tmp_path / "metrics.json").write_text('{"loss": 1}')
+    refused(compare_sentiment, (str(tmp_path),), "metrics.json")
+    refused(compare_sentiment, (str(tmp_path / "none"),), "none")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    refused(compare_sentiment, ("--baseline_data", str(table)), "scikit-learn")
