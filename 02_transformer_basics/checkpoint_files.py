@@ -75,6 +75,7 @@ def write_checkpoint(folder: Path, settings: Mapping[str, Any], tensors: Mapping
     """
     with atomic(folder / WEIGHTS[0]) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
+        temporary.chmod(0o644)  # the library makes it its owner's alone
     write_json(folder / "config.json", dict(settings))
 
 

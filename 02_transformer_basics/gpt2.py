@@ -10,7 +10,7 @@ the end, and the token embeddings once more as output map. Weights and their nam
 Face `transformers` library stores it.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import generation
-from checkpoint_files import build, read_checkpoint, read_settings
+from checkpoint_files import build, read_checkpoint, read_settings, write_checkpoint
 from generation import LayerCache
 from lab.errors import UserError
 from lab.files import ROOT
 from look_inside import Inside, run_and_keep
 from quantization import check_precision, pack
 from token_batches import check_ids
-from transformer_block import TransformerBlock, causal_mask, padding_mask
+from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
 
 ACTIVATION_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 LAYER_NAMES = {  # theirs -> ours, in every block; c_attn is three maps side by side
@@ -90,6 +90,7 @@ class GPT2(nn.Module):
         blocks = [TransformerBlock(*sizes, config.resid_pdrop, *options) for _ in range(config.n_layer)]
         for block in blocks:
             block.attention.dropout.p = config.attn_pdrop
+            block.hidden_dropout.p = 0.0  # GPT-2 drops what the feed-forward network gives, nothing inside it
         self.blocks: Any = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.dropout = nn.Dropout(config.embd_pdrop)
@@ -137,6 +138,24 @@ class GPT2(nn.Module):
                 ours[f"{target}.{kind}"] = piece
         return ours
 
+    def to_official(self) -> dict[str, Tensor]:
+        """The inverse: our tensors under the checkpoint's names, in its layout."""
+        ours, official = self.state_dict(), {}
+        for theirs, parts in self.official_names().items():
+            for kind in ("weight", "bias"):
+                tensors = [ours[f"{part}.{kind}"] for part in parts if f"{part}.{kind}" in ours]
+                if ".c_" in theirs and kind == "weight":
+                    tensors = [tensor.t() for tensor in tensors]  # (out, in) -> (in, out)
+                if tensors:
+                    official[f"transformer.{theirs}.{kind}"] = torch.cat(tensors, dim=-1)  # (E, E) -> (E, 3E)
+        return official
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        """Write `config.json`, with more `settings` if given, and weights in `dtype`; readers compute in float32."""
+        tensors = {name: tensor.to(dtype) for name, tensor in self.to_official().items()}
+        described = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
+        write_checkpoint(folder, described | asdict(self.config) | settings, tensors)
+
     def new_cache(self, batch_size: int, capacity: int) -> list[LayerCache]:
         """Room for the keys and values of `capacity` positions in every layer."""
         shape = (batch_size, self.config.n_head, capacity, self.config.n_embd // self.config.n_head)
@@ -169,9 +188,10 @@ class GPT2(nn.Module):
         past = cache[0].length if cache else 0
         new, total = input_ids.shape[-1], input_ids.shape[-1] + past
         self.check(input_ids, attention_mask, total)
-        mask = self.mask(new, total, attention_mask)
-        x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
         trains = self.training or torch.is_grad_enabled()
+        plain = trains and attention_mask is None and cache is None
+        mask = CAUSAL if plain else self.mask(new, total, attention_mask)
+        x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
         for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
         return self.next_token_logits(x[:, -1:] if last_only else x)

@@ -94,7 +94,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Change the matrices by their gradients, those of one shape at once."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = {}

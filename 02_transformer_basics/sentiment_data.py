@@ -60,6 +60,8 @@ def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
     labelled = [*read_examples(folder / SENTENCES), *short]
     evaluated = [text for part in (dev, *tests.values()) for text, _ in part]
     train = without_leaks(labelled, evaluated)
+    if not train:
+        raise UserError(f"{folder}: nothing left to train on; every sentence also stands in what selects or reports")
     whole = read_reviews(folder / REVIEWS) if (folder / REVIEWS).exists() else []
     unlabelled = without_leaks(whole, evaluated)
     dropped = len(labelled) - len(train) + len(whole) - len(unlabelled)

@@ -31,7 +31,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # exact, with the error function: BERT and DistilBERT
     "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's `gelu_new`
 }
-Mask = Tensor | None  # boolean, as listed above
+CAUSAL = "causal"  # as a mask: `causal_mask(T)`, which the fused kernel need not read, and half of the work
+Mask = Tensor | str | None  # boolean, as listed above, or CAUSAL
 Answer = tuple[Tensor, Tensor | None]  # output, and weights where they are asked for
 Cache = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # takes keys and values of new positions, gives those of all
 
@@ -74,6 +75,8 @@ def attention(
     Raises UserError for a mask of another type or shape.
     """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, H, Tq, Tk); eq. 1: Q K^T / sqrt(d_k)
+    if isinstance(mask, str):
+        mask = causal_mask(query.shape[2], query.device)
     if mask is None:
         weights = scores.softmax(dim=-1)  # eq. 1
     else:
@@ -88,6 +91,8 @@ def attention(
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
     """The output of `attention` by PyTorch's fused kernel: faster, but the weights are never stored."""
+    if isinstance(mask, str):
+        return F.scaled_dot_product_attention(query, key, value, None, dropout, is_causal=True)  # (B, H, T, D); eq. 1
     output = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # (B, H, Tq, D); eq. 1
     if mask is not None:  # where a query may attend to nothing, some devices leave NaN
         check_mask(mask, torch.Size((*query.shape[:3], key.shape[2])))
@@ -210,12 +215,12 @@ class TransformerBlock(nn.Module):
         self.attention = MultiHeadAttention(embed_dim, num_heads, dropout)
         self.ff_in, self.ff_out = nn.Linear(embed_dim, ff_dim), nn.Linear(ff_dim, embed_dim)
         self.norm1, self.norm2 = nn.LayerNorm(embed_dim, eps=eps), nn.LayerNorm(embed_dim, eps=eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.hidden_dropout = nn.Dropout(dropout), nn.Dropout(dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """x (B, T, E) -> (B, T, E), every position on its own (section 3.3)."""
         hidden = ACTIVATIONS[self.activation](self.ff_in(x))  # (B, T, E) -> (B, T, F); eq. 2: max(0, x W_1 + b_1)
-        return self.ff_out(self.dropout(hidden))  # (B, T, F) -> (B, T, E); eq. 2: ... W_2 + b_2
+        return self.ff_out(self.hidden_dropout(hidden))  # (B, T, F) -> (B, T, E); eq. 2: ... W_2 + b_2
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         return self.run(x, mask)[0]

@@ -84,16 +84,16 @@ def atomic_folder(path: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replaceable_folder(path: Path, mark: str) -> Path:
+def replaceable_folder(path: Path, *marks: str) -> Path:
     """Prove, before any work is done, that `atomic_folder` may put its result at `path`; give `path` made absolute.
 
     Raises OSError where nothing can be written, UserError where a file, or a folder of other things (without a file
-    called `mark`), would be lost.
+    called like one of `marks`), would be lost.
     """
     whole = path.absolute()
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"{path}: not a folder; it is left as it is")
-    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+    if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in marks):
         raise UserError(f"{path}: holds other things than a model, which would be lost; name another folder")
     writable_folder(whole.parent)
     return whole

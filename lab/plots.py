@@ -66,6 +66,7 @@ def learning_curve(
     reference_lines: Mapping[str, float] | None = None,
     second: tuple[str, ArrayLike] | None = None,
     band: tuple[str, ArrayLike, ArrayLike] | None = None,
+    points: tuple[str, ArrayLike, ArrayLike] | None = None,
     legend_location: Literal["best", "center left", "center right", "lower right", "upper left"] = "best",
     y_scale: str = "linear",
 ) -> None:
@@ -78,6 +79,7 @@ def learning_curve(
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
         second: name and values (points,) of a quantity drawn against an axis of its own on the right.
         band: name, lower and upper end (points,) of what other seeds gave, shaded behind the curve.
+        points: name, positions and values (points,) of what was measured now and then, drawn as dots on a line.
         legend_location: where the legend goes; "best" avoids the curves of the left axis only.
         y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
     """
@@ -90,6 +92,8 @@ def learning_curve(
     axes.plot(x, smooth(y, window), color=BLUE, linewidth=1.8, label=y_name)
     for (name, value), color in zip((reference_lines or {}).items(), (GREEN, RED, GREY, ORANGE), strict=False):
         axes.axhline(value, linestyle="--", color=color, linewidth=1.2, label=f"{name} ({value:.4g})")
+    if points is not None:
+        axes.plot(*points[1:], color=ORANGE, linewidth=1.2, marker="o", markersize=4, label=points[0])
     handles, labels = axes.get_legend_handles_labels()
     if second is not None:
         lines = _second_axis(axes, x, *second)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-import train_language_model
 from distilbert import DistilBertConfig
 from lab.launch import launch, note
+from language_data import byte_pair_tokenizer
+from language_training import LanguageConfig, new_model
 from sentiment_data import LABELS
 from sentiment_models import MAX_LENGTH, from_scratch, save_classifier, train_tokenizer
 
@@ -51,14 +52,14 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 with random weights and a byte-level BPE tokenizer."""
     torch.manual_seed(0)
-    config = train_language_model.Config(data=Path(), context=64, embed_dim=16, num_layers=1, num_heads=2)
-    tokenizer = train_language_model.train_tokenizer(SENTENCES, 300, config.context)
-    model = train_language_model.build_model(config, tokenizer)
+    tokenizer = byte_pair_tokenizer(SENTENCES, 300, 64)
+    model = new_model(LanguageConfig(context=64, embed_dim=16, num_layers=1, num_heads=2), len(tokenizer))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5)  # else the likeliest token is always the one before
     folder = tmp_path_factory.mktemp("models") / "language"
-    model.save_pretrained(folder)
+    folder.mkdir()
+    model.save_pretrained(folder, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -1,0 +1,459 @@
+"""Training the language model: its data, its loop, stopping and going on, several processes, what is written."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import train_language_model
+from gpt2 import GPT2
+from lab.distributed import world_size
+from lab.errors import UserError
+from language_data import NO_TARGET, UNKNOWN, Windows, byte_pair_tokenizer, character_tokenizer, encode, read_texts
+from language_presets import PRESETS
+from language_reports import measure
+from language_training import LanguageConfig, Learner, StepRecord, new_model, total_loss, train
+from ngram_baseline import bits_of_texts
+from optimization import OptimizerConfig, learning_rate_at, orthogonalized
+
+Call = Callable[..., Any]
+SCRIPT = Path(__file__).parent.parent / "train_language_model.py"
+TEXT = "".join(f"The mouse has {number} cheeses, and {number * 7 % 10} crumbs.\n" for number in range(120))
+SMALL = LanguageConfig(
+    embed_dim=16, num_layers=2, num_heads=2, context=8, batch_size=4, num_steps=12, warmup_steps=2, dropout=0.1
+)
+FLAGS = ("--embed_dim", "16", "--num_layers", "1", "--num_heads", "2", "--context", "8", "--batch_size", "4")
+FLAGS = (*FLAGS, "--num_steps", "60", "--evaluate_every", "20", "--checkpoint_every", "5", "--dropout", "0.1")
+
+
+def numbers(count: int, vocabulary: int = 20) -> torch.Tensor:
+    return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(1))
+
+
+def fresh(config: LanguageConfig, vocabulary: int = 20) -> GPT2:
+    torch.manual_seed(0)
+    return new_model(config, vocabulary)
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "mouse.txt"
+    path.write_text(TEXT)
+    return path
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@given(length=st.integers(2, 200), context=st.integers(1, 30), seed=st.integers(0, 5), world=st.sampled_from([1, 2, 3]))
+@settings(deadline=None, max_examples=100)
+def test_an_epoch_visits_every_token_once(length: int, context: int, seed: int, world: int) -> None:
+    if length <= context:
+        with pytest.raises(UserError, match="--context"):
+            Windows(torch.arange(length), context, 6, seed)
+        return
+    windows = Windows(torch.arange(length), context, 6, seed)
+    for epoch in range(3):
+        seen: list[int] = []
+        shares = windows.windows.split(6)
+        for batch in shares:
+            for process in range(world):
+                share = batch[process::world]
+                if len(share):
+                    inputs, targets = windows.read(share)
+                    counted = targets != NO_TARGET
+                    assert torch.equal(inputs[counted] + 1, targets[counted])
+                    seen += targets[counted].tolist()
+        assert sorted(seen) == list(range(1, length))
+        while windows.epoch == epoch:
+            windows.next()
+        windows.load_state_dict({"epoch": epoch + 1, "position": 0})
+
+
+def test_batches_run_over_the_end_of_an_epoch_and_lose_nothing() -> None:
+    windows, seen = Windows(torch.arange(50), 4, 5, 0), []
+    while len(seen) < 49 * 10:
+        _, targets = windows.next()
+        assert targets.shape == (5, 4)
+        seen += targets[targets != NO_TARGET].tolist()
+    counts = torch.tensor(seen).bincount(minlength=50)[1:]
+    assert counts.max() - counts.min() <= 1 + (len(seen) % 49 > 0)
+
+
+def test_every_epoch_has_an_order_and_a_cut_of_its_own() -> None:
+    windows = Windows(torch.arange(1000), 10, 5, 0)
+    first = windows.cut()
+    windows.epoch = 1
+    assert not torch.equal(first, windows.cut()[: len(first)])
+    windows.epoch = 0
+    assert torch.equal(first, windows.cut())
+    assert not torch.equal(first, Windows(torch.arange(1000), 10, 5, 1).windows[: len(first)])
+
+
+def test_validation_is_the_end_and_never_trained_on(text_file: Path) -> None:
+    texts = read_texts(text_file)
+    assert texts.training["mouse"] + texts.validation["mouse"] == TEXT
+    assert len(texts.training["mouse"]) == len(TEXT) * 9 // 10
+    tokenizer = character_tokenizer(list(texts.training.values()), 8)
+    assert tokenizer.decode(encode(tokenizer, [texts.training["mouse"]])[1:].tolist()) == texts.training["mouse"]
+
+
+def test_books_held_out_are_not_trained_on_nor_their_characters_known(tmp_path: Path) -> None:
+    (tmp_path / "first.txt").write_text("abc " * 50)
+    (tmp_path / "held.txt").write_text("xyz " * 50)
+    (tmp_path / "notes.md").write_text("no book")
+    texts = read_texts(tmp_path, ("held",))
+    assert (texts.training.keys(), texts.validation.keys()) == ({"first"}, {"held"})
+    assert not set("xyz") & set(character_tokenizer(list(texts.training.values()), 8).get_vocab())
+    for names, words in ((("other",), "no other.txt"), (("first", "held"), "no text to train on")):
+        with pytest.raises(UserError, match=words):
+            read_texts(tmp_path, names)
+
+
+@given(text=st.text())
+@settings(deadline=None, max_examples=100)
+def test_bytes_give_back_any_text(text: str) -> None:
+    tokenizer = byte_pair_tokenizer(["the cheese and the mouse"], 300, 16)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(text=st.text(alphabet="abc \n\r\té🧀'. "))
+@settings(deadline=None, max_examples=100)
+def test_characters_give_back_any_text_of_them(text: str) -> None:
+    tokenizer = character_tokenizer(["abc \n\r\té🧀'. "], 16)
+    assert len(tokenizer.encode(text)) == len(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_library_loads_characters_and_unknown_ones_are_marked(tmp_path: Path) -> None:
+    character_tokenizer(["abc \n"], 16).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.decode(tokenizer.encode(" a b  c\n\na")) == " a b  c\n\na"
+    assert tokenizer.decode(tokenizer.encode("a🧀bß")) == f"a{UNKNOWN}b{UNKNOWN}"
+    assert len(tokenizer) == len("abc \n") + 2
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocabulary", [66, 3072])
+def test_loss_starts_at_the_logarithm_of_the_vocabulary(vocabulary: int) -> None:
+    for preset in PRESETS.values():
+        config = LanguageConfig(**{**vars(preset.model), "batch_size": 16, "num_steps": 1})
+        ids = numbers(2000, vocabulary)
+        (record,) = train(config, fresh(config, vocabulary), ids, ids[:300])
+        assert record.loss == pytest.approx(math.log(vocabulary), rel=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_one_batch_is_learned_by_heart(optimizer: str) -> None:
+    config = LanguageConfig(**{**vars(SMALL), "num_steps": 200, "optimizer": optimizer, "dropout": 0.0})
+    config = LanguageConfig(**{**vars(config), "learning_rate": 1e-2, "embed_dim": 32, "batch_size": 1})
+    ids = torch.randperm(20, generator=torch.Generator().manual_seed(1))[: config.context + 1]
+    *_, last = train(config, fresh(config), ids, ids)
+    assert last.loss < 0.02
+
+
+def test_every_target_of_the_validation_counts_once() -> None:
+    config, ids = SMALL, numbers(30)
+    model = fresh(config).eval()
+    expected = 0.0
+    with torch.no_grad():
+        for target in range(1, 30):
+            start = (target - 1) // 8 * 8
+            expected -= float(model(ids[None, start:target])[0, -1].log_softmax(-1)[ids[target]])
+    assert total_loss(model, ids, 8) == pytest.approx(expected, rel=1e-5)
+
+
+def figures(record: StepRecord) -> tuple[float, float, float | None]:
+    return record.loss, record.learning_rate, record.validation_loss
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_resumed_is_uninterrupted_to_the_bit(optimizer: str, stop: int) -> None:
+    config = LanguageConfig(**{**vars(SMALL), "optimizer": optimizer})
+    ids = numbers(70)
+    whole_model, resumed_model = fresh(config), new_model(config, 20)
+    whole = [figures(record) for record in train(config, whole_model, ids, ids)]
+
+    *_, record = islice(train(config, fresh(config), ids, ids), stop)
+    state = record.snapshot()
+    resumed = [figures(record) for record in train(config, resumed_model, ids, ids, state)]
+    assert resumed == whole[stop:]
+    for ours, theirs in zip(resumed_model.parameters(), whole_model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_another_text_is_no_text_to_go_on_with() -> None:
+    record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
+    with pytest.raises(UserError, match="--data"):
+        next(train(SMALL, fresh(SMALL), numbers(71), numbers(70), record.snapshot()))
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    config = LanguageConfig(**{**vars(SMALL), "learning_rate": 1e30})
+    with pytest.raises(UserError, match="diverged"):
+        list(train(config, fresh(config), numbers(70), numbers(70)))
+
+
+def test_bfloat16_learns_much_the_same() -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = LanguageConfig(**{**vars(SMALL), "precision": precision, "dropout": 0.0})
+        *_, last = train(config, fresh(config), numbers(70), numbers(70))
+        losses[precision] = last.loss
+        assert next(last.model.parameters()).dtype == torch.float32
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
+    config = OptimizerConfig(num_steps=110, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    rates = [learning_rate_at(step, config) for step in range(111)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+    assert all(before >= after for before, after in pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 32), (2, 32, 8)])
+def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    result = orthogonalized(matrices)
+    values = torch.linalg.svdvals(result)
+    assert ((values > 0.5) & (values < 1.3)).all()
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inner = left.mT @ result @ right.mT
+    torch.testing.assert_close(inner, torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1)), atol=1e-6, rtol=0)
+
+
+def test_only_matrices_decay() -> None:
+    config = LanguageConfig(**{**vars(SMALL), "weight_decay": 0.5, "optimizer": "muon"})
+    learner = Learner(config, fresh(config), numbers(70), numbers(70), "cpu")
+    decays = {
+        id(p): g["weight_decay"] for o in learner.optimization.optimizers for g in o.param_groups for p in g["params"]
+    }
+    for name, parameter in learner.model.named_parameters():
+        assert decays[id(parameter)] == (0.5 if parameter.ndim == 2 else 0.0), name
+    assert len(decays) == len(list(learner.model.parameters()))
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
+    program = tmp_path / "two.py"
+    program.write_text(
+        "import sys, torch\n"
+        f"sys.path[:0] = [{str(SCRIPT.parent)!r}, {str(SCRIPT.parent.parent)!r}]\n"
+        "import optimization\n"
+        "from lab.distributed import average_gradients, gather, process_group, rank\n"
+        "from language_training import LanguageConfig, new_model, train\n"
+        "config = LanguageConfig(embed_dim=16, num_layers=2, num_heads=2, context=8, batch_size=4, num_steps=8)\n"
+        "gradients = []\n"
+        "def keep(parameters):\n"
+        "    average_gradients(parameters)\n"
+        "    gradients.append(torch.cat([p.grad.flatten() for p in parameters]).clone())\n"
+        "optimization.average_gradients = keep\n"
+        "def run():\n"
+        "    torch.manual_seed(0)\n"
+        "    model = new_model(config, 20)\n"
+        "    ids = torch.randint(20, (70,), generator=torch.Generator().manual_seed(1))\n"
+        "    losses = [record.loss for record in train(config, model, ids, ids)]\n"
+        "    return losses, gradients[0], torch.cat([p.detach().flatten() for p in model.parameters()])\n"
+        "with process_group():\n"
+        "    everyone = gather(run())\n"
+        "    own = rank()\n"
+        "gradients.clear()\n"
+        "if own == 0:\n"
+        "    alone = run()\n"
+        "    assert torch.equal(everyone[0][2], everyone[1][2])\n"
+        "    for other in everyone:\n"
+        "        assert (other[1] - alone[1]).abs().max() < 1e-6, (other[1] - alone[1]).abs().max()\n"
+        "        assert (other[2] - alone[2]).abs().max() < 1e-3\n"
+        "        assert max(abs(a - b) for a, b in zip(other[0], alone[0])) < 1e-4\n"
+        "    print('equal')\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, str(program)], capture_output=True, text=True, timeout=240, env=environment)
+    assert done.stdout.strip() == "equal", done.stderr[-3000:]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert world_size() == 1
+    monkeypatch.setattr("language_data.world_size", lambda: 3)
+    with pytest.raises(UserError, match="--batch_size 4 is no multiple of the 3 processes"):
+        Windows(torch.arange(50), 4, 4, 0)
+
+
+# --- the script -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "model"
+    finish(folder, text_file)
+    return folder
+
+
+def start(folder: Path, data: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), "--data", str(data), *FLAGS, "--output_dir", str(folder), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(folder: Path, data: Path, *more: str) -> str:
+    process = start(folder, data, *more)
+    out, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return out + errors
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json", "samples.txt", "learning_curve.png", "config.json"):
+        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+    ours, theirs = (json.loads((each / "metrics.json").read_text()) for each in (folder, reference))
+    assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert path.exists()
+
+
+def test_what_is_written_is_whole_and_the_library_loads_it(uninterrupted: Path) -> None:
+    metrics = json.loads((uninterrupted / "metrics.json").read_text())
+    tokenizer, theirs = (
+        AutoTokenizer.from_pretrained(uninterrupted),
+        AutoModelForCausalLM.from_pretrained(uninterrupted),
+    )
+    ours = GPT2.from_pretrained(uninterrupted)
+    assert {p.dtype for p in [*ours.parameters(), *theirs.parameters()]} == {torch.float32}
+    ids = encode(tokenizer, ["The mouse"])[None, :8]
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(ids), theirs.eval()(ids).logits, atol=1e-5, rtol=1e-5)
+    validation = {"mouse": TEXT[len(TEXT) * 9 // 10 :]}
+    again = measure(ours, tokenizer, validation)
+    assert again["validation_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
+    assert metrics["validation_tokens"] == len(validation["mouse"])
+    assert metrics["validation_loss"] < math.log(metrics["vocabulary"]) - 0.5
+    assert [row["name"] for row in metrics["comparison"]][1:] == ["5-gram of bytes, Kneser-Ney", "xz", "gzip"]
+    assert metrics["parameters"] == sum(p.numel() for p in theirs.parameters())
+    card = (uninterrupted / "README.md").read_text()
+    assert f"{metrics['validation_loss']:.4f}" in card
+    assert "--data DATA --embed_dim 16" in card
+    assert str(uninterrupted.parent) not in card
+    assert (uninterrupted / "train_language_model.json").is_file()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1])
+def test_killed_at_any_moment_goes_on_to_the_same_bits(
+    tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float
+) -> None:
+    process = start(tmp_path / "model", text_file)
+    wait_for(tmp_path / "model/checkpoint.pth", process)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    finish(tmp_path / "model", text_file, "--resume")
+    assert_same_run(tmp_path / "model", uninterrupted)
+
+
+def test_ctrl_c_saves_and_says_so(tmp_path: Path, text_file: Path, uninterrupted: Path) -> None:
+    process = start(tmp_path / "model", text_file, "--checkpoint_every", "1000")
+    assert process.stderr is not None
+    while "loss" not in (line := process.stderr.readline()):
+        assert line, "ended before the first step"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume goes on from there" in errors
+    assert "Traceback" not in errors
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
+    finish(tmp_path / "model", text_file, "--resume")
+    assert_same_run(tmp_path / "model", uninterrupted)
+    finish(tmp_path / "model", text_file, "--resume")  # a run that is done stays as it is
+    assert_same_run(tmp_path / "model", uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(b"", "mouse.txt"), (b"short", "--context"), (b"\xff\xfe\x00", "not UTF-8")],
+    ids=["empty", "shorter than a window", "no text"],
+)
+def test_texts_that_are_none_cost_one_line(refused: Call, tmp_path: Path, content: bytes, word: str) -> None:
+    (tmp_path / "mouse.txt").write_bytes(content)
+    refused(train_language_model, ("--data", str(tmp_path / "mouse.txt"), *FLAGS), word)
+
+
+def test_a_missing_file_an_empty_folder_and_no_data_cost_one_line(refused: Call, tmp_path: Path) -> None:
+    refused(train_language_model, ("--data", str(tmp_path / "none.txt")), "none.txt")
+    (tmp_path / "empty").mkdir()
+    refused(train_language_model, ("--data", str(tmp_path / "empty")), "no text to train on")
+    refused(train_language_model, ("--preset", "books"), "--data is missing")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "foreign"])
+def test_a_damaged_checkpoint_costs_one_line(
+    refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path, damage: str
+) -> None:
+    content = {
+        "truncated": (uninterrupted / "checkpoint.pth").read_bytes()[:5000],
+        "text": b"hello",
+        "foreign": (uninterrupted / "model.safetensors").read_bytes(),
+    }[damage]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/checkpoint.pth").write_bytes(content)
+    flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"), "--resume")
+    refused(train_language_model, flags, "checkpoint.pth")
+    assert (tmp_path / "model/checkpoint.pth").read_bytes() == content
+
+
+def test_flags_that_contradict_the_saved_run_are_named(
+    refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/checkpoint.pth").write_bytes((uninterrupted / "checkpoint.pth").read_bytes())
+    flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"), "--resume")
+    refused(train_language_model, (*flags, "--learning_rate", "0.123"), "--learning_rate is 0.123")
+
+
+def test_characters_that_training_never_had_are_counted(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mouse.txt").write_text(TEXT + "ÄÖ" * 5)
+    flags = (*FLAGS, "--num_steps", "2", "--output_dir", str(tmp_path / "model"))
+    assert call(train_language_model, "--data", str(tmp_path / "mouse.txt"), *flags).status == 0
+    assert json.loads((tmp_path / "model/metrics.json").read_text())["unknown_characters"] == 10
+    assert "10 characters" in (tmp_path / "model/README.md").read_text()
+
+
+# --- the baseline -----------------------------------------------------------------------------------------------------
+
+
+def test_the_probabilities_of_the_five_gram_model_sum_to_one() -> None:
+    training, prefix = b"abracadabra, banana and cabana", b"an abra"
+    (before,) = bits_of_texts(training, [prefix])
+    after = bits_of_texts(training, [prefix + bytes([byte]) for byte in range(256)])
+    assert sum(2 ** (before - bits) for bits in after) == pytest.approx(1)
+
+
+def test_the_five_gram_model_knows_what_it_has_seen() -> None:
+    seen, unseen = bits_of_texts(b"the cheese and the mouse " * 50, [b"the cheese and the mouse", b"qqxxzzwwkkvvpp"])
+    assert seen / 24 < 0.7
+    assert unseen / 14 > 7
