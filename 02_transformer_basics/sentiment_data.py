@@ -6,6 +6,7 @@ by the seed. No sentence that selects or reports, nor a long part of one, stays 
 """
 
 import csv
+import importlib.util
 import io
 import random
 import re
@@ -27,6 +28,7 @@ DEV, TESTS = "stsa.binary.dev", {
     "uci_amazon": "amazon_cells_labelled.txt",
     "uci_imdb": "imdb_labelled.txt",
 }  # fmt: skip
+HUB = "rotten_tomatoes"
 PART, RUN = 20, 40  # letters: a whole sentence of PART inside another is a leak, and a shared run of RUN is
 
 
@@ -43,12 +45,37 @@ class SentimentData:
     source: str = "folder"
 
 
-def read_data(path: Path, seed: int, phrases: int | None = None) -> SentimentData:
-    """The lesson's folder, with `phrases` of the product phrases (default: all), or a CSV of the user's own.
+def read_data(path: Path | None, seed: int, phrases: int | None = None) -> SentimentData:
+    """The lesson's folder, with `phrases` of the product phrases (default: all), a CSV of the user's own, or with None
+    what the network has.
 
     Raises UserError or OSError, naming file and line.
     """
+    if path is None:
+        return fetch()
     return _read_folder(path, seed, phrases) if path.is_dir() else _read_csv(path, seed)
+
+
+def fetch() -> SentimentData:
+    """The film-review sentences of the data set `rotten_tomatoes` in its own three parts, from the Hugging Face hub.
+
+    Raises UserError where the library `datasets` or the network is missing.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError(
+            "--data is needed; without it the library datasets fetches some: python -m pip install datasets"
+        )
+    import datasets  # pyright: ignore[reportMissingImports]
+
+    try:
+        parts = datasets.load_dataset(HUB)
+    except Exception as error:  # whatever its network layer raises
+        raise UserError(f"--data is needed; {HUB} could not be fetched ({type(error).__name__})") from None
+    train, dev, test = (
+        list(zip(parts[name]["text"], parts[name]["label"], strict=True)) for name in ("train", "validation", "test")
+    )
+    kept = without_leaks(train, [text for text, _ in dev + test])
+    return SentimentData(kept, dev, {"test": test}, LABELS, [], len(train) - len(kept), HUB)
 
 
 def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:

@@ -77,7 +77,9 @@ def transfer_texts(
     return list(dict.fromkeys(texts))
 
 
-def ask(teacher: DistilBertClassifier, ids: list[list[int]], portion: int = 2000) -> Iterator[tuple[list[int], Answers]]:
+def ask(
+    teacher: DistilBertClassifier, ids: list[list[int]], portion: int = 2000
+) -> Iterator[tuple[list[int], Answers]]:
     """The teacher's answers to N texts, a portion at a time with the numbers of its texts."""
     order = [number for batch in batches_by_length([len(text) for text in ids], 2048) for number in batch]
     for start in range(0, len(order), portion):

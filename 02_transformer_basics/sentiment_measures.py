@@ -67,7 +67,10 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
     """The number that logits (N, C) are to be divided by for the least loss (Guo et al., section 4.2)."""
-    low, high = math.log(0.05), math.log(20.0)  # the loss has one minimum there: divide the interval by the golden ratio
+    low, high = (
+        math.log(0.05),
+        math.log(20.0),
+    )  # the loss has one minimum there: divide the interval by the golden ratio
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(60):
         a, b = high - ratio * (high - low), low + ratio * (high - low)

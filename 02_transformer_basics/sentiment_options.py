@@ -147,8 +147,8 @@ class Options:
 class Config:
     """Train a DistilBERT classifier: from scratch, from a pre-trained encoder, or from a teacher."""
 
-    data: Path
-    """Folder with the lesson's sentiment files, or a CSV with the columns text and label."""
+    data: Path | None = None
+    """Folder with the lesson's sentiment files, or a CSV with the columns text and label. Default: fetch some."""
     options: Options = dataclasses.field(default_factory=Options)
     """The run."""
     encoder: Path = ROOT / "runs/minilm"

@@ -37,7 +37,9 @@ DATA = (
     "Film-review sentences (sentence polarity data set v1.0, Pang and Lee 2005, CC BY 4.0) and product phrases (pros and "
     "cons data set, Ganapathibhotla and Liu 2008, CC BY 4.0)"
 )
-REVIEWS = "; as text without labels the sentences of 2,000 reviews (polarity data set v2.0, Pang and Lee 2004, CC BY 4.0)"
+REVIEWS = (
+    "; as text without labels the sentences of 2,000 reviews (polarity data set v2.0, Pang and Lee 2004, CC BY 4.0)"
+)
 EVALUATED = (
     "Selected on the dev part of SST-2 (Socher et al. 2013), reported on its test part and on the UCI sentences about "
     "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences, nor a run of 40 letters "
@@ -164,7 +166,8 @@ def command(config: Config) -> str:
     words = []
     for word in sys.argv[1:]:
         path = Path(word)
-        same = not word.startswith("--") and path.exists() and path.resolve() == config.data.resolve()
+        data = config.data is not None and not word.startswith("--") and path.exists()
+        same = data and config.data is not None and path.resolve() == config.data.resolve()
         named = "DATA_FOLDER" if path.is_dir() else path.name
         words.append(named if same else portable(path) if path.is_absolute() else word)
     return " ".join(["python train_sentiment.py", *words])
@@ -182,7 +185,9 @@ def model_card(
     sizes, folder = model.config, data.source == "folder"
     licence = "other" if not folder else "mit" if options.method == "scratch" else "apache-2.0"
     trained_on = (DATA + (REVIEWS if options.method == "distill" else "")) if folder else f"`{data.source}`"
-    start = "" if options.method == "scratch" else " Its weights began as those of MiniLM (Wang et al. 2020, Apache-2.0)."
+    start = (
+        "" if options.method == "scratch" else " Its weights began as those of MiniLM (Wang et al. 2020, Apache-2.0)."
+    )
     last = list(data.tests)[0]
     lines = [
         *("---", f"license: {licence}", "language: en", "pipeline_tag: text-classification", "---", ""),

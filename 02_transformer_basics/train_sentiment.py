@@ -29,7 +29,6 @@ from lab.launch import launch
 from lab.progress import watch
 from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
-from pretrained import SENTIMENT, load_folder
 from sentiment_data import SentimentData, read_data
 from sentiment_distillation import (
     Answers,

@@ -1,7 +1,12 @@
 """Where labelled sentences come from: the lesson's files, a CSV of one's own, mistakes in both, and no leaks."""
 
+import importlib.machinery
+import importlib.util
+import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -102,6 +107,26 @@ def test_the_real_files_are_read_whole(name: str, count: int, positive: int) -> 
     assert not any("<Pros>" in text or "<Cons>" in text for text, _ in examples)
 
 
+def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*texts: str) -> dict[str, list[Any]]:
+        return {"text": list(texts), "label": [n % 2 for n in range(len(texts))]}
+
+    parts = {"train": rows("dull", "fine", "so so"), "validation": rows("so so"), "test": rows("bad", "good")}
+    library = ModuleType("datasets")
+    library.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
+    library.load_dataset = lambda name: parts  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    data = read_data(None, 0)
+    assert data.train == [("dull", 0), ("fine", 1)]
+    assert (data.dev, data.tests, data.dropped) == ([("so so", 0)], {"test": [("bad", 0), ("good", 1)]}, 1)
+    library.load_dataset = lambda name: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match="--data is needed; rotten_tomatoes could not be fetched"):
+        read_data(None, 0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--data is needed; .* pip install datasets"):
+        read_data(None, 0)
+
+
 # --- a table of one's own ---------------------------------------------------------------------------------------------
 
 
@@ -192,7 +217,9 @@ def test_what_gives_a_sentence_away_is_dropped(text: str) -> None:
     assert without_leaks([(text, 1)], EVALUATED) == []
 
 
-@pytest.mark.parametrize("text", ["a film that moves", "a great phone, and a fine camera", "joke to joke", "its heart ."])
+@pytest.mark.parametrize(
+    "text", ["a film that moves", "a great phone, and a fine camera", "joke to joke", "its heart ."]
+)
 def test_common_words_are_no_leak(text: str) -> None:
     assert without_leaks([(text, 1)], EVALUATED) == [(text, 1)]
 

@@ -239,7 +239,9 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("trained") / "scratch"
     flags = ("--epochs", "12", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0", "--word_dropout", "0")
-    launch(train_sentiment.Config, train_sentiment.main, ("--data", str(table), *TINY, *flags, "--output_dir", str(out)))
+    launch(
+        train_sentiment.Config, train_sentiment.main, ("--data", str(table), *TINY, *flags, "--output_dir", str(out))
+    )
     return out
 
 
@@ -248,7 +250,10 @@ def test_what_is_saved_is_whole_and_equal_in_the_library(trained: Path) -> None:
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
         *("metrics.json", "README.md", "training_curve.png"),
     }
-    ours, theirs = DistilBertClassifier.from_pretrained(trained), AutoModelForSequenceClassification.from_pretrained(trained)
+    ours, theirs = (
+        DistilBertClassifier.from_pretrained(trained),
+        AutoModelForSequenceClassification.from_pretrained(trained),
+    )
     assert theirs.dtype == torch.float32
     encoding = AutoTokenizer.from_pretrained(trained)(GOOD + BAD, padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -272,7 +277,9 @@ def test_the_figures_are_those_of_the_saved_model(trained: Path, table: Path) ->
         assert metrics[f"{name}_confusion"] == confusion(logits, labels)
         low, high = metrics[f"{name}_interval"]
         assert low <= found.accuracy <= high
-        assert best_temperature(logits_of_dev(model, tokenizer, data), labels_of(data.dev)) == pytest.approx(1, abs=0.05)
+        assert best_temperature(logits_of_dev(model, tokenizer, data), labels_of(data.dev)) == pytest.approx(
+            1, abs=0.05
+        )
     assert metrics["validation_loss"] == metrics["dev_loss"] < 0.3
     assert metrics["training_sentences"] == len(data.train) == 160
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
@@ -310,7 +317,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fine_tuned_and_distilled(call: Call, table: Path, encoder: Path, tmp_path: Path) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     flags = ("--data", str(table), "--epochs", "16", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0")
-    made = call(train_sentiment, *flags, "--method", "finetune", "--encoder", str(encoder), "--output_dir", str(teacher))
+    made = call(
+        train_sentiment, *flags, "--method", "finetune", "--encoder", str(encoder), "--output_dir", str(teacher)
+    )
     assert made.status == 0, made.err
     flags = (*flags, "--method", "distill", "--teacher", str(teacher), "--num_layers", "2", "--ff_dim", "24")
     made = call(train_sentiment, *flags, "--vocab_size", "230", "--copies", "2", "--output_dir", str(student))
@@ -467,7 +476,7 @@ def test_a_smaller_tokenizer_has_the_commonest_pieces_and_every_character(tiny_c
     assert small.convert_ids_to_tokens(list(range(len(kept)))) == tokens
     assert small("a film")["input_ids"][0] == small.cls_token_id
     assert small.tokenize("A funny film") == whole.tokenize("A funny film")
-    words = "wonderful dull moving mouse".split()
+    words = ["wonderful", "dull", "moving", "mouse"]
     assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in whole.tokenize(word))
     with pytest.raises(ValueError, match="--vocab_size is 10"):
         smaller_tokenizer(whole, ["a"], 10)
