@@ -62,9 +62,7 @@ def fetch() -> SentimentData:
     Raises UserError where the library `datasets` or the network is missing.
     """
     if importlib.util.find_spec("datasets") is None:
-        raise UserError(
-            "--data is needed; without it the library datasets fetches some: python -m pip install datasets"
-        )
+        raise UserError("--data is needed; the library datasets fetches some: python -m pip install datasets")
     import datasets  # pyright: ignore[reportMissingImports]
 
     try:
@@ -188,7 +186,7 @@ def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
                 raise UserError(f"{path}, line {reader.line_num}: more fields than columns; quote texts with commas")
             rows.append((text, label, reader.line_num))
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+        raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
     if not rows:
         raise UserError(f"{path}: no example in it")
     return rows

@@ -25,6 +25,7 @@ from token_batches import batches_by_length
 
 KIND = "a teacher's answers"
 NEIGHBOURS = 8
+PORTION = 2000  # texts that the teacher is asked about before there is something to report
 SENTENCE = 8  # words: of shorter texts no copies are made
 CLAUSE = re.compile(r"(?:\s*[,;:()]+\s+|\s+--+\s+|\s+(?=(?:but|and|although|though|yet|while)\s))")
 
@@ -78,7 +79,7 @@ def transfer_texts(
 
 
 def ask(
-    teacher: DistilBertClassifier, ids: list[list[int]], portion: int = 2000
+    teacher: DistilBertClassifier, ids: list[list[int]], portion: int = PORTION
 ) -> Iterator[tuple[list[int], Answers]]:
     """The teacher's answers to N texts, a portion at a time with the numbers of its texts."""
     order = [number for batch in batches_by_length([len(text) for text in ids], 2048) for number in batch]

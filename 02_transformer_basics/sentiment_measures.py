@@ -70,7 +70,7 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
     low, high = (
         math.log(0.05),
         math.log(20.0),
-    )  # the loss has one minimum there: divide the interval by the golden ratio
+    )  # the loss has one minimum: golden-section search
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(60):
         a, b = high - ratio * (high - low), low + ratio * (high - low)

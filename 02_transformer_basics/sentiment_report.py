@@ -34,8 +34,8 @@ NAMES = {
     "uci_imdb": "UCI IMDb sentences",
 }
 DATA = (
-    "Film-review sentences (sentence polarity data set v1.0, Pang and Lee 2005, CC BY 4.0) and product phrases (pros and "
-    "cons data set, Ganapathibhotla and Liu 2008, CC BY 4.0)"
+    "Film-review sentences (sentence polarity data set v1.0, Pang and Lee 2005, CC BY 4.0) and product phrases (pros "
+    "and cons data set, Ganapathibhotla and Liu 2008, CC BY 4.0)"
 )
 REVIEWS = (
     "; as text without labels the sentences of 2,000 reviews (polarity data set v2.0, Pang and Lee 2004, CC BY 4.0)"
@@ -185,10 +185,8 @@ def model_card(
     sizes, folder = model.config, data.source == "folder"
     licence = "other" if not folder else "mit" if options.method == "scratch" else "apache-2.0"
     trained_on = (DATA + (REVIEWS if options.method == "distill" else "")) if folder else f"`{data.source}`"
-    start = (
-        "" if options.method == "scratch" else " Its weights began as those of MiniLM (Wang et al. 2020, Apache-2.0)."
-    )
-    last = list(data.tests)[0]
+    start = "" if options.method == "scratch" else " Its first weights are MiniLM's (Wang et al. 2020, Apache-2.0)."
+    last = next(iter(data.tests))
     lines = [
         *("---", f"license: {licence}", "language: en", "pipeline_tag: text-classification", "---", ""),
         *(f"# {TITLES[options.method]}", ""),

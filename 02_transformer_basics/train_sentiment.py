@@ -6,8 +6,8 @@ python train_sentiment.py --data DATA_FOLDER --method distill --teacher ../runs/
 python train_sentiment.py --data my_own.csv                    # columns: text, label
 torchrun --nproc_per_node 2 train_sentiment.py --data ...      # two processes train one model
 
-`DATA_FOLDER` holds the files that README.md names. Each run writes a model in the Hugging Face layout, `metrics.json`, a
-model card and a curve. `--resume` goes on where a run was stopped.
+`DATA_FOLDER` holds the files that README.md names. Each run writes a model in the Hugging Face layout, `metrics.json`,
+a model card and a curve. `--resume` goes on where a run was stopped.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
 from sentiment_data import SentimentData, read_data
 from sentiment_distillation import (
+    PORTION,
     Answers,
     ask,
     fingerprint,
@@ -124,7 +125,7 @@ def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], path: 
     if answers is None:
         portions = ask(teacher, ids)
         if rank() == 0:
-            portions = watch(portions, -(-len(ids) // 2000), "asking the teacher", lambda _: "")
+            portions = watch(portions, -(-len(ids) // PORTION), "asking the teacher", lambda _: "")
         answers = gathered(portions, len(ids))
         if rank() == 0:
             keep_answers(path, mark, answers)

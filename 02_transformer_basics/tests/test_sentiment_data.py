@@ -123,7 +123,7 @@ def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--data is needed; rotten_tomatoes could not be fetched"):
         read_data(None, 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="--data is needed; .* pip install datasets"):
+    with pytest.raises(UserError, match=r"--data is needed; .* pip install datasets"):
         read_data(None, 0)
 
 
@@ -217,9 +217,7 @@ def test_what_gives_a_sentence_away_is_dropped(text: str) -> None:
     assert without_leaks([(text, 1)], EVALUATED) == []
 
 
-@pytest.mark.parametrize(
-    "text", ["a film that moves", "a great phone, and a fine camera", "joke to joke", "its heart ."]
-)
+@pytest.mark.parametrize("text", ["a film that moves", "a great phone, and a camera", "joke to joke", "its heart ."])
 def test_common_words_are_no_leak(text: str) -> None:
     assert without_leaks([(text, 1)], EVALUATED) == [(text, 1)]
 
