@@ -472,6 +472,17 @@ def test_a_smaller_tokenizer_has_the_commonest_pieces_and_every_character(tiny_c
         smaller_tokenizer(whole, ["a"], 10)
 
 
+def test_a_vocabulary_is_the_same_in_every_run() -> None:
+    texts = [f"{good} {word} or {bad} {other}" for good in GOOD for bad in BAD for word in WORDS for other in WORDS]
+    vocabularies = [train_tokenizer(texts, 150).get_vocab() for _ in range(5)]
+    assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
+    assert len(vocabularies[0]) <= 150
+    tokenizer = train_tokenizer(texts, 150)
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.tokenize("A FILM") == ["a", "film"]
+    assert tokenizer("film")["input_ids"] == [2, tokenizer.convert_tokens_to_ids("film"), 3]
+
+
 def test_the_encoders_weights_are_taken_as_they_are(encoder: Path) -> None:
     from transformers import DistilBertModel
 
