@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "finetune": {"epochs": 3, "learning_rate": 8e-5, "batch_size": 32, "dropout": 0.1, "phrases": 6000},
     "distill": {
-        "epochs": 6,
+        "epochs": 3,
         "learning_rate": 5e-4,
         "batch_size": 64,
         "dropout": 0.1,
@@ -55,7 +55,7 @@ class Options:
     method: Method = "scratch"
     """From random weights, from a pre-trained encoder, or from a teacher's answers."""
     epochs: int | None = None
-    """Passes over the training texts. Default: 6, 3 to fine-tune."""
+    """Passes over the training texts. Default: 6 from scratch, else 3."""
     batch_size: int | None = None
     """Texts a step, of all processes together. Default: 64, 32 to fine-tune."""
     learning_rate: float | None = None

@@ -54,6 +54,7 @@ from sentiment_options import Config, Options
 from sentiment_training import Learner, StepRecord, Targets, Texts, smoothed, softened, train
 
 KIND = "a sentiment training run"  # what checkpoint.pth says it holds
+ANSWERS = "answers.pth"  # what the teacher said, kept for the next run with it
 
 
 class Start(NamedTuple):
@@ -112,7 +113,7 @@ def start_distill(options: Options, data: SentimentData, config: Config, device:
     tokenizer, kept = smaller_tokenizer(whole, labelled + unlabelled, options.size("vocab_size"))
     alike = neighbours(whole.get_vocab(), teacher.words.weight.detach().cpu())
     texts = transfer_texts(labelled, unlabelled, options.copies, alike, options.seed)
-    answers = teachers_answers(teacher, encode(whole, texts), config.output_dir / "answers.pth")
+    answers = teachers_answers(teacher, encode(whole, texts), config.output_dir / ANSWERS)
     model = from_teacher(teacher.cpu(), kept, options.architecture(teacher.config, len(tokenizer)))
     targets = Targets(softened(answers.logits, options.temperature or 1.0), answers.summaries)
     return Start(model, tokenizer, encode(tokenizer, texts), targets)
@@ -199,8 +200,8 @@ def learn(config: Config, device: torch.device) -> Trained:
 
 def main(config: Config) -> None:
     """Train, measure, save."""
-    mark = CHECKPOINT if (config.output_dir / CHECKPOINT).is_file() else "config.json"
-    config = dataclasses.replace(config, output_dir=replaceable_folder(config.output_dir, mark))
+    output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT, ANSWERS)
+    config = dataclasses.replace(config, output_dir=output_dir)
     config.output_dir.mkdir(exist_ok=True)
     device = pick_device(config.device)
     if config.num_threads is not None:
