@@ -124,11 +124,15 @@ class DistilBertClassifier(nn.Module):
 
     def classify(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`forward` from the embeddings (B, T, E) on, with respect to which a gradient says which words decided."""
+        return self.decide(self.summarize(embedded, attention_mask))
+
+    def summarize(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The embeddings (B, T, E) -> what the last block makes of the first position, (B, 1, E)."""
         mask = None if attention_mask is None else padding_mask(attention_mask)  # (B, 1, 1, T)
         x = embedded
         for block in self.blocks[:-1]:
             x, _ = block.run(x, mask, need_weights=False)
-        return self.decide(first_position(self.blocks[-1], x, mask))
+        return first_position(self.blocks[-1], x, mask)
 
     def look_inside(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Inside:
         """The same by the plain formula, with every hidden state and every attention weight kept."""

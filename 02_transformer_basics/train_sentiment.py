@@ -1,232 +1,218 @@
-"""Train the small sentiment model that ships with the lab: the DistilBERT architecture, from random weights.
+"""Train a sentiment classifier, our own DistilBERT, in one of three ways; the last makes the model that ships.
 
-    python train_sentiment.py --data DATA_FOLDER --output_dir ../assets/models/sentiment
+python train_sentiment.py --data DATA_FOLDER --method scratch --output_dir ../runs/scratch
+python minilm.py && python train_sentiment.py --data DATA_FOLDER --method finetune --output_dir ../runs/teacher
+python train_sentiment.py --data DATA_FOLDER --method distill --teacher ../runs/teacher --output_dir ../runs/student
+python train_sentiment.py --data my_own.csv                    # columns: text, label
+torchrun --nproc_per_node 2 train_sentiment.py --data ...      # two processes train one model
 
-`DATA_FOLDER` holds the files that README.md names: film-review sentences and product phrases to train on, the SST-2
-sentences to select (dev) and to report (test). The model is written in the Hugging Face layout.
+`DATA_FOLDER` holds the files that README.md names. Each run writes a model in the Hugging Face layout, `metrics.json`,
+a model card and a curve. `--resume` goes on where a run was stopped.
 """
 
-import copy
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import dataclasses
+import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
-from transformers import DistilBertConfig, DistilBertForSequenceClassification, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
-from lab.errors import UserError, require_at_least
-from lab.files import atomic_folder, read_text, replaceable_folder, write_json
+from distilbert import DistilBertClassifier
+from lab.devices import pick_device
+from lab.distributed import process_group, rank
+from lab.errors import UserError
+from lab.files import replaceable_folder
 from lab.launch import launch
 from lab.progress import watch
 from lab.seeding import seed_everything
+from lab.training import CHECKPOINT, checkpointed, saved_run
+from sentiment_data import SentimentData, read_data
+from sentiment_distillation import (
+    PORTION,
+    Answers,
+    ask,
+    fingerprint,
+    gathered,
+    keep_answers,
+    kept_answers,
+    neighbours,
+    transfer_texts,
+)
+from sentiment_models import (
+    encode,
+    from_encoder,
+    from_scratch,
+    from_teacher,
+    smaller_tokenizer,
+    train_tokenizer,
+    wrap,
+)
+from sentiment_options import Config, Options
+from sentiment_training import Learner, StepRecord, Targets, Texts, smoothed, softened, train
 
-Examples = list[tuple[str, int]]  # text and label, 1 for positive
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-MAX_LENGTH = 256
-
-
-@dataclass(frozen=True)
-class Config:
-    """Train a small DistilBERT classifier and write it in the Hugging Face layout."""
-
-    data: Path
-    """Folder with the sentiment files."""
-    output_dir: Path = Path("runs/sentiment")
-    """Folder for the model; an earlier one is replaced only when the new one is whole."""
-    epochs: int = 6
-    """Passes over the training sentences."""
-    batch_size: int = 64
-    """Sentences a step."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of the one-cycle schedule."""
-    vocab_size: int = 8000
-    """Entries of the WordPiece vocabulary."""
-    embed_dim: int = 128
-    """Width of the encoder."""
-    num_layers: int = 2
-    """Encoder blocks."""
-    num_heads: int = 4
-    """Attention heads a block."""
-    dropout: float = 0.3
-    """Dropout in the encoder and before the classifier."""
-    word_dropout: float = 0.1
-    """Share of the training tokens that are replaced by [UNK], so that no single word decides."""
-    seed: int = 0
-    """Seed of the weights, the order and the dropout."""
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "epochs", "batch_size", "embed_dim", "num_layers", "num_heads")
-        require_at_least(len(SPECIAL_TOKENS) + 1, self, "vocab_size")
-        require_at_least(0, self, "learning_rate", "dropout", "word_dropout")
-        for name in ("dropout", "word_dropout"):
-            if getattr(self, name) >= 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be below 1")
-        if self.embed_dim % self.num_heads:
-            raise UserError(f"--embed_dim is {self.embed_dim}; it must be a multiple of --num_heads, {self.num_heads}")
+KIND = "a sentiment training run"  # what checkpoint.pth says it holds
+ANSWERS = "answers.pth"  # what the teacher said, kept for the next run with it
 
 
-class EpochRecord(NamedTuple):
-    """What one pass over the data gave: mean training loss, accuracy on SST-2 dev, and the best weights so far."""
+class Start(NamedTuple):
+    """What a run starts from: model, tokenizer, the tokenized training texts, and what they should give."""
 
-    epoch: int
-    loss: float
-    dev_accuracy: float
-    best: dict[str, Tensor]
+    model: DistilBertClassifier
+    tokenizer: PreTrainedTokenizerFast
+    ids: list[list[int]]
+    targets: Targets
 
 
-def read_examples(path: Path) -> Examples:
-    """Sentences of one of the files that the lesson names; the file's name tells its format.
+class Record(NamedTuple):
+    """A record of the training loop with what a checkpoint holds at that moment."""
 
-    Raises OSError or UserError, naming the file.
+    numbers: StepRecord
+    snapshot: Callable[[], dict[str, Any]]
+
+
+def start_scratch(options: Options, data: SentimentData) -> Start:
+    """Random weights, a vocabulary of the training texts, their labels."""
+    texts = [text for text, _ in data.train]
+    tokenizer = train_tokenizer(texts, options.size("vocab_size"))
+    model = from_scratch(options.architecture(None, len(tokenizer)), data.labels)
+    return Start(model, tokenizer, encode(tokenizer, texts), label_targets(options, data))
+
+
+def start_finetune(options: Options, data: SentimentData, encoder: Path) -> Start:
+    """The pre-trained encoder, its vocabulary, the labels. Raises UserError where there is no encoder."""
+    if not encoder.is_dir():
+        raise UserError(f"--encoder {encoder}: no such folder; python minilm.py --output_dir {encoder} makes it")
+    model = from_encoder(encoder, data.labels, options.dropout or 0.0)
+    tokenizer = load_tokenizer(encoder)
+    return Start(model, tokenizer, encode(tokenizer, [text for text, _ in data.train]), label_targets(options, data))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder in the Hugging Face layout."""
+    return wrap(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
+def label_targets(options: Options, data: SentimentData) -> Targets:
+    """The labels of the training texts as probabilities."""
+    labels = torch.tensor([label for _, label in data.train])  # (N,)
+    return Targets(smoothed(labels, len(data.labels), options.label_smoothing or 0.0))
+
+
+def start_distill(options: Options, data: SentimentData, config: Config, device: torch.device) -> Start:
+    """The teacher's own parts, a part of its vocabulary, and its answers to many texts."""
+    assert config.teacher is not None
+    teacher = DistilBertClassifier.from_pretrained(config.teacher).to(device)
+    if teacher.labels != data.labels:
+        raise UserError(f"--teacher {config.teacher}: it tells {teacher.labels} apart, the data {data.labels}")
+    whole = load_tokenizer(config.teacher)
+    labelled = [text for text, _ in data.train]
+    unlabelled = random.Random(options.seed).sample(data.unlabelled, min(options.sentences, len(data.unlabelled)))
+    tokenizer, kept = smaller_tokenizer(whole, labelled + unlabelled, options.size("vocab_size"))
+    alike = neighbours(whole.get_vocab(), teacher.words.weight.detach().cpu())
+    texts = transfer_texts(labelled, unlabelled, options.copies, alike, options.seed)
+    answers = teachers_answers(teacher, encode(whole, texts), config.output_dir / ANSWERS)
+    model = from_teacher(teacher.cpu(), kept, options.architecture(teacher.config, len(tokenizer)))
+    targets = Targets(softened(answers.logits, options.temperature or 1.0), answers.summaries)
+    return Start(model, tokenizer, encode(tokenizer, texts), targets)
+
+
+def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], path: Path) -> Answers:
+    """The answers kept in a file, or asked for now and kept there."""
+    mark = fingerprint(teacher, ids)
+    answers = kept_answers(path, mark)
+    if answers is None:
+        portions = ask(teacher, ids)
+        if rank() == 0:
+            portions = watch(portions, -(-len(ids) // PORTION), "asking the teacher", lambda _: "")
+        answers = gathered(portions, len(ids))
+        if rank() == 0:
+            keep_answers(path, mark, answers)
+    return answers
+
+
+def make_start(options: Options, data: SentimentData, config: Config, device: torch.device) -> Start:
+    """What the method starts from."""
+    seed_everything(options.seed)
+    if options.method == "scratch":
+        return start_scratch(options, data)
+    if options.method == "finetune":
+        return start_finetune(options, data, config.encoder)
+    return start_distill(options, data, config, device)
+
+
+def describe(record: Record) -> str:
+    """The numbers that matter while training, in one line."""
+    numbers = record.numbers
+    found = f"  dev {numbers.measures.accuracy:.1%}" if numbers.measures else ""
+    speed = f"{numbers.texts_per_second:,.0f} texts/s {numbers.tokens_per_second:,.0f} tokens/s"
+    return f"pass {numbers.epoch:.2f}  loss {numbers.loss:.4f}{found}  {speed}"
+
+
+def row_of(numbers: StepRecord) -> dict[str, Any]:
+    """A record as a row of plain values."""
+    row = numbers._asdict()
+    return {**row, "measures": None if numbers.measures is None else list(numbers.measures)}
+
+
+class Trained(NamedTuple):
+    """What a run ends with."""
+
+    options: Options
+    data: SentimentData
+    start: Start
+    rows: list[dict[str, Any]]
+
+
+def learn(config: Config, device: torch.device) -> Trained:
+    """Run the training, with checkpoints; the model has its best weights then.
+
+    On Ctrl-C the steps under way are finished and saved, then KeyboardInterrupt raised.
     """
-    lines = read_text(path).split("\n")  # not splitlines(): U+0085 occurs in text
-    examples = [_read_line(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
-    if not examples:
-        raise UserError(f"{path}: no sentence in it")
-    return examples
-
-
-def _read_line(line: str, path: Path, number: int) -> tuple[str, int]:
-    """Text and label of a line that is not blank."""
-    if path.name.startswith("Integrated"):  # <Pros>good value, light</Pros>
-        tag = path.name.removeprefix("Integrated").removesuffix(".txt")
-        text = line.strip()
-        if tag not in ("Pros", "Cons") or not (text.startswith(f"<{tag}>") and text.endswith(f"</{tag}>")):
-            raise UserError(f"{path}, line {number}: it must be <{tag}>text</{tag}>")
-        return text[len(tag) + 2 : -len(tag) - 3], int(tag == "Pros")
-    separator, label_first = ("\t", True) if path.suffix == ".tsv" else (" ", True)
-    if path.name.endswith("_labelled.txt"):
-        separator, label_first = "\t", False
-    left, _, right = line.partition(separator) if label_first else line.rpartition(separator)
-    label, text = (left, right) if label_first else (right, left)
-    if label.strip() not in ("0", "1"):
-        raise UserError(f"{path}, line {number}: the label is {label[:20]!r}; it must be 0 or 1")
-    return text.strip(), int(label)
-
-
-def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn a lower-case WordPiece vocabulary, with BERT's special tokens and its [CLS] text [SEP] template."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    given, state, rows = saved_run(config.output_dir, KIND, config.options, config.resume, Options())
+    options = given.resolved()
+    data = read_data(config.data, options.seed, options.phrases)
+    start = make_start(options, data, config, device)
+    dev = Texts(encode(start.tokenizer, [text for text, _ in data.dev]), torch.tensor([label for _, label in data.dev]))
+    mask_id = start.tokenizer.convert_tokens_to_ids("[MASK]")
+    learner = Learner(start.model.to(device), start.ids, start.targets, int(mask_id), options.training())
+    if state is not None:
+        learner.load_state_dict(state)
+    stream = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
+    if rank() == 0:
+        stream = watch(stream, learner.records_left(), "record", describe)
+    due = config.checkpoint_every
+    stream = checkpointed(
+        stream,
+        config.output_dir,
+        KIND,
+        given,
+        rows,
+        is_due=lambda r: r.numbers.measures is not None or r.numbers.step % due == 0,
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=MAX_LENGTH,
-        model_input_names=["input_ids", "attention_mask"],
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
-
-
-def build_model(config: Config, vocab_size: int) -> DistilBertForSequenceClassification:
-    """A DistilBERT classifier of the configured size with random weights."""
-    return DistilBertForSequenceClassification(
-        DistilBertConfig(
-            vocab_size=vocab_size,
-            max_position_embeddings=MAX_LENGTH,
-            dim=config.embed_dim,
-            n_layers=config.num_layers,
-            n_heads=config.num_heads,
-            hidden_dim=4 * config.embed_dim,
-            dropout=config.dropout,
-            seq_classif_dropout=config.dropout,
-            id2label={0: "NEGATIVE", 1: "POSITIVE"},
-            label2id={"NEGATIVE": 0, "POSITIVE": 1},
-        )
-    )
-
-
-def batches(tokenizer: PreTrainedTokenizerFast, examples: Examples, order: list[int], size: int) -> Iterator:
-    """Padded batches: encoding and labels (B,), in the given order."""
-    for start in range(0, len(order), size):
-        texts, labels = zip(*(examples[i] for i in order[start : start + size]), strict=True)
-        yield tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt"), torch.tensor(labels)
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, tokenizer: PreTrainedTokenizerFast, examples: Examples) -> float:
-    """Share of the examples whose larger logit is the label's."""
-    model.eval()
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))  # like lengths together: less padding
-    right = sum(
-        int((model(**encoding).logits.argmax(-1) == labels).sum())
-        for encoding, labels in batches(tokenizer, examples, order, 128)
-    )
-    return right / len(examples)
-
-
-def train(
-    config: Config, model: nn.Module, tokenizer: PreTrainedTokenizerFast, training: Examples, dev: Examples
-) -> Iterator[EpochRecord]:
-    """Minimise the cross-entropy with AdamW; one record an epoch, with the weights that were best on `dev`."""
-    steps = config.epochs * -(-len(training) // config.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, steps, pct_start=0.1)
-    unknown, best_accuracy, best = tokenizer.convert_tokens_to_ids("[UNK]"), -1.0, {}
-    for epoch in range(config.epochs):
-        model.train()
-        losses = []
-        for encoding, labels in batches(tokenizer, training, torch.randperm(len(training)).tolist(), config.batch_size):
-            ids = encoding["input_ids"]  # (B, T)
-            dropped = (torch.rand(ids.shape) < config.word_dropout) & (ids >= len(SPECIAL_TOKENS))
-            logits = model(ids.masked_fill(dropped, unknown), encoding["attention_mask"]).logits  # (B, 2)
-            loss = nn.functional.cross_entropy(logits, labels, label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise UserError(f"training diverged in epoch {epoch}; try a smaller --learning_rate")
-        dev_accuracy = accuracy(model, tokenizer, dev)
-        if dev_accuracy > best_accuracy:
-            best_accuracy, best = dev_accuracy, copy.deepcopy(model.state_dict())
-        yield EpochRecord(epoch, sum(losses) / len(losses), dev_accuracy, best)
+    for record in stream:
+        rows.append(row_of(record.numbers))
+    start.model.load_state_dict(learner.best)
+    return Trained(options, data, start, rows)
 
 
 def main(config: Config) -> None:
-    """Read, train, select on dev, report test once, save."""
-    seed_everything(config.seed)
-    output_dir = replaceable_folder(config.output_dir, "config.json")
-    training = [
-        example
-        for name in ("mr_minus_sst_devtest.tsv", "IntegratedPros.txt", "IntegratedCons.txt")
-        for example in read_examples(config.data / name)
-    ]
-    dev, test = (read_examples(config.data / f"stsa.binary.{part}") for part in ("dev", "test"))
-    tokenizer = train_tokenizer([text for text, _ in training], config.vocab_size)
-    model = build_model(config, len(tokenizer))
-    best: dict[str, Tensor] = {}
-    stream = train(config, model, tokenizer, training, dev)
-    for record in watch(stream, config.epochs, "epoch", lambda r: f"loss {r.loss:.3f}  dev {r.dev_accuracy:.1%}"):
-        best = record.best
-    model.load_state_dict(best)
-    figures = {
-        "training_sentences": len(training),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "sst2_dev_accuracy": accuracy(model, tokenizer, dev),
-        "sst2_test_accuracy": accuracy(model, tokenizer, test),
-    }
-    with atomic_folder(output_dir, keep=["README.md"]) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        write_json(folder / "metrics.json", figures)
-    print(figures)
+    """Train, measure, save."""
+    output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT, ANSWERS)
+    config = dataclasses.replace(config, output_dir=output_dir)
+    config.output_dir.mkdir(exist_ok=True)
+    device = pick_device(config.device)
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    with process_group():
+        trained = learn(config, device)
+        if rank() == 0:
+            from sentiment_report import write_report
+
+            model, tokenizer = trained.start.model.cpu(), trained.start.tokenizer
+            write_report(config, trained.options, trained.data, model, tokenizer, trained.rows)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-import train_sentiment
+from distilbert import DistilBertConfig
 from lab.launch import launch, note
 from language_data import byte_pair_tokenizer
 from language_training import LanguageConfig, new_model
+from sentiment_data import LABELS
+from sentiment_models import MAX_LENGTH, from_scratch, save_classifier, train_tokenizer
 
 SENTENCES = [
     "a wonderful film, funny and moving from start to finish",
@@ -34,15 +36,15 @@ class Result(NamedTuple):
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DistilBERT classifier with random weights and a WordPiece tokenizer."""
     torch.manual_seed(0)
-    config = train_sentiment.Config(data=Path(), embed_dim=16, num_layers=1, num_heads=2)
-    tokenizer = train_sentiment.train_tokenizer(SENTENCES, 200)
-    model = train_sentiment.build_model(config, len(tokenizer))
+    tokenizer = train_tokenizer(SENTENCES, 200)
+    sizes = DistilBertConfig(len(tokenizer), MAX_LENGTH, dim=16, n_layers=1, n_heads=2, hidden_dim=64)
+    model = from_scratch(sizes, LABELS)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(10)  # else all texts get the same score
     folder = tmp_path_factory.mktemp("models") / "classifier"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder.mkdir()
+    save_classifier(folder, model, tokenizer, torch.float32)
     return folder
 
 

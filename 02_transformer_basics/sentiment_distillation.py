@@ -1,0 +1,121 @@
+"""What a student learns from: many texts, and a teacher's answer to each, asked for once and kept.
+
+A teacher can label any text, also one that nobody wrote: sentences without labels, their clauses, and copies of the
+labelled ones in which words are replaced by like ones or left out (Tang et al. 2019, "Distilling Task-Specific
+Knowledge from BERT into Simple Neural Networks"; Jiao et al. 2020, "TinyBERT", algorithm 1).
+
+Shapes: N texts, C classes, E embedding, V words.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distilbert import DistilBertClassifier
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from sentiment_measures import summaries_and_logits
+from token_batches import batches_by_length
+
+KIND = "a teacher's answers"
+NEIGHBOURS = 8
+PORTION = 2000  # texts that the teacher is asked about before there is something to report
+SENTENCE = 8  # words: of shorter texts no copies are made
+CLAUSE = re.compile(r"(?:\s*[,;:()]+\s+|\s+--+\s+|\s+(?=(?:but|and|although|though|yet|while)\s))")
+
+
+class Answers(NamedTuple):
+    """A teacher's summaries (N, E), half precision, and logits (N, C)."""
+
+    summaries: Tensor
+    logits: Tensor
+
+
+def clauses(text: str) -> list[str]:
+    """The parts of a text of three words or more between commas and conjunctions; none if it has but one."""
+    parts = [part.strip() for part in CLAUSE.split(text)]
+    return [part for part in parts if len(part.split()) >= 3] if len(parts) > 1 else []
+
+
+def neighbours(vocabulary: dict[str, int], words: Tensor) -> dict[str, list[str]]:
+    """For every whole word of the vocabulary those whose embeddings, rows of words (V, E), are most alike."""
+    whole = [(word, number) for word, number in vocabulary.items() if word.isalpha() and word.isascii()]
+    rows = F.normalize(words[[number for _, number in whole]], dim=-1)  # (V, E)
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(whole), 1024):
+        alike = rows[start : start + 1024] @ rows.T  # (1024, E) @ (E, V) -> (1024, V)
+        for row, others in enumerate(alike.topk(NEIGHBOURS + 1).indices.tolist(), start):
+            found[whole[row][0]] = [whole[other][0] for other in others if other != row]
+    return found
+
+
+def varied(text: str, alike: dict[str, list[str]], chance: random.Random) -> str:
+    """A copy of the text in which a few words are replaced by like ones, a few left out."""
+    replace, leave_out = chance.choice((0.1, 0.2, 0.4)), chance.choice((0.0, 0.1))
+    words = []
+    for word in text.split():
+        if chance.random() < leave_out:
+            continue
+        others = alike.get(word.lower())
+        words.append(chance.choice(others) if others and chance.random() < replace else word)
+    return " ".join(words) or text
+
+
+def transfer_texts(
+    labelled: Sequence[str], unlabelled: Sequence[str], copies: int, alike: dict[str, list[str]], seed: int
+) -> list[str]:
+    """All that the teacher is asked about, each once: the texts, and of labelled sentences clauses and `copies`."""
+    chance = random.Random(seed)
+    whole = [text for text in labelled if len(text.split()) >= SENTENCE]
+    texts = [*labelled, *unlabelled, *(clause for text in whole for clause in clauses(text))]
+    texts += [varied(text, alike, chance) for text in whole for _ in range(copies)]
+    return list(dict.fromkeys(texts))
+
+
+def ask(
+    teacher: DistilBertClassifier, ids: list[list[int]], portion: int = PORTION
+) -> Iterator[tuple[list[int], Answers]]:
+    """The teacher's answers to N texts, a portion at a time with the numbers of its texts."""
+    order = [number for batch in batches_by_length([len(text) for text in ids], 2048) for number in batch]
+    for start in range(0, len(order), portion):
+        chosen = order[start : start + portion]
+        summaries, logits = summaries_and_logits(teacher, [ids[i] for i in chosen])
+        yield chosen, Answers(summaries.half(), logits)
+
+
+def gathered(portions: Iterator[tuple[list[int], Answers]], count: int) -> Answers:
+    """The portions put together in the order of the texts."""
+    summaries = logits = torch.empty(0)
+    for chosen, answers in portions:
+        if not len(logits):
+            summaries = torch.empty(count, answers.summaries.shape[1], dtype=torch.half)  # (N, E)
+            logits = torch.empty(count, answers.logits.shape[1])  # (N, C)
+        summaries[chosen], logits[chosen] = answers
+    return Answers(summaries, logits)
+
+
+def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]]) -> str:
+    """What the answers depend on, in a few letters."""
+    digest = hashlib.sha256(repr(ids).encode())
+    for parameter in teacher.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def kept_answers(path: Path, mark: str) -> Answers | None:
+    """The answers in a file, if they are those of this fingerprint."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = load_checkpoint(path, KIND)
+    return Answers(state["summaries"], state["logits"]) if state.get("fingerprint") == mark else None
+
+
+def keep_answers(path: Path, mark: str, answers: Answers) -> None:
+    """Write the answers for another run."""
+    save_checkpoint(path, KIND, {"fingerprint": mark, **answers._asdict()})

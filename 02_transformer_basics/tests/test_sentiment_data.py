@@ -1,0 +1,252 @@
+"""Where labelled sentences come from: the lesson's files, a CSV of one's own, mistakes in both, and no leaks."""
+
+import importlib.machinery
+import importlib.util
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.errors import UserError
+from lab.files import ROOT
+from sentiment_data import PART, RUN, letters, read_data, read_examples, read_reviews, without_leaks
+
+DATA = ROOT.parent / "shared/data/sentiment"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the sentiment files of shared/data")
+
+
+# --- the lesson's files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("any.tsv", "1\tgood one\n\n0\tbad\tone\x85more\r\n", [("good one", 1), ("bad\tone\x85more", 0)]),
+        ("stsa.binary.dev", "\ufeff1 good one\n0 bad\n", [("good one", 1), ("bad", 0)]),
+        ("imdb_labelled.txt", "good  one \t1\nbad\x85\tone\t0\n", [("good  one", 1), ("bad\x85\tone", 0)]),
+        (
+            "IntegratedPros.txt",
+            "<Pros>good, <b>1</b></Pros>\n \n\t<Pros>fine</Pros>\n",
+            [("good, <b>1</b>", 1), ("fine", 1)],
+        ),
+        ("IntegratedCons.txt", "<Cons>bad</Cons>", [("bad", 0)]),
+    ],
+)
+def test_every_format_is_read(tmp_path: Path, name: str, content: str, expected: list[tuple[str, int]]) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_examples(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("any.tsv", "1\tgood\n\n2\tbetter\n", 3),
+        ("any.tsv", "good\t1\n", 1),
+        ("any.tsv", "1 good\n", 1),
+        ("stsa.binary.dev", "1 good\n-1 bad\n", 2),
+        ("stsa.binary.dev", "good\n", 1),
+        ("imdb_labelled.txt", "good\t1\nbad 0\n", 2),
+        ("IntegratedPros.txt", "<Pros>good</Pros>\n<Cons>bad</Cons>\n", 2),
+        ("IntegratedPros.txt", "<Pros>good\n", 1),
+        ("IntegratedOther.txt", "<Other>good</Other>\n", 1),
+    ],
+)
+def test_bad_labels_are_refused_with_file_and_line(tmp_path: Path, name: str, content: str, line: int) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name}, line {line}: "):
+        read_examples(tmp_path / name)
+
+
+def test_empty_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.tsv").write_text("\n")
+    (tmp_path / "latin.tsv").write_bytes(b"1\tcaf\xe9\n")
+    for name in ("empty.tsv", "latin.tsv"):
+        with pytest.raises(UserError, match=name):
+            read_examples(tmp_path / name)
+    for read in (read_examples, read_reviews, lambda path: read_data(path, 0)):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "missing.tsv")
+
+
+def test_whole_reviews_give_their_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("movie_reviews/neg/b.txt", "it is a dull film . \nno . \n")
+        archive.writestr("movie_reviews/pos/a.txt", b"a caf\xe9 of fun\n")
+        archive.writestr("movie_reviews/README", "not a review at all\n")
+    assert read_reviews(path) == [("it is a dull film .", 0), ("a café of fun", 1)]
+    (tmp_path / "text.zip").write_text("text")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("other.txt", "a b c d")
+    for name in ("text.zip", "other.zip"):
+        with pytest.raises(UserError, match=name):
+            read_reviews(tmp_path / name)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "count", "positive"),
+    [
+        ("mr_minus_sst_devtest.tsv", 7295, 3651),
+        ("stsa.binary.dev", 872, 444),
+        ("stsa.binary.test", 1821, 909),
+        ("imdb_labelled.txt", 1000, 500),
+        ("amazon_cells_labelled.txt", 1000, 500),
+        ("IntegratedPros.txt", 22940, 22940),
+        ("IntegratedCons.txt", 22935, 0),
+    ],
+)
+def test_the_real_files_are_read_whole(name: str, count: int, positive: int) -> None:
+    examples = read_examples(DATA / name)
+    assert (len(examples), sum(label for _, label in examples)) == (count, positive)
+    assert not any("<Pros>" in text or "<Cons>" in text for text, _ in examples)
+
+
+def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*texts: str) -> dict[str, list[Any]]:
+        return {"text": list(texts), "label": [n % 2 for n in range(len(texts))]}
+
+    parts = {"train": rows("dull", "fine", "so so"), "validation": rows("so so"), "test": rows("bad", "good")}
+    library = ModuleType("datasets")
+    library.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
+    library.load_dataset = lambda name: parts  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    data = read_data(None, 0)
+    assert data.train == [("dull", 0), ("fine", 1)]
+    assert (data.dev, data.tests, data.dropped) == ([("so so", 0)], {"test": [("bad", 0), ("good", 1)]}, 1)
+    library.load_dataset = lambda name: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match="--data is needed; rotten_tomatoes could not be fetched"):
+        read_data(None, 0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--data is needed; .* pip install datasets"):
+        read_data(None, 0)
+
+
+# --- a table of one's own ---------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rows(first: str, second: str, count: int = 40) -> str:
+    return "".join(f'"text number {n}, quoted",{first if n % 2 else second}\n' for n in range(count))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("1", "0"), ("NEGATIVE", "POSITIVE")),
+        (("POSITIVE", "NEGATIVE"), ("NEGATIVE", "POSITIVE")),
+        (("positive", "Negative"), ("NEGATIVE", "POSITIVE")),
+        (("spam", "ham"), ("HAM", "SPAM")),
+    ],
+)
+def test_a_table_with_any_two_labels(tmp_path: Path, labels: tuple[str, str], names: tuple[str, str]) -> None:
+    data = read_data(written(tmp_path, "text,label\n" + rows(*labels)), seed=0)
+    assert data.labels == names
+    parts = [data.train, data.dev, data.tests["test"]]
+    assert [len(part) for part in parts] == [32, 4, 4]
+    together = sorted(example for part in parts for example in part)
+    assert together == sorted((f"text number {n}, quoted", n % 2) for n in range(40))
+    assert read_data(tmp_path / "mine.csv", seed=0) == data
+    assert read_data(tmp_path / "mine.csv", seed=1).dev != data.dev
+
+
+def test_columns_in_any_order_more_of_them_and_line_breaks_in_a_text(tmp_path: Path) -> None:
+    lines = "".join(f'{n % 2},x,"one\nand {n}"\n' for n in range(20))
+    data = read_data(written(tmp_path, "\ufefflabel,source,text\n" + lines), seed=0)
+    assert ("one\nand 3", 1) in data.train + data.dev + data.tests["test"]
+
+
+def test_the_same_text_twice_counts_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "text,label\n" + rows("1", "0") + rows("1", "0").upper())
+    data = read_data(path, seed=0)
+    assert len(data.train + data.dev + data.tests["test"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "no column"),
+        ("text,label\n", "no example"),
+        ("words,label\na,1\n", "line 1: no column 'text'"),
+        ("text,class\na,1\n", "line 1: no column 'label'"),
+        ("text,label\na,1\nb\n", "line 3: no label"),
+        ("text,label\na,1\n,0\n", "line 3: no text"),
+        ("text,label\na,1\nb, c,0\n", "line 3: more fields than columns"),
+        ('text,label\na,1\n"b,0\n', "line 3: "),
+        ("text,label\na,1\nb,2\nc,3\n", "3 different values"),
+        ("text,label\na,1\nb,1\n", "1 different values"),
+        ("text,label\nthe same,1\nother,0\nThe same!,0\n", "line 4: the same text has another label"),
+        ("text,label\na,1\nb,0\n", "ten or more"),
+    ],
+)
+def test_mistakes_in_a_table_are_told_with_their_line(tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(UserError, match=r"mine\.csv") as caught:
+        read_data(written(tmp_path, content), seed=0)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- leaks ------------------------------------------------------------------------------------------------------------
+
+EVALUATED = ["A film that moves from joke to joke, and never once forgets its heart .", "Great phone!"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EVALUATED[0],
+        "a film that moves from joke to joke and never once forgets its heart",
+        "it is , as they say , a film that moves from joke to joke , and never once forgets its heart , too",
+        "moves from joke to joke , and never",
+        "he thinks that it moves from joke to joke, and never once forgets its head or its hands",
+        "great phone",
+        "GREAT PHONE .",
+    ],
+)
+def test_what_gives_a_sentence_away_is_dropped(text: str) -> None:
+    assert without_leaks([(text, 1)], EVALUATED) == []
+
+
+@pytest.mark.parametrize("text", ["a film that moves", "a great phone, and a camera", "joke to joke", "its heart ."])
+def test_common_words_are_no_leak(text: str) -> None:
+    assert without_leaks([(text, 1)], EVALUATED) == [(text, 1)]
+
+
+@given(st.text("ab ", max_size=90), st.text("ab ", max_size=90))
+def test_leaks_are_those_of_a_plain_search(text: str, other: str) -> None:
+    a, b = letters(text), letters(other)
+    shorter, longer = sorted((a, b), key=len)
+    leak = a == b or (len(shorter) >= PART and shorter in longer)
+    leak = leak or any(a[i : i + RUN] in b for i in range(len(a) - RUN + 1))
+    assert without_leaks([(text, 0)], [other]) == ([] if leak or not text else [(text, 0)])
+
+
+@needs_data
+def test_no_sentence_that_selects_or_reports_is_trained_on() -> None:
+    data = read_data(DATA, seed=0)
+    evaluated = [letters(text) for part in (data.dev, *data.tests.values()) for text, _ in part]
+    assert (len(data.dev), len(data.tests["sst2_test"])) == (872, 1821)
+    texts = [*(text for text, _ in data.train), *data.unlabelled]
+    assert len(texts) > 110_000
+    assert not {letters(text) for text in texts} & set(evaluated)
+    sentences = [text for part in (data.dev, *data.tests.values()) for text, _ in part]
+    seen = {run for text in sentences for run in runs(text)}
+    assert len(seen) > 20_000
+    assert not [text for text in texts if not seen.isdisjoint(runs(text))]
+
+
+def runs(text: str, words: int = 12) -> list[str]:
+    """Every run of so many words of a text that has letters enough to be a leak."""
+    cut = text.lower().split()
+    found = (letters("".join(cut[i : i + words])) for i in range(len(cut) - words + 1))
+    return [run for run in found if len(run) >= RUN]

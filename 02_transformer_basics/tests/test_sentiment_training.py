@@ -1,0 +1,569 @@
+"""Training a sentiment classifier three ways: the loop, runs that are stopped, several processes, what is saved."""
+
+import importlib.util
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+import compare_sentiment
+import train_sentiment
+from distilbert import DistilBertClassifier, DistilBertConfig
+from lab.files import ROOT
+from sentiment_data import LABELS
+from sentiment_distillation import ask, clauses, gathered, transfer_texts, varied
+from sentiment_measures import (
+    accuracy_interval,
+    best_temperature,
+    calibration_error,
+    confusion,
+    logits_of,
+    measure,
+    worst_mistakes,
+)
+from sentiment_models import encode, from_encoder, from_scratch, from_teacher, smaller_tokenizer, train_tokenizer
+from sentiment_options import Options
+from sentiment_training import Learner, Targets, Texts, TrainingConfig, batches_of_epoch, smoothed, softened, train
+from train_sentiment import load_tokenizer
+
+Call = Callable[..., Any]
+GOOD = ["a funny film", "great and moving", "a fine light camera", "funny, great, fine"]
+BAD = ["a dull film", "worse and tedious", "a heavy broken camera", "dull, worse, broken"]
+WORDS = ["film", "camera", "story", "music", "picture", "phone", "plot", "voice"]
+PROJECT = ROOT / "02_transformer_basics"
+TINY = ("--embed_dim", "16", "--num_layers", "1", "--num_heads", "2", "--ff_dim", "32", "--vocab_size", "200")
+SIZES = DistilBertConfig(300, 32, dim=16, n_layers=2, n_heads=2, hidden_dim=32, dropout=0.1, attention_dropout=0.1)
+STILL = DistilBertConfig(300, 32, 16, 2, 2, 32, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of short reviews whose adjective tells the label."""
+    chance = random.Random(0)
+    lines = ["text,label"]
+    for number in range(200):
+        label = number % 2
+        adjective = chance.choice((["dull", "worse", "broken"], ["funny", "great", "fine"])[label])
+        lines.append(f'"a {adjective} {chance.choice(WORDS)}, and it has the number {number} here",{label}')
+    path = tmp_path_factory.mktemp("table") / "mine.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def random_texts(count: int, seed: int = 0) -> tuple[list[list[int]], torch.Tensor]:
+    chance = random.Random(seed)
+    ids = [[2, *(chance.randrange(5, 300) for _ in range(chance.randrange(1, 12))), 3] for _ in range(count)]
+    return ids, torch.tensor([chance.randrange(2) for _ in range(count)])
+
+
+def tiny_learner(config: DistilBertConfig = SIZES, count: int = 37, **settings: Any) -> tuple[Learner, Texts]:
+    torch.manual_seed(0)
+    ids, labels = random_texts(count)
+    model = from_scratch(config, LABELS)
+    options = TrainingConfig(**{"batch_size": 8, "learning_rate": 1e-2, "report_every": 3, **settings})
+    return Learner(model, ids, Targets(smoothed(labels, 2, 0.0)), 4, options), Texts(ids[:9], labels[:9])
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def test_loss_starts_at_the_logarithm_of_the_number_of_classes() -> None:
+    learner, _ = tiny_learner(STILL)
+    assert float(learner.loss(list(range(37)), 37).detach()) == pytest.approx(math.log(2), abs=0.02)
+
+
+def test_one_batch_can_be_learned_by_heart() -> None:
+    learner, dev = tiny_learner(STILL, count=8, epochs=120, warmup=0.0)
+    losses = [record.loss for record in train(learner, dev)]
+    assert losses[-1] < 0.01
+    assert measure(logits_of(learner.model, learner.ids), dev.labels[:8]).accuracy == 1.0
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (8, 8), (37, 8), (1000, 3)])
+def test_every_text_is_visited_once_an_epoch(count: int, size: int) -> None:
+    lengths = [1 + number * 7 % 30 for number in range(count)]
+    first, again, other, next_one = (batches_of_epoch(lengths, size, s, e) for s, e in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    for batches in (first, other, next_one):
+        assert sorted(i for batch in batches for i in batch) == list(range(count))
+        assert max(map(len, batches)) <= size
+        assert len(batches) == -(-count // size)
+    assert first == again
+    if count > 30:
+        assert first != other
+        assert first != next_one
+        padding = sum(max(lengths[i] for i in batch) * len(batch) for batch in first) / sum(lengths)
+        assert padding < 1.2  # like lengths together
+
+
+def test_a_record_every_few_steps_and_measures_after_every_pass() -> None:
+    learner, dev = tiny_learner(epochs=2)
+    records = list(train(learner, dev))
+    assert [record.step for record in records] == [3, 5, 6, 9, 10]
+    assert [record.measures is not None for record in records] == [False, True, False, False, True]
+    assert records[-1].epoch == 2.0
+    assert records[-1].learning_rate < records[0].learning_rate
+    best = max((r.measures.accuracy, -r.measures.loss) for r in records if r.measures)
+    assert learner.best_score == best
+
+
+def test_a_run_that_goes_on_ends_with_the_same_bits() -> None:
+    settings = {"epochs": 3, "word_dropout": 0.1}
+    whole, dev = tiny_learner(**settings)
+    records = list(train(whole, dev))
+    for stop in (1, 2, 4):
+        first, _ = tiny_learner(**settings)
+        stream = train(first, dev)
+        before = [next(stream) for _ in range(stop)]
+        state = first.state_dict()
+        second, _ = tiny_learner(**settings)
+        second.load_state_dict(json_and_tensors(state))
+        torch.rand(5)  # where the generator stands must not matter
+        after = list(train(second, dev))
+        assert [r.loss for r in [*before, *after]] == [r.loss for r in records]
+        for key, value in whole.model.state_dict().items():
+            assert torch.equal(value, second.model.state_dict()[key]), key
+        assert all(torch.equal(whole.best[key], second.best[key]) for key in whole.best)
+
+
+def json_and_tensors(state: Any) -> Any:
+    """A copy through a file, as a checkpoint makes it."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def test_training_that_diverges_is_told() -> None:
+    learner, dev = tiny_learner(learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"diverged in step \d+; try a smaller --learning_rate"):
+        list(train(learner, dev))
+
+
+def test_bfloat16_trains_nearly_the_same() -> None:
+    exact, _ = tiny_learner(STILL)
+    rounded, _ = tiny_learner(STILL, precision="bfloat16")
+    rows = list(range(37))
+    a, b = (float(learner.loss(rows, 37).detach()) for learner in (exact, rounded))
+    assert a == pytest.approx(b, abs=0.01)
+    assert a != b
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+PROGRAM = """
+import sys
+import torch
+from lab.distributed import process_group, rank
+from test_sentiment_training import gradients_and_weights
+
+torch.set_num_threads(1)
+with process_group():
+    torch.save(gradients_and_weights(), f"{sys.argv[1]}/{rank()}.pt")
+"""
+
+
+def gradients_and_weights() -> dict[str, dict[str, torch.Tensor]]:
+    """What one step leaves: the gradients that the optimizer saw, and the weights after a pass of steps."""
+    from lab.distributed import average_gradients
+
+    learner, dev = tiny_learner(STILL, count=37)  # 37 texts in batches of 8: the last batch has 5
+    gradients: dict[str, torch.Tensor] = {}
+    step = learner.optimization.step
+
+    def watched() -> None:
+        if not gradients:
+            average_gradients(learner.optimization.parameters)
+            gradients.update({n: p.grad.clone() for n, p in learner.model.named_parameters() if p.grad is not None})
+        step()
+
+    learner.optimization.step = watched
+    list(train(learner, dev))
+    return {"gradients": gradients, "weights": learner.model.state_dict()}
+
+
+def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
+    alone = gradients_and_weights()
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = torchrun(29533, str(program), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert alone["gradients"].keys() == first["gradients"].keys()
+    for name, gradient in alone["gradients"].items():
+        torch.testing.assert_close(first["gradients"][name], gradient, atol=1e-6, rtol=0)
+    for name, weight in first["weights"].items():
+        assert torch.equal(weight, second["weights"][name])
+
+
+def test_torchrun_trains_one_model(table: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(table), *TINY, "--epochs", "1", "--output_dir", str(tmp_path / "out"), "--num_threads", "1"]
+    done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote ") == 1
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+def torchrun(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two processes that train together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment(), timeout=300)
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(map(str, (ROOT, PROJECT, PROJECT / "tests")))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+# --- the script -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run from scratch."""
+    from lab.launch import launch
+
+    out = tmp_path_factory.mktemp("trained") / "scratch"
+    flags = ("--epochs", "12", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0", "--word_dropout", "0")
+    launch(
+        train_sentiment.Config, train_sentiment.main, ("--data", str(table), *TINY, *flags, "--output_dir", str(out))
+    )
+    return out
+
+
+def test_what_is_saved_is_whole_and_equal_in_the_library(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+        *("metrics.json", "README.md", "training_curve.png"),
+    }
+    ours, theirs = (
+        DistilBertClassifier.from_pretrained(trained),
+        AutoModelForSequenceClassification.from_pretrained(trained),
+    )
+    assert theirs.dtype == torch.float32
+    encoding = AutoTokenizer.from_pretrained(trained)(GOOD + BAD, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = theirs.eval()(**encoding).logits
+        torch.testing.assert_close(ours(**encoding), logits, atol=1e-5, rtol=1e-5)
+    classify = pipeline("text-classification", model=str(trained))
+    answers = [answer["label"] for answer in classify(["a great film, and number 1", "a broken phone, and number 2"])]
+    assert answers == ["POSITIVE", "NEGATIVE"]
+
+
+def test_the_figures_are_those_of_the_saved_model(trained: Path, table: Path) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    data = train_sentiment.read_data(table, 0)
+    model, tokenizer = DistilBertClassifier.from_pretrained(trained), load_tokenizer(trained)
+    for name, examples in (("dev", data.dev), ("test", data.tests["test"])):
+        logits = logits_of(model, encode(tokenizer, [text for text, _ in examples]))
+        labels = torch.tensor([label for _, label in examples])
+        found = measure(logits, labels)
+        assert metrics[f"{name}_accuracy"] == pytest.approx(found.accuracy)
+        assert metrics[f"{name}_loss"] == pytest.approx(found.loss, rel=1e-4)
+        assert metrics[f"{name}_confusion"] == confusion(logits, labels)
+        low, high = metrics[f"{name}_interval"]
+        assert low <= found.accuracy <= high
+        assert name != "dev" or best_temperature(logits, labels) == pytest.approx(1, abs=0.05)
+    assert metrics["validation_loss"] == metrics["dev_loss"] < 0.3
+    assert metrics["training_sentences"] == len(data.train) == 160
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    card = (trained / "README.md").read_text()
+    assert f"{metrics['test_accuracy']:.1%}" in card
+    assert "mine.csv" in card
+    assert str(table.parent) not in card
+    assert "--epochs 12" in card or "`epochs` 12" in card
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random DistilBERT encoder as minilm.py writes it: no classifier, more blocks than a student has."""
+    from transformers import DistilBertConfig as TheirConfig
+    from transformers import DistilBertModel
+
+    torch.manual_seed(0)
+    texts = [f"a {adjective} {word}, and number" for word in WORDS for adjective in ("dull", "funny", "great", "worse")]
+    tokenizer = train_tokenizer(texts, 250)
+    folder = tmp_path_factory.mktemp("encoder") / "encoder"
+    sizes = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 40, "max_position_embeddings": 300}
+    DistilBertModel(TheirConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_fine_tuned_and_distilled(call: Call, table: Path, encoder: Path, tmp_path: Path) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    flags = ("--data", str(table), "--epochs", "16", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0")
+    made = call(
+        train_sentiment, *flags, "--method", "finetune", "--encoder", str(encoder), "--output_dir", str(teacher)
+    )
+    assert made.status == 0, made.err
+    flags = (*flags, "--method", "distill", "--teacher", str(teacher), "--num_layers", "2", "--ff_dim", "24")
+    made = call(train_sentiment, *flags, "--vocab_size", "230", "--copies", "2", "--output_dir", str(student))
+    assert made.status == 0, made.err
+    for folder, layers in ((teacher, 3), (student, 2)):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["test_accuracy"] > 0.9
+        assert DistilBertClassifier.from_pretrained(folder).config.n_layers == layers
+    assert metrics["training_sentences"] > 2 * metrics["labelled_sentences"]
+    assert "distilled" in (student / "README.md").read_text()
+    assert not (student / "answers.pth").exists()
+
+
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
+    call: Call, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--data", str(table), *TINY, "--epochs", "3", "--batch_size", "16")
+    assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
+    seen: list[int] = []
+
+    def stop(record: Any) -> dict[str, Any]:
+        seen.append(record.step)
+        if len(seen) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return row_of(record)
+
+    row_of = train_sentiment.row_of
+    monkeypatch.setattr(train_sentiment, "row_of", stop)
+    stopped = call(train_sentiment, *flags, "--output_dir", str(tmp_path / "parts"))
+    assert stopped.status == 130
+    assert "--resume" in stopped.err
+    assert (tmp_path / "parts/checkpoint.pth").exists()
+    refused = call(train_sentiment, *flags, "--seed", "3", "--output_dir", str(tmp_path / "parts"), "--resume")
+    assert refused.status == 2
+    assert "--seed is 3" in refused.err
+    assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "parts"), "--resume").status == 0
+    whole, parts = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(table), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
+    assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
+    out = tmp_path / "parts"
+    arguments = [sys.executable, str(PROJECT / "train_sentiment.py"), *flags, "--output_dir", str(out)]
+    process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pth").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert call(train_sentiment, *flags, "--output_dir", str(out), "--resume").status == 0
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("--epochs", ("0", "-1", "x")),
+        ("--batch_size", ("0",)),
+        ("--learning_rate", ("-1", "nan", "inf")),
+        ("--vocab_size", ("5", "-1")),
+        ("--embed_dim", ("0", "130")),
+        ("--num_layers", ("0",)),
+        ("--num_heads", ("0", "3")),
+        ("--ff_dim", ("0",)),
+        ("--dropout", ("-0.1", "1", "nan")),
+        ("--word_dropout", ("-0.1", "1.5")),
+        ("--label_smoothing", ("1",)),
+        ("--temperature", ("0", "nan")),
+        ("--summary_weight", ("-1",)),
+        ("--phrases", ("-1",)),
+        ("--copies", ("-1",)),
+        ("--sentences", ("-1",)),
+        ("--checkpoint_every", ("0",)),
+        ("--num_threads", ("0",)),
+        ("--device", ("abacus",)),
+        ("--precision", ("float8",)),
+        ("--method", ("luck",)),
+        ("--teacher", ("somewhere",)),
+        ("--seed", ("-1", "99999999999999999999999")),
+    ],
+)
+def test_impossible_values_are_refused_by_name(refused: Call, table: Path, flag: str, values: tuple[str, ...]) -> None:
+    for value in values:
+        refused(train_sentiment, ("--data", str(table), f"{flag}={value}"), flag, value)
+
+
+def test_what_a_method_lacks_is_said(refused: Call, table: Path, tmp_path: Path, trained: Path) -> None:
+    data = ("--data", str(table), "--output_dir", str(tmp_path / "out"))
+    refused(train_sentiment, (*data, "--method", "distill"), "--teacher")
+    nowhere = str(tmp_path / "nowhere")
+    refused(train_sentiment, (*data, "--method", "finetune", "--encoder", nowhere), "nowhere", "minilm.py")
+    refused(train_sentiment, (*data, "--method", "distill", "--teacher", nowhere), "nowhere")
+    assert not (tmp_path / "out/config.json").exists()
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+def test_calibration_error_by_hand() -> None:
+    certain = torch.tensor([[0.0, math.log(9)]] * 10)  # says 1 with 0.9
+    labels = torch.tensor([1] * 7 + [0] * 3)
+    assert calibration_error(certain, labels) == pytest.approx(0.2)
+    assert calibration_error(certain, torch.tensor([1] * 9 + [0])) == pytest.approx(0.0, abs=1e-6)
+    mixed = torch.cat([certain, torch.tensor([[0.0, math.log(1.5)]] * 10)])  # the second half says 1 with 0.6
+    labels = torch.tensor([1] * 7 + [0] * 3 + [1] * 10)
+    assert calibration_error(mixed, labels) == pytest.approx((0.2 + 0.4) / 2)
+
+
+def test_the_best_temperature_gives_the_least_loss() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(500, 2) * 2
+    labels = logits.softmax(-1).multinomial(1).squeeze(1)
+    assert best_temperature(logits, labels) == pytest.approx(1.0, abs=0.15)
+    assert best_temperature(logits * 3, labels) == pytest.approx(3 * best_temperature(logits, labels), rel=1e-3)
+    losses = {t: measure(logits / t, labels).loss for t in (0.5, best_temperature(logits, labels), 2.0)}
+    assert min(losses, key=losses.__getitem__) not in (0.5, 2.0)
+
+
+def test_confusion_and_the_worst_mistakes() -> None:
+    logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
+    labels = torch.tensor([1, 1, 0, 0])
+    assert confusion(logits, labels) == [[0, 2], [1, 1]]
+    assert [number for number, _ in worst_mistakes(logits, labels, 5)] == [3, 1, 2]
+    assert worst_mistakes(logits, logits.argmax(-1), 5) == []
+
+
+def test_intervals_are_those_of_the_binomial_and_narrow_with_texts() -> None:
+    right = torch.arange(400) % 5 != 0
+    low, high = accuracy_interval(right)
+    spread = 1.96 * math.sqrt(0.8 * 0.2 / 400)
+    assert (low, high) == (pytest.approx(0.8 - spread, abs=0.01), pytest.approx(0.8 + spread, abs=0.01))
+    assert accuracy_interval(right) == (low, high)
+    same = accuracy_interval(torch.stack([right, right]))
+    assert same[1] - same[0] == pytest.approx(high - low, rel=0.1)
+
+
+# --- starting points --------------------------------------------------------------------------------------------------
+
+
+def test_a_student_with_all_of_its_teachers_parts_is_its_teacher(tiny_classifier: Path) -> None:
+    teacher, tokenizer = DistilBertClassifier.from_pretrained(tiny_classifier), load_tokenizer(tiny_classifier)
+    student = from_teacher(teacher, list(range(len(tokenizer))), teacher.config).eval()
+    ids = encode(tokenizer, GOOD + BAD)
+    torch.testing.assert_close(logits_of(student, ids), logits_of(teacher, ids), atol=1e-5, rtol=1e-5)
+
+
+def test_a_smaller_tokenizer_has_the_commonest_pieces_and_every_character(tiny_classifier: Path) -> None:
+    whole = load_tokenizer(tiny_classifier)
+    small, kept = smaller_tokenizer(whole, ["a funny film, a funny film"] * 3, 130)
+    assert len(small) == len(kept) <= 130
+    tokens = whole.convert_ids_to_tokens(kept)
+    assert small.convert_ids_to_tokens(list(range(len(kept)))) == tokens
+    assert small("a film")["input_ids"][0] == small.cls_token_id
+    assert small.tokenize("A funny film") == whole.tokenize("A funny film")
+    words = ["wonderful", "dull", "moving", "mouse"]
+    assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in whole.tokenize(word))
+    with pytest.raises(ValueError, match="--vocab_size is 10"):
+        smaller_tokenizer(whole, ["a"], 10)
+
+
+def test_a_vocabulary_is_the_same_in_every_run() -> None:
+    texts = [f"{good} {word} or {bad} {other}" for good in GOOD for bad in BAD for word in WORDS for other in WORDS]
+    vocabularies = [train_tokenizer(texts, 150).get_vocab() for _ in range(5)]
+    assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
+    assert len(vocabularies[0]) <= 150
+    tokenizer = train_tokenizer(texts, 150)
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.tokenize("A FILM") == ["a", "film"]
+    assert tokenizer("film")["input_ids"] == [2, tokenizer.convert_tokens_to_ids("film"), 3]
+
+
+def test_the_encoders_weights_are_taken_as_they_are(encoder: Path) -> None:
+    from transformers import DistilBertModel
+
+    ours, theirs = from_encoder(encoder, LABELS, 0.1).eval(), DistilBertModel.from_pretrained(encoder).eval()
+    ids = torch.tensor([[2, 9, 30, 17, 3]])
+    with torch.inference_mode():
+        summary = ours.summarize(ours.embed(ids))
+        torch.testing.assert_close(summary[:, 0], theirs(ids).last_hidden_state[:, 0], atol=1e-5, rtol=1e-5)
+    assert ours.head_dropout.p == ours.blocks[0].attention.dropout.p == 0.1
+
+
+# --- distillation -----------------------------------------------------------------------------------------------------
+
+
+def test_the_teachers_answers_come_in_the_order_of_the_texts(tiny_classifier: Path) -> None:
+    teacher, tokenizer = DistilBertClassifier.from_pretrained(tiny_classifier), load_tokenizer(tiny_classifier)
+    ids = encode(tokenizer, [text + " film" * n for n in range(4) for text in GOOD + BAD])
+    answers = gathered(ask(teacher, ids, portion=5), len(ids))
+    one_by_one = torch.cat([logits_of(teacher, [each]) for each in ids])
+    torch.testing.assert_close(answers.logits, one_by_one, atol=1e-5, rtol=1e-5)
+    decided = teacher.decide(answers.summaries[:, None].float())
+    torch.testing.assert_close(decided, one_by_one, atol=0.05, rtol=0.05)
+
+
+def test_soft_targets_and_their_gradient() -> None:
+    logits = torch.tensor([[0.0, 4.0]])
+    assert softened(logits, 1.0)[0, 1] > softened(logits, 4.0)[0, 1] > 0.5
+    learner, _ = tiny_learner(STILL)
+    ids, _ = random_texts(37)
+    student = logits_of(learner.model, ids)
+    for heat in (1.0, 3.0):  # a student that agrees with its teacher has nothing to learn
+        targets = Targets(softened(student, heat))
+        settings = TrainingConfig(temperature=heat, batch_size=8)
+        agreeing = Learner(learner.model, ids, targets, 4, settings)
+        learner.model.zero_grad()
+        agreeing.loss(list(range(37)), 37).backward()
+        assert max(float(p.grad.abs().max()) for p in learner.model.parameters() if p.grad is not None) < 1e-5
+
+
+def test_texts_for_the_teacher() -> None:
+    text = "a funny first half, but the rest is dull and slow -- and it is far too long"
+    assert clauses(text) == ["a funny first half", "but the rest is dull", "and it is far too long"]
+    assert clauses("nothing to cut here") == []
+    alike = {"funny": ["witty"], "dull": ["boring"]}
+    chance = random.Random(0)
+    copies = [varied(text, alike, chance) for _ in range(50)]
+    assert any("witty" in copy for copy in copies)
+    assert all(set(re.findall(r"\w+", copy)) <= set(re.findall(r"\w+", text)) | {"witty", "boring"} for copy in copies)
+    texts = transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
+    assert len(texts) == len(set(texts))
+    assert texts[:2] == [text, "one more of them, and it is dull"]
+    assert texts == transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
+    assert Options(method="distill").resolved().temperature == 2.0
+
+
+# --- the table of all ways --------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_method_are_seeds_of_one_row(call: Call, table: Path, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    other = tmp_path / "other"
+    other.mkdir()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    flipped = {**metrics, "test_right": "0" * len(metrics["test_right"]), "test_calibration_error": 1.0}
+    (other / "metrics.json").write_text(json.dumps(flipped))
+    result = call(compare_sentiment, str(trained), str(other), "--baseline_data", str(table))
+    assert result.status == 0, result.err
+    rows = json.loads((tmp_path / "out/compare_sentiment.json").read_text())["results"]
+    assert list(rows) == ["bag_of_words", "scratch"]
+    assert rows["scratch"]["seeds"] == 2
+    assert rows["scratch"]["test"]["accuracy"] == pytest.approx(metrics["test_accuracy"] / 2, abs=1e-4)
+    low, high = rows["scratch"]["test"]["interval"]
+    assert low < 0.1 < 0.9 < high  # the seeds differ most
+    assert rows["bag_of_words"]["test"]["accuracy"] > 0.9
+    assert "bag of words" in result.out
+
+
+def test_what_cannot_be_compared_is_said(refused: Call, table: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    refused(compare_sentiment, (), "nothing to compare")
+    (tmp_path / "metrics.json").write_text('{"loss": 1}')
+    refused(compare_sentiment, (str(tmp_path),), "metrics.json")
+    refused(compare_sentiment, (str(tmp_path / "none"),), "none")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    refused(compare_sentiment, ("--baseline_data", str(table)), "scikit-learn")
