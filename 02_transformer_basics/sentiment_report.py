@@ -12,7 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from distilbert import DistilBertClassifier
 from lab.files import atomic_folder, portable, write_json
+from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
+from lab.training import CHECKPOINT
 from sentiment_data import SentimentData
 from sentiment_measures import accuracy_interval, best_temperature, confusion, logits_of, measure, worst_mistakes
 from sentiment_models import encode, save_classifier
@@ -54,8 +56,8 @@ def write_report(
     model: DistilBertClassifier,
     tokenizer: PreTrainedTokenizerFast,
     rows: list[dict[str, Any]],
-) -> None:
-    """Calibrate `model`, measure it as it is stored, write everything to the output folder, and say what was found."""
+) -> dict[str, Any]:
+    """Calibrate `model`, measure it as it is stored, write everything to the output folder; gives the figures."""
     temperature = calibrate(model, tokenizer, data)
     model.half().float()  # as it is stored
     metrics: dict[str, Any] = {
@@ -77,14 +79,22 @@ def write_report(
         chosen = worst_mistakes(logits, labels, SHOWN)
         mistakes[name] = [(examples[n][0], data.labels[examples[n][1]], sure) for n, sure in chosen]
     metrics["validation_loss"] = metrics[f"{dev_name(data)}_loss"]
-    with atomic_folder(config.output_dir) as folder:
+    with atomic_folder(config.output_dir, keep=[CHECKPOINT]) as folder:
         save_classifier(folder, model, tokenizer, torch.float16)
         write_json(folder / "metrics.json", metrics)
+        write_metrics(folder / METRICS, [plain_row(row) for row in rows])
         draw_curve(folder / "training_curve.png", rows, options)
         card = model_card(config, options, data, model, metrics, mistakes)
         (folder / "README.md").write_text(card, encoding="utf-8")
     show(data, metrics, mistakes)
-    print(f"wrote {portable(config.output_dir)}")
+    return metrics
+
+
+def plain_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the training as a line of metrics.csv; what selects is measured after each pass alone."""
+    names = ("step", "epoch", "loss", "texts_per_second", "learning_rate")
+    loss, accuracy = (row["measures"] or (None, None))[:2]
+    return {name: row[name] for name in names} | {"dev_accuracy": accuracy, "dev_loss": loss}
 
 
 def parts(data: SentimentData) -> dict[str, list[tuple[str, int]]]:

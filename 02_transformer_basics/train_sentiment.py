@@ -11,6 +11,7 @@ a model card and a curve. `--resume` goes on where a run was stopped.
 """
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from lab.errors import UserError
 from lab.files import replaceable_folder
 from lab.launch import launch
 from lab.progress import watch
+from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
 from sentiment_data import SentimentData, read_data
@@ -202,7 +204,7 @@ def main(config: Config) -> None:
     """Train, measure, save."""
     output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT, ANSWERS)
     config = dataclasses.replace(config, output_dir=output_dir)
-    config.output_dir.mkdir(exist_ok=True)
+    record = RunRecord(__file__, config.output_dir, config)
     device = pick_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -212,7 +214,12 @@ def main(config: Config) -> None:
             from sentiment_report import write_report
 
             model, tokenizer = trained.start.model.cpu(), trained.start.tokenizer
-            write_report(config, trained.options, trained.data, model, tokenizer, trained.rows)
+            metrics = write_report(config, trained.options, trained.data, model, tokenizer, trained.rows)
+            record.results, record.config = metrics, trained.options
+            record.files += sorted(path for path in config.output_dir.iterdir() if path.name != CHECKPOINT)
+            loss, guess = metrics["validation_loss"], math.log(len(trained.data.labels))
+            record.check("validation loss, nats", round(loss, 4), f"below {guess:.3f}, all labels alike", loss < guess)
+            record.save()
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_saved_is_whole_and_equal_in_the_library(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-        *("metrics.json", "README.md", "training_curve.png"),
+        *("metrics.json", "metrics.csv", "README.md", "training_curve.png", "train_sentiment.json", "checkpoint.pth"),
     }
     ours, theirs = (
         DistilBertClassifier.from_pretrained(trained),
