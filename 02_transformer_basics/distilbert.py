@@ -64,8 +64,8 @@ class DistilBertClassifier(nn.Module):
     """DistilBERT with a classifier on the first position.
 
     `forward(input_ids, attention_mask=None)`: input_ids (B, T), attention_mask (B, T), 1 for tokens and 0 for padding
-    -> logits (B, C). Padding belongs on the right: the first position is the one that decides. In training mode there is
-    dropout inside the feed-forward network too, as in `torch.nn` and unlike the library; in eval mode all are equal.
+    -> logits (B, C). Padding belongs on the right: the first position is the one that decides. In training mode there
+    is dropout inside the feed-forward network too, as in `torch.nn` and unlike the library; in eval mode all are equal.
     Raises UserError for ids outside the vocabulary, more positions than there are embeddings for, and other shapes.
     """
 
