@@ -29,7 +29,7 @@ class _TanhGELU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, share = ctx.saved_tensors
         slope = (x * x).mul_(3 * SLOPE * CUBIC).add_(SLOPE).mul_(x)  # x times the derivative of what sigmoid takes
         return slope.mul_(1 - share).add_(1).mul_(share).mul_(gradients[0])  # (x s)' = s (1 + x u' (1 - s))

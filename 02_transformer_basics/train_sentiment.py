@@ -13,7 +13,7 @@ a model card and a curve. `--resume` goes on where a run was stopped.
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,8 @@ class Start(NamedTuple):
     targets: Targets
 
 
-class Record(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Record:
     """A record of the training loop with what a checkpoint holds at that moment."""
 
     numbers: StepRecord
@@ -178,11 +179,11 @@ def learn(config: Config, device: torch.device) -> Trained:
     data = read_data(config.data, options.seed, options.phrases)
     start = make_start(options, data, config, device)
     dev = Texts(encode(start.tokenizer, [text for text, _ in data.dev]), torch.tensor([label for _, label in data.dev]))
-    mask_id = start.tokenizer.convert_tokens_to_ids("[MASK]")
-    learner = Learner(start.model.to(device), start.ids, start.targets, int(mask_id), options.training())
+    mask_id = start.tokenizer.get_vocab()["[MASK]"]
+    learner = Learner(start.model.to(device), start.ids, start.targets, mask_id, options.training())
     if state is not None:
         learner.load_state_dict(state)
-    stream = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
+    stream: Iterator[Record] = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
     if rank() == 0:
         stream = watch(stream, learner.records_left(), "record", describe)
     due = config.checkpoint_every

@@ -298,7 +298,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [f"a {adjective} {word}, and number" for word in WORDS for adjective in ("dull", "funny", "great", "worse")]
     tokenizer = train_tokenizer(texts, 250)
     folder = tmp_path_factory.mktemp("encoder") / "encoder"
-    sizes = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 40, "max_position_embeddings": 300}
+    sizes: dict[str, Any] = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 40, "max_position_embeddings": 300}
     DistilBertModel(TheirConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
