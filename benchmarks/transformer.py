@@ -4,6 +4,7 @@ Both sides have the same random weights at the official sizes, the same threads,
 The cost of fewer bits is measured on the language model that ships, which is trained, on a text that it has not seen.
 """
 
+import json
 import statistics
 import tempfile
 import time
@@ -48,6 +49,8 @@ class Config:
     """Sentences that are classified: the first of the file."""
     threads: int = 2
     """Threads that PyTorch computes with, on both sides."""
+    perplexity_only: bool = False
+    """Measure only the perplexities, and leave the other figures in the file as they are."""
 
 
 def randomize(model: nn.Module, folder: str) -> Any:
@@ -181,6 +184,12 @@ def main(config: Config) -> None:
     before = circumstances(("torch", "transformers"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if config.perplexity_only:
+        earlier = json.loads(read_text(config.output))
+        again = {"perplexity": perplexities(config), "perplexity_circumstances": before}
+        write_json(config.output, earlier | again)
+        print(f"perplexity: {again['perplexity']}\nwrote {portable(config.output)}")
+        return
     found = measure(config)
     settings = {name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")}
     write_json(
