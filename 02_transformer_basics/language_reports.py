@@ -155,14 +155,14 @@ def _origin(metrics: Row, about: Mapping[str, str], settings: Mapping[str, Any])
 
 {listed}.
 
-Made in {metrics["seconds"]:.0f} seconds of training by
+Made by
 
 ```bash
 cd 02_transformer_basics
 {about["command"]}
 ```
 
-With the same data, versions, processor and number of threads this gives the same model again.
+A run with the same data, versions, processor and number of threads gives the same model each time.
 """
 
 

@@ -163,7 +163,7 @@ def round_to_16_bits(model: GPT2) -> None:
         parameter.copy_(parameter.half())
 
 
-def figures(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts, seconds: float) -> dict[str, Any]:
+def figures(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts) -> dict[str, Any]:
     """Everything that `metrics.json` holds."""
     metrics = measure(model, tokenizer, texts.validation)
     rows = compare(metrics["bits_per_byte"], list(texts.training.values()), texts.validation)
@@ -171,7 +171,6 @@ def figures(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts, secon
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": len(tokenizer),
         "training_tokens": len(encode(tokenizer, list(texts.training.values()))),
-        "seconds": round(seconds, 1),
         "comparison": rows,
     }
 
@@ -236,11 +235,9 @@ def main(config: Config) -> None:
             learn(config, preset, model, tokenizer, texts)
             return
         record = RunRecord(__file__, output_dir, config)
-        started = time.perf_counter()
         rows = learn(config, preset, model, tokenizer, texts)
-        seconds = time.perf_counter() - started
     round_to_16_bits(model.cpu())
-    metrics = figures(model, tokenizer, texts, seconds)
+    metrics = figures(model, tokenizer, texts)
     names = write_model(config, preset, model, tokenizer, metrics, about(config, preset, texts), rows)
     print(table(metrics["comparison"]))
     record.config = resolved(config, preset)
