@@ -4,7 +4,8 @@ Weights are `model.safetensors`, or several files listed in `model.safetensors.i
 `pytorch_model.bin`, in one or several files too. That one is a pickle, which could hold code: `weights_only=True`
 takes tensors from it and refuses everything else.
 
-Every mistake is a UserError of one line that begins with the name that was asked for.
+Every mistake is a UserError of one line that begins with the name that was asked for. Run this file by itself to see
+what is in the model that ships.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
-from lab.files import atomic, write_json
+from lab.files import ROOT, atomic, write_json
 from pretrained import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
@@ -173,3 +174,26 @@ def _read_file(path: Path, name: str) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"{name}: {path.name} holds other things than named tensors")
     return tensors
+
+
+@dataclass
+class Demonstration:
+    """List what is in a checkpoint: every tensor's name, shape, type and size."""
+
+    model: Path = ROOT / "assets/models/language"  # Folder of a model.
+    model_type: str = "gpt2"  # The architecture that its config.json must name.
+
+
+def main(config: Demonstration) -> None:
+    """One line a tensor."""
+    tensors = read_checkpoint(config.model, config.model_type).tensors
+    for name, tensor in tensors.items():
+        print(f"{name:<40} {tuple(tensor.shape)!s:<14} {str(tensor.dtype).removeprefix('torch.')}")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    print(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values()):,} numbers, {total:,} bytes")
+
+
+if __name__ == "__main__":
+    from lab.launch import launch
+
+    launch(Demonstration, main)

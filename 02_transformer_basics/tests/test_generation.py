@@ -175,7 +175,11 @@ def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -
 def test_the_result_can_be_written_to_and_used_in_training(small: tuple[Any, GPT2]) -> None:
     tokens = small[1].generate(torch.tensor([[1, 2]]), max_new_tokens=3)
     tokens[0, 0] = 5
-    small[1](tokens).sum().backward()
+    small[1].zero_grad()
+    small[1](tokens).square().sum().backward()
+    gradient = small[1].tokens.weight.grad
+    assert gradient is not None
+    assert bool(gradient[5].any())
 
 
 def test_rows_stop_where_the_librarys_do(small: tuple[Any, GPT2]) -> None:
