@@ -283,3 +283,15 @@ def test_a_mistake_is_told_in_one_line(arguments: list[str], words: str, capsys:
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_training_drops_nothing_inside_the_feed_forward_network() -> None:
+    """As in the library: only what the network gives is dropped, not what lies between its two maps."""
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=24, n_layer=2, n_head=2, resid_pdrop=0.5)).train()
+    hidden: list[torch.Tensor] = []
+    for block in model.blocks:
+        block.ff_out.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
+    model(torch.randint(50, (2, 8)))
+    assert len(hidden) == 2
+    assert all(bool((tensor != 0).all()) for tensor in hidden)
