@@ -7,6 +7,7 @@ their own; `lab.evidence_tables` makes it. `lab bench --publish` brings both up 
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,30 @@ def table(match: re.Match[str], folder: Path) -> str:
 
 
 def publish() -> None:
-    """Draw the pictures and put what the results hold now into the READMEs; say what changed."""
+    """Draw the pictures and put what the results hold now into the READMEs; say what changed.
+
+    A figure that the results do not hold, since a script ran last with flags that do not give it, stays as it is
+    and is named on standard error.
+    """
     for path in draw_pictures():
         print(f"drew {portable(path)}")
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
-        fresh = FIGURE.sub(lambda match: _with(match, from_source(match)), text)
+        fresh = FIGURE.sub(_fresh_figure, text)
         fresh = TABLE.sub(lambda match, folder=readme.parent: _with(match, table(match, folder)), fresh)
         if fresh != text:
             with atomic(readme) as temporary:
                 temporary.write_text(fresh, encoding="utf-8")
             print(f"updated {portable(readme)}")
+
+
+def _fresh_figure(match: re.Match[str]) -> str:
+    """A marked figure with what its source holds now; as it is where it holds none."""
+    try:
+        return _with(match, from_source(match))
+    except UserError as error:
+        print(f"left as it is: {error}", file=sys.stderr)
+        return match[0]
 
 
 def _with(match: re.Match[str], fresh: str) -> str:

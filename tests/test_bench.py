@@ -256,17 +256,28 @@ def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.C
     assert ("x.json" in where, shown, source) == (True, "2.3", "9.0")
 
 
-def test_a_mark_without_a_source_is_named(house: Path) -> None:
+@pytest.mark.parametrize("key", ["none.json a", "x.json a.z", "x.json a.b~c.1.z", "text.json a"])
+def test_a_figure_that_the_results_do_not_hold_stays_and_is_named(
+    house: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    (house / "benchmarks/results/text.json").write_text('{"a": "many"}')
+    lost = f"<!-- from benchmarks/results/{key} .1f -->5.0<!-- end -->"
+    found = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->{}<!-- end -->"
     readme = house / "README.md"
-    for mark, words in (
-        ("<!-- from benchmarks/results/none.json a .1f -->0<!-- end -->", r"none\.json a: not to be had"),
-        ("<!-- from benchmarks/results/x.json a.z .1f -->0<!-- end -->", r"x\.json a\.z: not to be had"),
-        ("<!-- table nonsense -->\n<!-- end table -->", "nonsense"),
-    ):
-        readme.write_text(mark)
-        with pytest.raises(UserError, match=words):
-            evidence.publish()
-        assert readme.read_text() == mark
+    readme.write_text(lost + found.format(0))
+    evidence.publish()
+    assert f"left as it is: benchmarks/results/{key}: not to be had" in capsys.readouterr().err
+    assert readme.read_text() == lost + found.format(2.3)
+    with pytest.raises(UserError, match="not to be had"):
+        quoted()
+
+
+def test_a_table_that_nobody_makes_is_refused(house: Path) -> None:
+    readme = house / "README.md"
+    readme.write_text("<!-- table nonsense -->\n<!-- end table -->")
+    with pytest.raises(UserError, match="nonsense"):
+        evidence.publish()
+    assert "nonsense" in readme.read_text()
 
 
 def test_every_proof_that_the_pages_name_is_a_test() -> None:
