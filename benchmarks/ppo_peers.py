@@ -5,8 +5,8 @@ stops its clock and shows its deterministic policy the same episodes as all othe
 ones. What was stopped goes on with the same command. `make bench-setup` makes the environment that has the peers.
 
 "Our settings" are all of our defaults that the library knows: environments, steps, passes, minibatches, networks,
-falling learning rate, discount, lambda, observations and rewards normalised by the library. "The zoo's settings" are
-those that rl-baselines3-zoo (hyperparams/ppo.yml) tuned for Reacher-v2.
+falling learning rate, discount, lambda, observations and rewards (or returns) normalised by the library. "The zoo's
+settings" are those that rl-baselines3-zoo (hyperparams/ppo.yml) tuned for Reacher-v2.
 """
 
 import json
@@ -42,6 +42,8 @@ SIDES = (
     "Stable-Baselines3, our settings",
     "SBX, its defaults",
     "SBX, our settings",
+    "skrl, our settings",
+    "Tianshou, our settings",
 )
 
 

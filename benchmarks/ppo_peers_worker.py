@@ -132,11 +132,184 @@ def peer(
     return watch, seconds, policy
 
 
+def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
+    """A training with skrl's PPO: our settings, and its own normalisation of observations and returns."""
+    import gymnasium as gym
+    import skrl.utils  # pyright: ignore[reportMissingImports]
+    from skrl.agents.torch.ppo import PPO, PPO_CFG  # pyright: ignore[reportMissingImports]
+    from skrl.envs.wrappers.torch import wrap_env  # pyright: ignore[reportMissingImports]
+    from skrl.memories.torch import RandomMemory  # pyright: ignore[reportMissingImports]
+    from skrl.models.torch import DeterministicMixin, GaussianMixin, Model  # pyright: ignore[reportMissingImports]
+    from skrl.resources.preprocessors.torch import RunningStandardScaler  # pyright: ignore[reportMissingImports]
+    from skrl.trainers.torch import SequentialTrainer  # pyright: ignore[reportMissingImports]
+
+    skrl.utils.set_seed(seed)
+    envs: Any = wrap_env(gym.make_vec(ENV_ID, OURS.num_envs, vectorization_mode="sync"), verbose=False)
+    spaces = {"observation_space": envs.observation_space, "action_space": envs.action_space, "device": "cpu"}
+
+    class Actor(GaussianMixin, Model):
+        def __init__(self) -> None:
+            Model.__init__(self, **spaces)
+            GaussianMixin.__init__(self)
+            self.net = perceptron(self.num_observations, self.num_actions)
+            self.log_std = torch.nn.Parameter(torch.full((self.num_actions,), OURS.initial_log_std))
+
+        def compute(self, inputs: Any, role: str = "") -> Any:
+            return self.net(inputs["observations"]), {"log_std": self.log_std}
+
+    class Critic(DeterministicMixin, Model):
+        def __init__(self) -> None:
+            Model.__init__(self, **spaces)
+            DeterministicMixin.__init__(self)
+            self.net = perceptron(self.num_observations, 1)
+
+        def compute(self, inputs: Any, role: str = "") -> Any:
+            return self.net(inputs["observations"]), {}
+
+    class Watched(PPO):
+        def update(self, *, timestep: int, timesteps: int) -> None:
+            super().update(timestep=timestep, timesteps=timesteps)
+            watch.look((timestep + 1) * OURS.num_envs, policy)
+
+    rollouts = OURS.steps_per_iter // OURS.num_envs
+    config = PPO_CFG(
+        rollouts=rollouts,
+        learning_epochs=OURS.num_epochs,
+        mini_batches=OURS.num_minibatches,
+        discount_factor=OURS.discount,
+        gae_lambda=OURS.gae_lambda,
+        learning_rate=OURS.learning_rate,
+        learning_rate_scheduler=torch.optim.lr_scheduler.LinearLR,  # steps once a pass
+        learning_rate_scheduler_kwargs={
+            "start_factor": 1.0,
+            "end_factor": 0.0,
+            "total_iters": steps // OURS.steps_per_iter * OURS.num_epochs,
+        },
+        observation_preprocessor=RunningStandardScaler,
+        observation_preprocessor_kwargs={"size": envs.observation_space, "device": "cpu"},
+        value_preprocessor=RunningStandardScaler,
+        value_preprocessor_kwargs={"size": 1, "device": "cpu"},
+        grad_norm_clip=OURS.max_grad_norm,
+        ratio_clip=OURS.clip_ratio,
+        value_clip=0.0,
+        entropy_loss_scale=OURS.entropy_coefficient,
+        value_loss_scale=OURS.value_coefficient,
+        time_limit_bootstrap=True,
+    )
+    config.experiment.write_interval = config.experiment.checkpoint_interval = 0
+    memory = RandomMemory(memory_size=rollouts, num_envs=OURS.num_envs, device="cpu")
+    agent: Any = Watched(models={"policy": Actor(), "value": Critic()}, memory=memory, cfg=config, **spaces)
+    quiet = {"timesteps": steps // OURS.num_envs, "disable_progressbar": True, "headless": True}
+    trainer = SequentialTrainer(env=envs, agents=agent, cfg=quiet)
+
+    @torch.no_grad()
+    def policy(observations: NDArray) -> NDArray:
+        with torch.random.fork_rng():  # acting draws numbers, also for the mean
+            given = torch.as_tensor(observations, dtype=torch.float32)
+            return agent.act(given, None, timestep=0, timesteps=0)[1]["mean_actions"].numpy()
+
+    watch = Watch(steps, episodes)
+    trainer.train()
+    return watch, watch.stop(), policy
+
+
+def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
+    """A training with Tianshou's PPO: our settings, and its own normalisation of observations and returns."""
+    import gymnasium as gym
+    from tianshou.algorithm import PPO  # pyright: ignore[reportMissingImports]
+    from tianshou.algorithm.modelfree.reinforce import (  # pyright: ignore[reportMissingImports]
+        ProbabilisticActorPolicy,
+    )
+    from tianshou.algorithm.optim import (  # pyright: ignore[reportMissingImports]
+        AdamOptimizerFactory,
+        LRSchedulerFactoryLinear,
+    )
+    from tianshou.data import Batch, Collector, VectorReplayBuffer  # pyright: ignore[reportMissingImports]
+    from tianshou.env import DummyVectorEnv, VectorEnvNormObs  # pyright: ignore[reportMissingImports]
+    from tianshou.trainer import OnPolicyTrainerParams  # pyright: ignore[reportMissingImports]
+    from tianshou.utils.net.common import Net  # pyright: ignore[reportMissingImports]
+    from tianshou.utils.net.continuous import (  # pyright: ignore[reportMissingImports]
+        ContinuousActorProbabilistic,
+        ContinuousCritic,
+    )
+    from torch.distributions import Independent, Normal
+
+    np.random.seed(seed)  # noqa: NPY002 - the library draws from the global generator
+    torch.manual_seed(seed)
+    envs: Any = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(ENV_ID) for _ in range(OURS.num_envs)]))
+    envs.seed(seed)
+    one: Any = gym.make(ENV_ID)
+    shapes = {"state_shape": one.observation_space.shape, "hidden_sizes": OURS.hidden_sizes}
+    actor = ContinuousActorProbabilistic(
+        preprocess_net=Net(**shapes), action_shape=one.action_space.shape, unbounded=True
+    )
+    torch.nn.init.constant_(actor.sigma_param, OURS.initial_log_std)
+    epochs = steps // OURS.steps_per_iter
+    optimizer = AdamOptimizerFactory(lr=OURS.learning_rate).with_lr_scheduler_factory(
+        LRSchedulerFactoryLinear(epochs, OURS.steps_per_iter, OURS.steps_per_iter)
+    )
+    algorithm = PPO(
+        policy=ProbabilisticActorPolicy(
+            actor=actor,
+            dist_fn=lambda given: Independent(Normal(*given), 1),
+            action_space=one.action_space,
+            observation_space=one.observation_space,
+        ),
+        critic=ContinuousCritic(preprocess_net=Net(**shapes)),
+        optim=optimizer,
+        eps_clip=OURS.clip_ratio,
+        vf_coef=OURS.value_coefficient,
+        ent_coef=OURS.entropy_coefficient,
+        max_grad_norm=OURS.max_grad_norm,
+        gae_lambda=OURS.gae_lambda,
+        gamma=OURS.discount,
+        return_scaling=True,
+    )
+
+    @torch.no_grad()
+    def policy(observations: NDArray) -> NDArray:
+        with torch.random.fork_rng():  # acting draws numbers, also for the mode
+            given = Batch(obs=envs.get_obs_rms().norm(observations), info={})
+            return algorithm.policy.map_action(algorithm.policy(given).dist.mode.numpy())
+
+    buffer = VectorReplayBuffer(OURS.steps_per_iter, OURS.num_envs)
+    watch = Watch(steps, episodes)
+    algorithm.run_training(
+        OnPolicyTrainerParams(
+            training_collector=Collector(algorithm, envs, buffer),
+            max_epochs=epochs,
+            epoch_num_steps=OURS.steps_per_iter,
+            collection_step_num_env_steps=OURS.steps_per_iter,
+            batch_size=OURS.steps_per_iter // OURS.num_minibatches,
+            update_step_num_repetitions=OURS.num_epochs,
+            training_fn=lambda _, step: watch.look(step, policy),  # just before the next rollout
+            show_progress=False,
+            verbose=False,
+        )
+    )
+    seconds = watch.stop()
+    watch.look(steps, policy)
+    return watch, seconds, policy
+
+
+def perceptron(inputs: int, outputs: int) -> torch.nn.Module:
+    """A network of our sizes."""
+    layers: list[torch.nn.Module] = []
+    for width in OURS.hidden_sizes:
+        layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU()]
+        inputs = width
+    return torch.nn.Sequential(*layers, torch.nn.Linear(inputs, outputs))
+
+
 def train(side: str, seed: int, iterations: int, episodes: int) -> tuple[Watch, float, Policy]:
     """Train the side of that name."""
     steps = iterations * OURS.steps_per_iter
     if side == "ours":
         return ours(seed, iterations, episodes)
+    if side.startswith("skrl"):
+        return skrl(seed, steps, episodes)
+    if side.startswith("Tianshou"):
+        return tianshou(seed, steps, episodes)
     if side.startswith("SBX"):
         import flax.linen  # pyright: ignore[reportMissingImports]
         import sbx  # pyright: ignore[reportMissingImports]
@@ -158,7 +331,7 @@ def main() -> None:
     seed, iterations, episodes, curve_episodes = map(int, sys.argv[2:])
     watch, seconds, policy = train(side, seed, iterations, curve_episodes)
     found = {"return": score(policy, episodes, HELD_OUT_SEED), "seconds": round(seconds, 2), "curve": watch.curve}
-    names = ("torch", "gymnasium", "stable-baselines3", "sbx-rl", "jax")
+    names = ("torch", "gymnasium", "stable-baselines3", "sbx-rl", "jax", "skrl", "tianshou")
     versions = {name: version(name) for name in names} if side != "ours" else {"torch": version("torch")}
     print(json.dumps({**found, "packages": versions}))
 

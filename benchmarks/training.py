@@ -115,7 +115,7 @@ def main(config: Config) -> None:
         ratio = found[preset]["median_ratio"]
         print(f"{preset}: {ratio} times transformers, {'met' if ratio >= BAR else 'missed'} (bar {BAR})", flush=True)
     settings = {name: getattr(config, name) for name in ("repetitions", "steps", "threads")}
-    write_json(config.output, {"presets": found, "settings": settings, "circumstances": before})
+    write_json(config.output, {"presets": found, "least_ratio": BAR, "settings": settings, "circumstances": before})
     print(f"wrote {portable(config.output)}")
 
 
