@@ -350,6 +350,14 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
     assert whole == parts
 
 
+def test_resuming_a_finished_run_trains_nothing_more(call: Call, trained: Path, table: Path) -> None:
+    names = ("model.safetensors", "metrics.csv", "metrics.json", "README.md")
+    before = {name: (trained / name).read_bytes() for name in names}
+    result = call(train_sentiment, "--data", str(table), "--output_dir", str(trained), "--resume")
+    assert result.status == 0, result.err
+    assert {name: (trained / name).read_bytes() for name in names} == before
+
+
 def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path: Path) -> None:
     flags = ["--data", str(table), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
     assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
