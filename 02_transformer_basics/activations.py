@@ -18,8 +18,8 @@ SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 class _TanhGELU(torch.autograd.Function):
     """GELU by tanh, for training: PyTorch's computes the tanh twice, which on a CPU takes longer than all the rest.
 
-    (1 + tanh(u)) / 2 is sigmoid(2 u), which is cheap, and keeping it spares the second time. Every line reads and writes
-    the whole tensor, which is what takes long, so there are as few as can be.
+    (1 + tanh(u)) / 2 is sigmoid(2 u), which is cheap, and keeping it spares the second time. Every call reads and
+    writes the whole tensor, which is what takes long, so there are as few as can be.
     """
 
     @staticmethod
@@ -34,7 +34,9 @@ class _TanhGELU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, share = ctx.saved_tensors
         slope = torch.addcmul(x.new_tensor(SLOPE), x, x, value=3 * SLOPE * CUBIC)  # of what sigmoid takes
-        return torch.ops.aten.sigmoid_backward(slope.mul_(x), share).add_(share).mul_(gradients[0])  # x u' s (1 - s) + s
+        return (
+            torch.ops.aten.sigmoid_backward(slope.mul_(x), share).add_(share).mul_(gradients[0])
+        )  # x u' s (1 - s) + s
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

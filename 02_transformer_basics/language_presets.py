@@ -1,6 +1,7 @@
 """The two lessons of `train_language_model.py`: their settings, and where their text comes from."""
 
 import dataclasses
+import importlib.util
 from dataclasses import dataclass
 
 from lab.errors import UserError
@@ -63,11 +64,13 @@ def fetch(preset: Preset) -> Texts:
     """Tiny Shakespeare from the network. Raises UserError for other presets, and where it cannot be had."""
     if preset.held_out:
         raise UserError("--data is missing: a folder of .txt files, books of Project Gutenberg for example")
-    try:
-        from datasets import load_dataset  # pyright: ignore[reportMissingImports] - optional
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError("--data is missing; the library datasets fetches tiny Shakespeare: pip install datasets")
+    from datasets import load_dataset  # pyright: ignore[reportMissingImports] - optional
 
+    try:
         text = load_dataset("text", data_files=SHAKESPEARE, sample_by="document", split="train")[0]["text"]
-    except Exception as error:  # absent, or one of the many ways in which a network fails
-        reason = "pip install datasets" if isinstance(error, ImportError) else "the network did not give it"
+    except Exception as error:  # one of the many ways in which a network fails
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--data is missing, and tiny Shakespeare cannot be fetched ({reason})") from None
     return split({"tiny_shakespeare": text}, (), "tiny Shakespeare")

@@ -8,6 +8,7 @@ by the seed. No sentence that selects or reports, nor a long part of one, stays 
 import csv
 import importlib.util
 import io
+import os
 import random
 import re
 import zipfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from lab.errors import UserError
 from lab.files import read_text
+from pretrained import hub_reachable
 
 Examples = list[tuple[str, int]]  # text and class, for the lesson's files 1 for positive
 LABELS = ("NEGATIVE", "POSITIVE")
@@ -28,7 +30,7 @@ DEV, TESTS = "stsa.binary.dev", {
     "uci_amazon": "amazon_cells_labelled.txt",
     "uci_imdb": "imdb_labelled.txt",
 }  # fmt: skip
-HUB = "rotten_tomatoes"
+HUB = "cornell-movie-review-data/rotten_tomatoes"
 PART, RUN = 20, 40  # letters: a whole sentence of PART inside another is a leak, and a shared run of RUN is
 
 
@@ -57,12 +59,15 @@ def read_data(path: Path | None, seed: int, phrases: int | None = None) -> Senti
 
 
 def fetch() -> SentimentData:
-    """The film-review sentences of the data set `rotten_tomatoes` in its own three parts, from the Hugging Face hub.
+    """The film-review sentences of the data set `rotten_tomatoes` in its own three parts, from the Hugging Face hub or
+    its cache.
 
-    Raises UserError where the library `datasets` or the network is missing.
+    Raises UserError where the library `datasets` or the network is missing, which takes two seconds to find out.
     """
     if importlib.util.find_spec("datasets") is None:
         raise UserError("--data is needed; the library datasets fetches some: python -m pip install datasets")
+    if not hub_reachable():
+        os.environ["HF_DATASETS_OFFLINE"] = "1"  # else the library tries again and again
     import datasets  # pyright: ignore[reportMissingImports]
 
     try:

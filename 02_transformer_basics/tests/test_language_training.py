@@ -1,5 +1,7 @@
 """Training the language model: its data, its loop, stopping and going on, several processes, what is written."""
 
+import importlib.machinery
+import importlib.util
 import json
 import math
 import os
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from gpt2 import GPT2
 from lab.distributed import world_size
 from lab.errors import UserError
 from language_data import NO_TARGET, UNKNOWN, Windows, byte_pair_tokenizer, character_tokenizer, encode, read_texts
-from language_presets import PRESETS
+from language_presets import PRESETS, fetch
 from language_reports import measure
 from language_training import LanguageConfig, Learner, StepRecord, new_model, total_loss, train
 from ngram_baseline import bits_of_texts
@@ -56,6 +59,23 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ModuleType("datasets")
+    library.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
+    library.load_dataset = lambda *_, **__: [{"text": TEXT}]  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    texts = fetch(PRESETS["shakespeare"])
+    assert "".join([*texts.training.values(), *texts.validation.values()]) == TEXT
+    library.load_dataset = lambda *_, **__: {}["no network"]  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=r"tiny Shakespeare cannot be fetched .*no network"):
+        fetch(PRESETS["shakespeare"])
+    with pytest.raises(UserError, match=r"--data is missing: a folder of \.txt files"):
+        fetch(PRESETS["books"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--data is missing; .* pip install datasets"):
+        fetch(PRESETS["shakespeare"])
 
 
 @given(length=st.integers(2, 200), context=st.integers(1, 30), seed=st.integers(0, 5), world=st.sampled_from([1, 2, 3]))

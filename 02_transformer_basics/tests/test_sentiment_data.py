@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sentiment_data
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment_data import PART, RUN, letters, read_data, read_examples, read_reviews, without_leaks
@@ -116,11 +118,17 @@ def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
     library.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
     library.load_dataset = lambda name: parts  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr(sentiment_data, "hub_reachable", lambda: True)
+    monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
     data = read_data(None, 0)
+    assert "HF_DATASETS_OFFLINE" not in os.environ
     assert data.train == [("dull", 0), ("fine", 1)]
     assert (data.dev, data.tests, data.dropped) == ([("so so", 0)], {"test": [("bad", 0), ("good", 1)]}, 1)
+    monkeypatch.setattr(sentiment_data, "hub_reachable", lambda: False)
+    read_data(None, 0)  # what is in the cache
+    assert os.environ["HF_DATASETS_OFFLINE"] == "1"
     library.load_dataset = lambda name: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UserError, match="--data is needed; rotten_tomatoes could not be fetched"):
+    with pytest.raises(UserError, match=r"--data is needed; .*rotten_tomatoes could not be fetched"):
         read_data(None, 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--data is needed; .* pip install datasets"):
