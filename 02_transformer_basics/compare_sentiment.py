@@ -112,7 +112,7 @@ def main(config: Config) -> None:
     for method, title in METHODS.items():
         if method not in by_method:
             continue
-        row = record.results[method] = gathered_figures(by_method[method])
+        row = record.results[method] = {"title": title, **gathered_figures(by_method[method])}
         print(f"{title}: {row['parameters']:,} parameters, {row['seeds']} seed(s)")
         for name, found in ((name, found) for name, found in row.items() if isinstance(found, dict)):
             low, high = found["interval"]

@@ -24,7 +24,8 @@ def draw_ablation(found: Any, path: Path) -> None:
         axes.plot(row["mean"], height, "o", color=color)
         axes.plot(row["returns"], [height] * len(row["returns"]), "|", color=color, alpha=0.6)
     axes.set_yticks(range(len(rows)), [row["title"] for row in reversed(rows)])
-    axes.set(xlabel="return: interquartile mean, 95% interval, every seed", title="PPO on Reacher-v5, less one detail")
+    axes.set(xlabel="return: interquartile mean, 95% interval, every seed (red: worse than the whole)")
+    axes.set_title("PPO on Reacher-v5, less one detail")
     axes.axvline(rows[0]["mean"], color=GREY, linestyle="--", linewidth=1)
     if min(min(row["returns"]) for row in rows) < -8:
         axes.set_xscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])

@@ -262,7 +262,7 @@ def test_the_committed_runs_of_the_projects_can_be_read(folder: str, figure: str
     run = read_run(ROOT / folder / "results")
     assert run.script == "train"
     assert figure in run.figures
-    assert len(run.metrics[column]) >= 200
+    assert run.metrics[column]
 
 
 def test_nested_settings_are_named_by_their_way() -> None:
