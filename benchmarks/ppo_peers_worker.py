@@ -2,6 +2,8 @@
 
 python ppo_peers_worker.py SIDE SEED ITERATIONS EPISODES CURVE_EPISODES
 """
+# The peers live in an environment of their own:
+# pyright: reportMissingImports=false
 
 import json
 import sys
@@ -135,13 +137,13 @@ def peer(
 def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
     """A training with skrl's PPO: our settings, and its own normalisation of observations and returns."""
     import gymnasium as gym
-    import skrl.utils  # pyright: ignore[reportMissingImports]
-    from skrl.agents.torch.ppo import PPO, PPO_CFG  # pyright: ignore[reportMissingImports]
-    from skrl.envs.wrappers.torch import wrap_env  # pyright: ignore[reportMissingImports]
-    from skrl.memories.torch import RandomMemory  # pyright: ignore[reportMissingImports]
-    from skrl.models.torch import DeterministicMixin, GaussianMixin, Model  # pyright: ignore[reportMissingImports]
-    from skrl.resources.preprocessors.torch import RunningStandardScaler  # pyright: ignore[reportMissingImports]
-    from skrl.trainers.torch import SequentialTrainer  # pyright: ignore[reportMissingImports]
+    import skrl.utils
+    from skrl.agents.torch.ppo import PPO, PPO_CFG
+    from skrl.envs.wrappers.torch import wrap_env
+    from skrl.memories.torch import RandomMemory
+    from skrl.models.torch import DeterministicMixin, GaussianMixin, Model
+    from skrl.resources.preprocessors.torch import RunningStandardScaler
+    from skrl.trainers.torch import SequentialTrainer
 
     skrl.utils.set_seed(seed)
     envs: Any = wrap_env(gym.make_vec(ENV_ID, OURS.num_envs, vectorization_mode="sync"), verbose=False)
@@ -216,22 +218,14 @@ def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
 def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
     """A training with Tianshou's PPO: our settings, and its own normalisation of observations and returns."""
     import gymnasium as gym
-    from tianshou.algorithm import PPO  # pyright: ignore[reportMissingImports]
-    from tianshou.algorithm.modelfree.reinforce import (  # pyright: ignore[reportMissingImports]
-        ProbabilisticActorPolicy,
-    )
-    from tianshou.algorithm.optim import (  # pyright: ignore[reportMissingImports]
-        AdamOptimizerFactory,
-        LRSchedulerFactoryLinear,
-    )
-    from tianshou.data import Batch, Collector, VectorReplayBuffer  # pyright: ignore[reportMissingImports]
-    from tianshou.env import DummyVectorEnv, VectorEnvNormObs  # pyright: ignore[reportMissingImports]
-    from tianshou.trainer import OnPolicyTrainerParams  # pyright: ignore[reportMissingImports]
-    from tianshou.utils.net.common import Net  # pyright: ignore[reportMissingImports]
-    from tianshou.utils.net.continuous import (  # pyright: ignore[reportMissingImports]
-        ContinuousActorProbabilistic,
-        ContinuousCritic,
-    )
+    from tianshou.algorithm import PPO
+    from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+    from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLinear
+    from tianshou.data import Batch, Collector, VectorReplayBuffer
+    from tianshou.env import DummyVectorEnv, VectorEnvNormObs
+    from tianshou.trainer import OnPolicyTrainerParams
+    from tianshou.utils.net.common import Net
+    from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
     from torch.distributions import Independent, Normal
 
     np.random.seed(seed)  # noqa: NPY002 - the library draws from the global generator
@@ -311,8 +305,8 @@ def train(side: str, seed: int, iterations: int, episodes: int) -> tuple[Watch, 
     if side.startswith("Tianshou"):
         return tianshou(seed, steps, episodes)
     if side.startswith("SBX"):
-        import flax.linen  # pyright: ignore[reportMissingImports]
-        import sbx  # pyright: ignore[reportMissingImports]
+        import flax.linen
+        import sbx
 
         algorithm, relu = sbx.PPO, flax.linen.relu
     else:
