@@ -50,11 +50,13 @@ def draw_ppo_peers(found: Any, path: Path) -> None:
     for panel, curves in zip(axes, (by_steps, by_seconds), strict=True):
         draw_curves(panel, curves, found["baselines"])
         symlog(panel)
-        panel.set_ylabel("return of the deterministic policy")
+        best = max(max(curve.y) for curve in curves)
+        panel.set(ylabel="return of the deterministic policy", ylim=(None, best * 0.8))
+    axes[0].xaxis.set_major_formatter("{x:,.0f}")
     axes[0].set(xlabel="environment steps", title="PPO on Reacher-v5: interquartile mean, 95% interval over (seeds)")
     axes[1].set(xlabel="seconds of training, one thread", title="the same against time")
     axes[1].set_xscale("log")
-    axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4)
     save_figure(figure, path)
 
 
