@@ -24,8 +24,8 @@ class _TanhGELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        # sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))
         share = torch.addcmul(x.new_tensor(SLOPE), x, x, value=SLOPE * CUBIC).mul_(x).sigmoid_()
-        # = sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))
         ctx.save_for_backward(x, share)
         return x * share
 
@@ -34,9 +34,8 @@ class _TanhGELU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, share = ctx.saved_tensors
         slope = torch.addcmul(x.new_tensor(SLOPE), x, x, value=3 * SLOPE * CUBIC)  # of what sigmoid takes
-        return (
-            torch.ops.aten.sigmoid_backward(slope.mul_(x), share).add_(share).mul_(gradients[0])
-        )  # x u' s (1 - s) + s
+        # (x s)' = s + x u' s (1 - s)
+        return torch.ops.aten.sigmoid_backward(slope.mul_(x), share).add_(share).mul_(gradients[0])
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

@@ -207,12 +207,21 @@ SPEED = {"sides": {
     "theirs": {"times_ours": 29.46, "low": 26.5, "high": 31.68, "median": 30.0, "bar": 12},
     "missing": {"not_measured": "no module"},
 }}  # fmt: skip
+TEXTS = {
+    "one_prompt": {
+        "transformers": {"median_ratio": 1.0},
+        "int8": {"median_ratio": 4.58, "lowest_ratio": 4.15, "highest_ratio": 4.78},
+    },
+    "batch_of_8": {}, "perplexity": {"int8": 31.8}, "tokens_per_second": {"transformers": 22.4, "int8": 104.1},
+    "same_tokens_float32": True, "same_labels": False, "median_ratio": {},
+}  # fmt: skip
 SENTENCES = {"accuracy": 0.8666, "interval": [0.85, 0.883], "calibration_error": 0.019}
 SENTIMENT = {"results": {
     "distill": {"title": "distilled", "seeds": 3, "parameters": 4712834}
     | dict.fromkeys(("sst2_test", "uci_amazon", "uci_imdb"), SENTENCES),
     "scratch": {"title": "of a CSV", "seeds": 1, "parameters": 1, "test": SENTENCES},
 }}  # fmt: skip
+MORE = {"ppo_speed": SPEED, "transformer": TEXTS}
 
 
 @pytest.fixture
@@ -242,7 +251,7 @@ def test_what_was_not_measured_says_so(house: Path) -> None:
 
 
 def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, found in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, "ppo_speed": SPEED}.items():
+    for name, found in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
         (house / f"benchmarks/results/{name}.json").write_text(json.dumps(found))
     own = house / "02_transformer_basics/results/compare_sentiment.json"
     own.parent.mkdir(parents=True)
@@ -256,6 +265,9 @@ def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.C
         "| 2 second | -3.40 (-3.50 to -3.30) | +0.10 (-0.10 to +0.30) | not to be seen |",
         "| 3 third | -3.20 (-3.30 to -3.10) | +0.30 (+0.10 to +0.50) | better without |",
         "| PPO | 800 | environments 8, threads 1 | 50% of the environments alone |",
+        "| `transformers` | 22 | 1.00 |  |  |",
+        "| ours, int8 | 104 | 4.58 (4.15 to 4.78) |  | 31.80 |",
+        "| DistilBERT: the labels of `transformers` | others | the same | **no** |",
         "| theirs | 29.5 | 26.5 to 31.7 |",
         "| missing |  | not measured: no module |",
         "| distilled | 3 | 4,712,834 |" + 3 * " 86.7% (85.0% to 88.3%) |" + " 0.019 |",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -258,11 +259,13 @@ def test_runs_that_cannot_be_compared_cost_one_line(seeds: Any, tmp_path: Path) 
     ("01_q_learning_maze", "path length", "total_reward"),
     ("03_ppo_reacher", "mean return", "mean_return"),
 ])  # fmt: skip
-def test_the_committed_runs_of_the_projects_can_be_read(folder: str, figure: str, column: str) -> None:
-    run = read_run(ROOT / folder / "results")
+def test_the_committed_runs_of_the_projects_can_be_read(tmp_path: Path, folder: str, figure: str, column: str) -> None:
+    archive = subprocess.run(["git", "archive", "HEAD", f"{folder}/results"], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive.stdout, check=True)
+    run = read_run(tmp_path / folder / "results")
     assert run.script == "train"
     assert figure in run.figures
-    assert run.metrics[column]
+    assert len(run.metrics[column]) >= 200
 
 
 def test_nested_settings_are_named_by_their_way() -> None:
