@@ -28,9 +28,9 @@ from lab.errors import UserError
 from language_data import NO_TARGET, UNKNOWN, Windows, byte_pair_tokenizer, character_tokenizer, encode, read_texts
 from language_presets import PRESETS, fetch
 from language_reports import measure
-from language_training import LanguageConfig, Learner, StepRecord, new_model, total_loss, train
+from language_training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
 from ngram_baseline import bits_of_texts
-from optimization import OptimizerConfig, learning_rate_at, orthogonalized
+from optimization import OptimizerConfig, Precision, autocast, learning_rate_at, orthogonalized
 
 Call = Callable[..., Any]
 SCRIPT = Path(__file__).parent.parent / "train_language_model.py"
@@ -176,6 +176,29 @@ def test_loss_starts_at_the_logarithm_of_the_vocabulary(vocabulary: int) -> None
         ids = numbers(2000, vocabulary)
         (record,) = train(config, fresh(config, vocabulary), ids, ids[:300])
         assert record.loss == pytest.approx(math.log(vocabulary), rel=0.02)
+
+
+def plainly_summed_loss(model: GPT2, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    counted = targets != NO_TARGET  # (B, T)
+    nats = -model(inputs)[counted].float().log_softmax(-1)  # (B, T, V) -> (counted, V)
+    return nats.gather(-1, targets[counted][:, None]).sum()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("vocabulary", [12, 300])  # no more than the width: all logits at once; else: in pieces
+def test_loss_and_gradients_are_those_of_the_plain_formula(vocabulary: int, precision: Precision) -> None:
+    model = fresh(LanguageConfig(**{**vars(SMALL), "dropout": 0.0, "context": 64}), vocabulary)
+    inputs, targets = torch.randint(vocabulary, (2, 5, 64), generator=torch.Generator().manual_seed(0))  # (B, T) each
+    targets[1, 30:] = NO_TARGET
+    found = []
+    for formula in (summed_loss, plainly_summed_loss):
+        model.zero_grad()
+        with autocast(torch.device("cpu"), precision):
+            loss = formula(model, inputs, targets)
+        (3 * loss).backward()
+        found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
