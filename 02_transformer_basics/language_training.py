@@ -104,12 +104,12 @@ def summed_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     Where a gradient is wanted of many logits, they are made a few hundred rows at a time together with it, and then
     forgotten: all of them, (B T, V), do not fit into a cache. Few are faster at once, and so is bfloat16.
     """
-    x, weight = model.read(inputs), model.tokens.weight  # (B, T) -> (B, T, E); (V, E)
+    x = model.read(inputs)  # (B, T) -> (B, T, E)
     many = model.config.vocab_size > model.config.n_embd  # the rule of LinearCrossEntropyOptions
     if torch.is_grad_enabled() and many and not torch.is_autocast_enabled(x.device.type):
         rows, options = model.norm(x).flatten(0, 1), nn.LinearCrossEntropyOptions()  # (B, T, E) -> (B T, E)
         return F.linear_cross_entropy(
-            rows, weight, targets.flatten(), ignore_index=NO_TARGET, reduction="sum", options=options
+            rows, model.tokens.weight, targets.flatten(), ignore_index=NO_TARGET, reduction="sum", options=options
         )
     logits = model.next_token_logits(x).float().flatten(0, 1)  # (B, T, E) -> (B T, V)
     return F.cross_entropy(logits, targets.flatten(), ignore_index=NO_TARGET, reduction="sum")
