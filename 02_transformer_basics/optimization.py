@@ -11,7 +11,7 @@ al. 2025, "Muon is Scalable for LLM Training", which lets it share AdamW's learn
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,8 +90,8 @@ class Muon(torch.optim.Optimizer):
     For matrices between layers; embeddings, biases and norms go to AdamW.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
-        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, momentum: float) -> None:
+        super().__init__(list(groups), {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -116,22 +116,34 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimization:
-    """The optimizers of a model, its schedule, and how far it has come."""
+    """The optimizers of a model, its schedule, and how far it has come.
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    Args:
+        shares: the share of the learning rate that a parameter is moved by, 1 where it has no entry.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: OptimizerConfig, shares: Mapping[nn.Parameter, float] | None = None
+    ) -> None:
         self.config, self.steps_done = config, 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         layers = {layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)}
         by_muon = [p for p in self.parameters if config.optimizer == "muon" and p in layers]
         others = [p for p in self.parameters if config.optimizer != "muon" or p not in layers]
-        groups = [
-            {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-        ]
         betas = (config.beta1, config.beta2)
-        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(self.groups(others, shares or {}), betas=betas, eps=1e-8, fused=True)
+        ]
         if by_muon:
-            self.optimizers.append(Muon(by_muon, config.learning_rate, 0.95, config.weight_decay))
+            self.optimizers.append(Muon(self.groups(by_muon, shares or {}), config.learning_rate, momentum=0.95))
+
+    def groups(self, parameters: Sequence[nn.Parameter], shares: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+        """The parameters by what they have in common: matrices decay, each share of the learning rate is its own."""
+        found: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in parameters:
+            decay = self.config.weight_decay if parameter.ndim >= 2 else 0.0
+            found.setdefault((decay, shares.get(parameter, 1.0)), []).append(parameter)
+        return [{"params": alike, "weight_decay": decay, "share": share} for (decay, share), alike in found.items()]
 
     @property
     def learning_rate(self) -> float:
@@ -144,7 +156,7 @@ class Optimization:
         nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate
+                group["lr"] = self.learning_rate * group["share"]
             optimizer.step()
             optimizer.zero_grad()
         self.steps_done += 1

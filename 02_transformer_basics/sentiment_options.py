@@ -28,7 +28,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ff_dim": 512,
         "vocab_size": 8000,
     },
-    "finetune": {"epochs": 3, "learning_rate": 8e-5, "batch_size": 32, "dropout": 0.1, "phrases": 6000},
+    "finetune": {
+        "epochs": 3,
+        "learning_rate": 1.5e-4,
+        "batch_size": 32,
+        "layer_decay": 0.8,
+        "average_over": 333,
+        "dropout": 0.1,
+        "phrases": 2000,
+    },
     "distill": {
         "epochs": 3,
         "learning_rate": 5e-4,
@@ -42,7 +50,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "summary_weight": 1.0,
     },
 }
-COMMON = {"weight_decay": 0.01, "word_dropout": 0.0, "label_smoothing": 0.0, "temperature": 1.0, "summary_weight": 0.0}
+COMMON = {
+    "weight_decay": 0.01,
+    "layer_decay": 1.0,
+    "average_over": 1,
+    "word_dropout": 0.0,
+    "label_smoothing": 0.0,
+    "temperature": 1.0,
+    "summary_weight": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,13 @@ class Options:
     batch_size: int | None = None
     """Texts a step, of all processes together. Default: 64, 32 to fine-tune."""
     learning_rate: float | None = None
-    """Learning rate at its highest. Default: 1e-3 from scratch, 8e-5 to fine-tune, 5e-4 to distill."""
+    """Learning rate at its highest. Default: 1e-3 from scratch, 1.5e-4 to fine-tune, 5e-4 to distill."""
     weight_decay: float | None = None
     """Share of a matrix that is taken off a step, times the learning rate."""
+    layer_decay: float | None = None
+    """What the learning rate is multiplied by for every block further down. Default: 1, 0.8 to fine-tune."""
+    average_over: int | None = None
+    """Steps whose weights are averaged in those that are measured and kept. Default: 1, 333 to fine-tune."""
     dropout: float | None = None
     """Dropout everywhere in the model. Default: 0.3 from scratch, else 0.1."""
     word_dropout: float | None = None
@@ -83,7 +103,7 @@ class Options:
     vocab_size: int | None = None
     """Entries of their WordPiece vocabulary. Default: 8,000 from scratch, 7,000 for a student."""
     phrases: int | None = None
-    """Product phrases to train on, of the lesson's files. Default: all, 6,000 to fine-tune, 20,000 to distill."""
+    """Product phrases to train on, of the lesson's files. Default: all, 2,000 to fine-tune, 20,000 to distill."""
     sentences: int = 30_000
     """Sentences without labels, of the lesson's reviews, that the teacher is asked about."""
     copies: int = 4

@@ -8,7 +8,10 @@ Shapes: N texts, B batch (of this process), T time (positions), E embedding, C c
 
 Sources: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; for the summaries that a student copies as
 well: Sanh et al. 2019, "DistilBERT", and Jiao et al. 2020, "TinyBERT"; masked words: Tang et al. 2019, "Distilling
-Task-Specific Knowledge from BERT into Simple Neural Networks".
+Task-Specific Knowledge from BERT into Simple Neural Networks"; learning rates that fall with the depth: Howard and
+Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2, by the block as in Clark et al.
+2020, "ELECTRA"; averaged weights: Polyak and Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging",
+with the memory of Tarvainen and Valpola 2017, "Mean teachers are better role models".
 """
 
 import copy
@@ -20,7 +23,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from distilbert import DistilBertClassifier
 from lab.distributed import rank, sum_over_ranks, world_size
@@ -46,6 +50,10 @@ class TrainingConfig:
     """Share of the steps in which it rises."""
     weight_decay: float = 0.01
     """Share of a matrix that is taken off a step, times the learning rate."""
+    layer_decay: float = 1.0
+    """What the learning rate is multiplied by for every block further down, so that what lies deepest moves least."""
+    average_over: int = 1
+    """Steps whose weights are averaged in those that are measured and kept; 1 for the last alone."""
     label_smoothing: float = 0.0
     """Share of certainty that labels give to the other class."""
     temperature: float = 1.0
@@ -62,10 +70,12 @@ class TrainingConfig:
     """Seed of the order, the dropout and the masked words."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "epochs", "batch_size", "report_every")
+        require_at_least(1, self, "epochs", "batch_size", "average_over", "report_every")
         require_at_least(0, self, "learning_rate", "warmup", "weight_decay", "summary_weight")
         if not self.temperature > 0:
             raise UserError(f"--temperature is {self.temperature}; it must be above 0")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"--layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
         for name in ("warmup", "label_smoothing", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 0 and below 1")
@@ -121,8 +131,15 @@ def batches_of_epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def shares_by_depth(model: DistilBertClassifier, decay: float) -> dict[nn.Parameter, float]:
+    """The share of the learning rate of every parameter: 1 in the head, `decay` in the last block, and so on down."""
+    head, embeddings = [model.hidden, model.classifier], [model.words, model.positions, model.norm]
+    parts = [nn.ModuleList(head), *reversed(model.blocks), nn.ModuleList(embeddings)]
+    return {parameter: decay**depth for depth, part in enumerate(parts) for parameter in part.parameters()}
+
+
 class Learner:
-    """A classifier that is being trained: its weights, its optimizer, the best weights so far.
+    """A classifier that is being trained: its weights, their average, its optimizer, the best average so far.
 
     Args:
         model: the classifier, on the device where it is to be trained.
@@ -144,7 +161,8 @@ class Learner:
             weight_decay=config.weight_decay,
             beta2=0.999,
         )
-        self.optimization = Optimization(model, settings)
+        self.optimization = Optimization(model, settings, shares_by_depth(model, config.layer_decay))
+        self.averaged = AveragedModel(model, multi_avg_fn=self.move_average)
         self.best_score = (-1.0, -math.inf)
         self.best: dict[str, Tensor] = {}
 
@@ -152,6 +170,12 @@ class Learner:
     def step(self) -> int:
         """Steps done."""
         return self.optimization.steps_done
+
+    @torch.no_grad()
+    def move_average(self, averaged: Any, weights: Any, count: Any) -> None:
+        """Take `weights` into the average of the `count` before, or of as many as it remembers."""
+        decay = 1 - 1 / min(int(count) + 1, self.config.average_over)
+        get_ema_multi_avg_fn(decay)(averaged, weights, count)
 
     def reports(self, step: int) -> bool:
         """Whether there is a record after this step."""
@@ -194,20 +218,23 @@ class Learner:
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
         self.optimization.step()
+        self.averaged.update_parameters(self.model)
         return float(sum_over_ranks(loss.detach()))
 
     def select(self, dev: Texts) -> Measures:
-        """Measure on `dev`, and keep the weights where none were more often right (or as often, and surer)."""
-        found = measure(logits_of(self.model, dev.ids), dev.labels)
+        """Measure the average on `dev`, and keep it where none was more often right (or as often, and surer)."""
+        model: Any = self.averaged.module
+        found = measure(logits_of(model, dev.ids), dev.labels)
         score = (found.accuracy, -found.loss)
         if score > self.best_score:
-            self.best_score, self.best = score, copy.deepcopy(self.model.state_dict())
+            self.best_score, self.best = score, copy.deepcopy(model.state_dict())
         return found
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on to the same bits."""
         return {
             "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimization": self.optimization.state_dict(),
             "best_score": list(self.best_score),
             "best": self.best,
@@ -216,6 +243,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
         self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimization.load_state_dict(state["optimization"])
         accuracy, loss = state["best_score"]
         self.best_score, self.best = (accuracy, loss), state["best"]

@@ -118,8 +118,39 @@ def test_a_record_every_few_steps_and_measures_after_every_pass() -> None:
     assert learner.best_score == best
 
 
+def test_what_is_measured_and_kept_is_the_average_of_the_last_weights() -> None:
+    for over in (1, 4, 1000):
+        learner, dev = tiny_learner(average_over=over)
+        expected: list[torch.Tensor] = []
+        for step, batch in enumerate(batches_of_epoch([1] * 37, 8, 0, 0), 1):
+            learner.advance(batch)
+            share = 1 / min(step, over)
+            weights = [p.detach().clone() for p in learner.model.parameters()]
+            expected = [a + share * (w - a) for a, w in zip(expected or weights, weights, strict=True)]
+        found = learner.select(dev)
+        assert (found.accuracy, -found.loss) == learner.best_score
+        kept = [learner.best[name] for name, _ in learner.model.named_parameters()]
+        assert all(map(torch.equal, kept, learner.model.parameters())) == (over == 1)
+        for average, wanted in zip(kept, expected, strict=True):
+            torch.testing.assert_close(average, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_learning_rate_falls_with_the_depth() -> None:
+    learner, _ = tiny_learner(layer_decay=0.5)
+    learner.advance(list(range(8)))
+    groups = learner.optimization.optimizers[0].param_groups
+    rates = {id(p): group["lr"] / groups[-1]["lr"] for group in groups for p in group["params"]}
+    model = learner.model
+    parts = {1.0: [model.hidden, model.classifier], 0.5: [model.blocks[1]], 0.25: [model.blocks[0]]}
+    parts[0.125] = [model.words, model.positions, model.norm]
+    found = {id(p): share for share, modules in parts.items() for each in modules for p in each.parameters()}
+    assert found.keys() == rates.keys() == {id(p) for p in model.parameters()}
+    head = rates[id(model.classifier.weight)]
+    assert {key: rate / head for key, rate in rates.items()} == pytest.approx(found)
+
+
 def test_a_run_that_goes_on_ends_with_the_same_bits() -> None:
-    settings = {"epochs": 3, "word_dropout": 0.1}
+    settings = {"epochs": 3, "word_dropout": 0.1, "layer_decay": 0.8, "average_over": 3}
     whole, dev = tiny_learner(**settings)
     records = list(train(whole, dev))
     for stop in (1, 2, 4):
@@ -386,6 +417,8 @@ def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path
         ("--ff_dim", ("0",)),
         ("--dropout", ("-0.1", "1", "nan")),
         ("--word_dropout", ("-0.1", "1.5")),
+        ("--layer_decay", ("0", "1.5", "nan")),
+        ("--average_over", ("0",)),
         ("--label_smoothing", ("1",)),
         ("--temperature", ("0", "nan")),
         ("--summary_weight", ("-1",)),

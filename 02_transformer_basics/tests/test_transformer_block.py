@@ -20,6 +20,7 @@ from lab.errors import UserError
 from transformer_block import (
     ACTIVATIONS,
     CAUSAL,
+    SHORT,
     MultiHeadAttention,
     SimpleSelfAttention,
     TransformerBlock,
@@ -656,10 +657,18 @@ def test_the_approximate_gelu_and_its_gradient_are_torchs() -> None:
         assert torch.equal(ACTIVATIONS["gelu_tanh"](x), theirs)
 
 
-def test_the_causal_mask_by_name_is_the_causal_mask() -> None:
-    query, key, value = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
-    expected, weights = attention(query, key, value, causal_mask(7))
-    torch.testing.assert_close(fused_attention(query, key, value, CAUSAL), expected)
+@pytest.mark.parametrize("length", [1, 7, SHORT, SHORT + 1])
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_causal_mask_by_name_is_the_causal_mask(length: int, trains: bool) -> None:
+    inputs = torch.randn(3, 2, 4, length, 8, dtype=torch.float64, requires_grad=trains)
+    query, key, value = inputs
+    expected, weights = attention(query, key, value, causal_mask(length))
+    output = fused_attention(query, key, value, CAUSAL)
+    torch.testing.assert_close(output, expected)
+    if trains:
+        direction = torch.randn_like(output)
+        gradients = (torch.autograd.grad(each, inputs, direction, retain_graph=True) for each in (output, expected))
+        torch.testing.assert_close(*gradients)
     by_name, same = attention(query, key, value, CAUSAL)
     assert torch.equal(by_name, expected)
     assert torch.equal(same, weights)
