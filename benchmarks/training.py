@@ -39,10 +39,10 @@ class Config:
 
     output: Path = ROOT / "benchmarks/results/training.json"
     """File for the figures."""
-    repetitions: int = 7
+    repetitions: int = 25
     """Times that every side is measured."""
-    steps: int = 8
-    """Optimizer steps a time."""
+    steps: int = 2
+    """Optimizer steps a time: few, so that a machine that others use is as slow for both sides."""
     threads: int = 2
     """Threads that PyTorch computes with, on both sides."""
 
