@@ -669,6 +669,7 @@ def test_the_causal_mask_by_name_is_the_causal_mask(length: int, trains: bool) -
         direction = torch.randn_like(output)
         gradients = (torch.autograd.grad(each, inputs, direction, retain_graph=True) for each in (output, expected))
         torch.testing.assert_close(*gradients)
+        assert not torch.equal(fused_attention(query, key, value, CAUSAL, dropout=0.5), output)
     by_name, same = attention(query, key, value, CAUSAL)
     assert torch.equal(by_name, expected)
     assert torch.equal(same, weights)
