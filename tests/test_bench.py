@@ -14,7 +14,7 @@ import pytest
 
 from lab import bench as benches
 from lab import evidence, evidence_pictures, evidence_tables
-from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, missing, moved
+from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, missing, moved
 from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
@@ -130,6 +130,17 @@ def test_a_check_tells_what_moved(
         monkeypatch.setenv("RATIO", ratio)
         assert bench(["maze"], Bench(check=True)) == status
         assert words in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("measured", "said"), [(5, "x5 was not measured"), (1, "5 of 6 were not measured")])
+def test_a_check_names_a_few_ratios_that_are_missing_and_counts_many(
+    stub: Path, tmp_path: Path, measured: int, said: str
+) -> None:
+    for folder, count in ((stub, 6), (tmp_path, measured)):
+        ratios = {f"x{number}": 1.0 for number in range(count)}
+        sides = {f"{name}_ratio": ratios for name in ("median", "lowest", "highest")}
+        (folder / "stub.json").write_text(json.dumps(sides))
+    assert check("maze", tmp_path, Bench()) == f"{measured} of 6 ratios as committed; {said}"
 
 
 def test_the_tolerance_widens_the_committed_spread() -> None:
