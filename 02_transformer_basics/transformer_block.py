@@ -100,11 +100,10 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropo
 
 def _short_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(B, H, T, D) each -> (B, H, T, D): scale, mask and product of the scores in one call, which T^2 numbers allow."""
-    later = query.new_full((query.shape[2], key.shape[2]), -torch.inf).triu(1)  # (T, T)
-    heads = (each.flatten(0, 1) for each in (query, key, value))  # (B, H, T, D) -> (B H, T, D)
-    query_rows, key_rows, value_rows = heads
-    scores = torch.baddbmm(later, query_rows, key_rows.mT, alpha=1 / math.sqrt(query.shape[-1]))  # (B H, T, T)
-    return (scores.softmax(dim=-1) @ value_rows).unflatten(0, query.shape[:2])  # eq. 1
+    q, k, v = (each.flatten(0, 1) for each in (query, key, value))  # (B, H, T, D) -> (B H, T, D)
+    later = q.new_full((q.shape[1], k.shape[1]), -torch.inf).triu(1)  # (T, T): what is to come
+    scores = torch.baddbmm(later, q, k.mT, alpha=1 / math.sqrt(q.shape[-1]))  # (B H, T, T); eq. 1: Q K^T / sqrt(d_k)
+    return (scores.softmax(dim=-1) @ v).unflatten(0, query.shape[:2])  # (B H, T, D) -> (B, H, T, D); eq. 1
 
 
 class SimpleSelfAttention(nn.Module):
