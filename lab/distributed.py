@@ -3,6 +3,7 @@
 `torchrun --nproc_per_node 2 train.py` starts the processes and tells each its rank by environment variables.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    # Optimizers import this module at their first step, and a group that there is by then becomes the default argument
+    # of its functions: never destroyed, it can abort the process at its end. Imported now, it has none to keep.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
