@@ -342,7 +342,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         "with process_group():\n"
         "    everyone = gather(run())\n"
         "    own = rank()\n"
-        "threads = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]  # none where there is no /proc\n"
+        "threads = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]  # without /proc none\n"
         "assert not [name for name in threads if 'gloo' in name]  # the group is gone, or the end may be an abort\n"
         "if own == 0:\n"
         "    alone = run()\n"
