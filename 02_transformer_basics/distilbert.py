@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint_files import build, read_checkpoint, read_settings
+from fast_products import FastProducts
 from lab.errors import UserError
 from lab.files import ROOT
 from look_inside import Inside, run_and_keep
@@ -149,9 +150,10 @@ class DistilBertClassifier(nn.Module):
         """
         device = self.words.weight.device
         probabilities = torch.empty(len(texts), len(self.labels), device=device)  # (N, C)
-        for chosen in batches_by_length([len(text) for text in texts], tokens_per_batch):
-            input_ids, attention_mask = pad_right([texts[i] for i in chosen], device)
-            probabilities[chosen] = self(input_ids, attention_mask).softmax(dim=-1).float()
+        with FastProducts():
+            for chosen in batches_by_length([len(text) for text in texts], tokens_per_batch):
+                input_ids, attention_mask = pad_right([texts[i] for i in chosen], device)
+                probabilities[chosen] = self(input_ids, attention_mask).softmax(dim=-1).float()
         return probabilities
 
 

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fast_products import FastProducts
 from gpt2 import GPT2, GPT2Config
 from lab.devices import pick_device
 from lab.distributed import gather, rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
 from lab.seeding import check_seed, random_state, restore_random_state
 from language_data import NO_TARGET, Windows
-from optimization import Optimization, OptimizerConfig, Precision, autocast
+from optimization import Optimization, OptimizerConfig, Precision, arithmetic
 
 Activation = Literal["gelu", "gelu_new", "relu"]  # by the names of config.json; "gelu_new" is what GPT-2 has
 STANDARD_DEVIATION = 0.02  # of the first weights
@@ -121,15 +122,16 @@ def total_loss(model: GPT2, ids: Tensor, context: int) -> float:
     training, device = model.training, model.norm.weight.device
     model.eval()
     inputs, targets = ids[:-1], ids[1:]
-    whole = len(inputs) // context * context
+    whole, length = len(inputs) // context * context, context * max(TOKENS_PER_EVALUATION // context, 1)
     nats = 0.0
-    for start in range(0, whole, context * max(TOKENS_PER_EVALUATION // context, 1)):
-        end = min(start + context * max(TOKENS_PER_EVALUATION // context, 1), whole)
-        windows = (part[start:end].view(-1, context).to(device) for part in (inputs, targets))  # -> (B, T)
-        nats += summed_loss(model, *windows).item()
-    if whole < len(inputs):
-        rest = (part[None, whole:].to(device) for part in (inputs, targets))  # (rest,) -> (1, rest)
-        nats += summed_loss(model, *rest).item()
+    with FastProducts():
+        for start in range(0, whole, length):
+            batch = slice(start, min(start + length, whole))
+            windows = (part[batch].view(-1, context).to(device) for part in (inputs, targets))  # -> (B, T)
+            nats += summed_loss(model, *windows).item()
+        if whole < len(inputs):
+            rest = (part[None, whole:].to(device) for part in (inputs, targets))  # (rest,) -> (1, rest)
+            nats += summed_loss(model, *rest).item()
     model.train(training)
     return nats
 
@@ -150,10 +152,11 @@ class Learner:
         """One step along the gradient of a batch."""
         config, learning_rate = self.config, self.optimization.learning_rate
         inputs, targets = (part.to(self.device) for part in self.windows.next())
-        with autocast(self.device, config.precision):
+        with arithmetic(self.device, config.precision):
             loss = summed_loss(self.model, inputs, targets)
         (loss / targets.numel()).backward()  # not by the targets that count: processes would weigh theirs differently
-        self.optimization.step()
+        with arithmetic(self.device, config.precision):  # Muon's products too, as Jordan et al. compute them
+            self.optimization.step()
         total, count = sum_over_ranks(torch.stack([loss.detach(), (targets != NO_TARGET).sum()])).tolist()
         step = self.optimization.steps_done
         if not math.isfinite(total):

@@ -12,12 +12,14 @@ al. 2025, "Muon is Scalable for LLM Training", which lets it share AdamW's learn
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fast_products import FastProducts
 from lab.distributed import average_gradients
 from lab.errors import UserError, require_at_least
 
@@ -67,9 +69,9 @@ def learning_rate_at(step: int, config: OptimizerConfig) -> float:
     return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """A context in which matrix products are computed in `precision`; weights and sums stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else FastProducts()
 
 
 def orthogonalized(matrices: Tensor, rounds: int = 5) -> Tensor:
@@ -166,7 +168,11 @@ class Optimization:
         return {"steps_done": self.steps_done, "optimizers": [each.state_dict() for each in self.optimizers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict`. Raises UserError for one of a version whose optimizers had other settings."""
         self.steps_done = state["steps_done"]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            for own, theirs in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+                if set(own) != set(theirs):
+                    names = ", ".join(sorted(set(own) ^ set(theirs)))
+                    raise UserError(f"--resume: the checkpoint is of another version ({names}); start afresh")
             optimizer.load_state_dict(saved)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distilbert import DistilBertClassifier
+from fast_products import FastProducts
 from token_batches import batches_by_length, pad_right
 
 BINS = 15
@@ -42,11 +43,12 @@ def summaries_and_logits(model: DistilBertClassifier, ids: Sequence[Sequence[int
     device = model.words.weight.device
     summaries = torch.empty(len(ids), model.config.dim)  # (N, E)
     logits = torch.empty(len(ids), len(model.labels))  # (N, C)
-    for chosen in batches_by_length([len(text) for text in ids], TOKENS):
-        input_ids, attention_mask = pad_right([ids[i] for i in chosen], device)
-        summary = model.summarize(model.embed(input_ids), attention_mask)  # (B, 1, E)
-        summaries[chosen] = summary[:, 0].float().cpu()
-        logits[chosen] = model.decide(summary).float().cpu()
+    with FastProducts():
+        for chosen in batches_by_length([len(text) for text in ids], TOKENS):
+            input_ids, attention_mask = pad_right([ids[i] for i in chosen], device)
+            summary = model.summarize(model.embed(input_ids), attention_mask)  # (B, 1, E)
+            summaries[chosen] = summary[:, 0].float().cpu()
+            logits[chosen] = model.decide(summary).float().cpu()
     return summaries, logits
 
 

@@ -29,7 +29,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from distilbert import DistilBertClassifier
 from lab.distributed import rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
-from optimization import Optimization, OptimizerConfig, Precision, autocast
+from optimization import Optimization, OptimizerConfig, Precision, arithmetic
 from sentiment_measures import Measures, logits_of, measure
 from token_batches import pad_right
 
@@ -192,7 +192,7 @@ class Learner:
             dropped = torch.rand(input_ids.shape, device=self.device) < self.config.word_dropout  # (B, T)
             dropped[:, 0] = False  # [CLS], where the decision is read
             input_ids = input_ids.masked_fill(dropped, self.mask_id)
-        with autocast(self.device, self.config.precision):
+        with arithmetic(self.device, self.config.precision):
             summary = self.model.summarize(self.model.embed(input_ids), attention_mask)  # (B, 1, E)
             logits = self.model.decide(summary).float()  # (B, C)
         wanted = self.targets.probabilities[rows].to(self.device)  # (B, C)

@@ -55,6 +55,8 @@ def saved_run(
         settings, state, rows = type(given)(**saved["config"]), saved["state"], saved["rows"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its parts do not fit together ({error})") from None
+    if set(saved["config"]) != set(vars(settings)):
+        raise UserError(f"{path}: written by another version of this script, with other settings; start afresh")
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
         asked, before = getattr(given, field.name), getattr(settings, field.name)
         if asked not in (getattr(default, field.name), before):

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import train_language_model
 from gpt2 import GPT2
+from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import world_size
 from lab.errors import UserError
 from language_data import NO_TARGET, UNKNOWN, Windows, byte_pair_tokenizer, character_tokenizer, encode, read_texts
@@ -31,7 +32,7 @@ from language_presets import PRESETS, fetch
 from language_reports import measure
 from language_training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
 from ngram_baseline import bits_of_texts
-from optimization import Optimization, OptimizerConfig, Precision, autocast, learning_rate_at, orthogonalized
+from optimization import Optimization, OptimizerConfig, Precision, arithmetic, learning_rate_at, orthogonalized
 
 Call = Callable[..., Any]
 SCRIPT = Path(__file__).parent.parent / "train_language_model.py"
@@ -194,7 +195,7 @@ def test_loss_and_gradients_are_those_of_the_plain_formula(vocabulary: int, prec
     found = []
     for formula in (summed_loss, plainly_summed_loss):
         model.zero_grad()
-        with autocast(torch.device("cpu"), precision):
+        with arithmetic(torch.device("cpu"), precision):
             loss = formula(model, inputs, targets)
         (3 * loss).backward()
         found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
@@ -246,6 +247,15 @@ def test_another_text_is_no_text_to_go_on_with() -> None:
     record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
     with pytest.raises(UserError, match="--data"):
         next(train(SMALL, fresh(SMALL), numbers(71), numbers(70), record.snapshot()))
+
+
+def test_an_optimizer_of_another_version_is_named() -> None:
+    record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
+    state = record.snapshot()
+    for group in state["optimization"]["optimizers"][0]["param_groups"]:
+        del group["share"]
+    with pytest.raises(UserError, match=r"--resume: .*another version \(share\)"):
+        next(train(SMALL, fresh(SMALL), numbers(70), numbers(70), state))
 
 
 def test_a_training_that_diverges_says_so() -> None:
@@ -497,6 +507,17 @@ def test_flags_that_contradict_the_saved_run_are_named(
     (tmp_path / "model/checkpoint.pth").write_bytes((uninterrupted / "checkpoint.pth").read_bytes())
     flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"), "--resume")
     refused(train_language_model, (*flags, "--learning_rate", "0.123"), "--learning_rate is 0.123")
+
+
+def test_a_run_of_another_version_is_not_resumed(
+    refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path
+) -> None:
+    saved = load_checkpoint(uninterrupted / "checkpoint.pth", train_language_model.KIND)
+    del saved["config"]["beta2"]
+    (tmp_path / "model").mkdir()
+    save_checkpoint(tmp_path / "model/checkpoint.pth", saved.pop("kind"), saved)
+    flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"), "--resume")
+    refused(train_language_model, flags, "another version")
 
 
 def test_characters_that_training_never_had_are_counted(call: Call, tmp_path: Path) -> None:

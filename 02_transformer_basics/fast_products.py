@@ -1,0 +1,66 @@
+"""float32 matrix products on x86 processors by oneDNN, a library that PyTorch brings along and leaves idle there.
+
+PyTorch gives these products to Intel's MKL, which uses the wide registers (AVX-512) of Intel's processors alone. oneDNN
+uses them wherever they are: on AMD's a product takes half the time, on others about as long. The sums are added up in
+another order, so results differ in the last bits.
+
+    with FastProducts():
+        logits = model(input_ids)      # every nn.Linear, forwards and, whenever that comes, backwards
+
+Shapes: R rows, I inputs, O outputs; (..., I) has rows of any number of dimensions.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+AVAILABLE = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # the latter is oneDNN
+LEAST = 2**20  # measured: multiplications from which on a product takes longer than the call of it
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., I), weight (O, I), bias (O,) -> x weight^T + bias, (..., O), without a gradient."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _Linear(torch.autograd.Function):
+    """`product` with its gradients, which are products too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x, weight), given = ctx.saved_tensors, gradients[0]  # given (..., O)
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        x_rows, rows = x.flatten(0, -2), given.flatten(0, -2)  # (..., I) -> (R, I); (..., O) -> (R, O)
+        of_weight = None
+        if needs_weight:  # the faster way round, by much, is the one with the longer rows
+            wide = len(weight) <= weight.shape[1]
+            of_weight = product(rows.t(), x_rows.t()) if wide else product(x_rows.t(), rows.t()).t()  # -> (O, I)
+        of_bias = rows.sum(dim=0) if ctx.has_bias and needs_bias else None  # (R, O) -> (O,)
+        return product(given, weight.t()) if needs_x else None, of_weight, of_bias  # (..., O) -> (..., I)
+
+
+class FastProducts(TorchFunctionMode):
+    """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where that is faster; PyTorch the rest."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and not kwargs and suits(*args[:2]):
+            return _Linear.apply(*args, *(None,) * (3 - len(args)))
+        return func(*args, **(kwargs or {}))
+
+
+def suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether x (..., I) times weight (O, I) is a product for oneDNN."""
+    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
+    fits = x.ndim >= 2 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]  # if not, PyTorch says it best
+    return AVAILABLE and plain and fits and x.numel() * len(weight) >= LEAST and not torch.is_autocast_enabled("cpu")

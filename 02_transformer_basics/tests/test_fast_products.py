@@ -1,0 +1,147 @@
+"""`FastProducts` must give what PyTorch gives, forwards and backwards, and leave alone what is not for it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import fast_products
+from fast_products import AVAILABLE, LEAST, FastProducts, product, suits
+
+needs_onednn = pytest.mark.skipif(not AVAILABLE, reason="PyTorch was built without MKL or without oneDNN")
+SHAPES = [
+    ((300, 96), 160, "more outputs"),
+    ((3, 100, 160), 96, "more inputs"),
+    ((2, 3, 50, 64), 128, "four dimensions"),
+    ((1100, 32), 32, "square"),
+]
+
+
+@pytest.fixture(autouse=True)
+def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_products, "LEAST", 1)
+
+
+def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, given: Tensor) -> list[Tensor]:
+    """The product and what it gives back to its inputs."""
+    inputs = [each.detach().clone().requires_grad_() for each in (x, weight, bias) if each is not None]
+    output = F.linear(*inputs)
+    return [output.detach(), *torch.autograd.grad(output, inputs, given)]
+
+
+@needs_onednn
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("shape", "outputs", "name"), SHAPES)
+def test_product_and_gradients_are_those_of_float64(
+    shape: tuple[int, ...], outputs: int, name: str, has_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(shape), torch.randn(outputs, shape[-1])
+    bias, given = torch.randn(outputs) if has_bias else None, torch.randn(*shape[:-1], outputs)
+    with FastProducts():
+        found = gradients(x, weight, bias, given)
+    wanted = gradients(x.double(), weight.double(), None if bias is None else bias.double(), given.double())
+    for ours, exact in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), exact, atol=2e-4, rtol=1e-5)
+
+
+@needs_onednn
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_any_size_and_any_order_in_memory(
+    rows: int, inputs: int, outputs: int, x_turned: bool, weight_turned: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(*((inputs, rows) if x_turned else (rows, inputs)), generator=generator)
+    weight = torch.randn(*((inputs, outputs) if weight_turned else (outputs, inputs)), generator=generator)
+    x, weight = x.t() if x_turned else x, weight.t() if weight_turned else weight
+    given = torch.randn(rows, outputs, generator=generator)
+    with FastProducts():
+        found = gradients(x, weight, None, given)
+    for ours, theirs in zip(found, gradients(x, weight, None, given), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@needs_onednn
+@pytest.mark.parametrize("frozen", ["x", "weight", "bias", "all"])
+def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
+    tensors = {"x": torch.randn(8, 16), "weight": torch.randn(4, 16), "bias": torch.randn(4)}
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(frozen not in (name, "all"))
+    with FastProducts():
+        output = F.linear(*tensors.values())
+    assert output.requires_grad == (frozen != "all")
+    if frozen != "all":
+        output.sum().backward()
+    assert {name for name, tensor in tensors.items() if tensor.grad is None} == (
+        set(tensors) if frozen == "all" else {frozen}
+    )
+
+
+def by_onednn(x: Tensor, weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the context takes this product from PyTorch."""
+    called: list[int] = []
+
+    def watched(*tensors: Tensor) -> Tensor:
+        called.append(1)
+        return product(*tensors)
+
+    monkeypatch.setattr(fast_products, "product", watched)
+    with FastProducts():
+        F.linear(x, weight)
+    return bool(called)
+
+
+@needs_onednn
+def test_large_float32_products_on_the_processor_are_onednns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_products, "LEAST", LEAST)
+    assert by_onednn(torch.randn(64, 128), torch.randn(128, 128), monkeypatch)
+    assert by_onednn(torch.randn(2, 32, 128), torch.randn(128, 128, requires_grad=True), monkeypatch)
+
+
+@pytest.mark.parametrize("why", ["small", "float64", "one dimension", "autocast", "not there"])
+def test_all_other_products_are_pytorchs(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = torch.randn(64, 128), torch.randn(128, 128)
+    if why == "small":
+        monkeypatch.setattr(fast_products, "LEAST", x.numel() * 128 + 1)
+    if why == "float64":
+        x, weight = x.double(), weight.double()
+    if why == "one dimension":
+        x = x[0]
+    if why == "not there":
+        monkeypatch.setattr(fast_products, "AVAILABLE", False)
+    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+        assert not by_onednn(x, weight, monkeypatch)
+        assert not suits(x.to("meta"), weight.to("meta"))
+
+
+def test_outside_of_the_context_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_products, "product", None)
+    x, weight = torch.randn(64, 128), torch.randn(128, 128)
+    with FastProducts():
+        pass
+    assert F.linear(x, weight).shape == (64, 128)
+
+
+def test_sizes_that_do_not_fit_get_pytorchs_message() -> None:
+    with FastProducts(), pytest.raises(RuntimeError, match="cannot be multiplied"):
+        F.linear(torch.randn(64, 128), torch.randn(128, 127))
+
+
+@needs_onednn
+def test_the_same_product_has_the_same_bits() -> None:
+    x, weight, given = torch.randn(500, 128), torch.randn(96, 128), torch.randn(500, 96)
+    with FastProducts():
+        first, second = (gradients(x, weight, None, given) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@needs_onednn
+def test_a_gradient_of_a_gradient_is_refused_and_not_wrong() -> None:
+    x, weight = torch.randn(8, 16, requires_grad=True), torch.randn(4, 16, requires_grad=True)
+    with FastProducts():
+        output = F.linear(x, weight)
+    gradient = torch.autograd.grad(output.square().sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
