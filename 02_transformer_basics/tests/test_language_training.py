@@ -19,10 +19,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import fast_products
+import optimization
 import train_language_model
+from fast_products import product
 from gpt2 import GPT2
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import world_size
@@ -273,6 +276,30 @@ def test_bfloat16_learns_much_the_same() -> None:
         assert next(last.model.parameters()).dtype == torch.float32
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
     assert losses["bfloat16"] != losses["float32"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_of_the_model_and_of_muon_are_computed_as_asked(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LanguageConfig(**{**vars(SMALL), "optimizer": "muon", "precision": precision})
+    by_onednn: list[torch.Size] = []
+    of_muon: list[torch.dtype] = []
+
+    def watched_product(*tensors: Tensor) -> Tensor:
+        by_onednn.append(tensors[0].shape)
+        return product(*tensors)
+
+    def watched_orthogonalized(matrices: Tensor) -> Tensor:
+        of_muon.append((matrices @ matrices.mT).dtype)
+        return orthogonalized(matrices)
+
+    monkeypatch.setattr(fast_products, "LEAST", 1)
+    monkeypatch.setattr(fast_products, "product", watched_product)
+    monkeypatch.setattr(optimization, "orthogonalized", watched_orthogonalized)
+    next(train(config, fresh(config), numbers(70), numbers(70)))
+    assert set(of_muon) == {torch.bfloat16 if precision == "bfloat16" else torch.float32}
+    assert bool(by_onednn) == (precision == "float32" and fast_products.AVAILABLE)
 
 
 def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
