@@ -50,17 +50,31 @@ class _Linear(torch.autograd.Function):
         return product(given, weight.t()) if needs_x else None, of_weight, of_bias  # (..., O) -> (..., I)
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, by oneDNN where that is faster."""
+    if not suits(x, weight):
+        return F.linear(x, weight, bias)
+    compute: Any = _Linear.apply if torch.is_grad_enabled() else product
+    return compute(x, weight, bias)
+
+
 class FastProducts(TorchFunctionMode):
     """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where that is faster; PyTorch the rest."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.linear and not kwargs and suits(*args[:2]):
-            return _Linear.apply(*args, *(None,) * (3 - len(args)))
-        return func(*args, **(kwargs or {}))
+        return (linear if func is F.linear else func)(*args, **(kwargs or {}))
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether x (..., I) times weight (O, I) is a product for oneDNN."""
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    fits = x.ndim >= 2 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]  # if not, PyTorch says it best
-    return AVAILABLE and plain and fits and x.numel() * len(weight) >= LEAST and not torch.is_autocast_enabled("cpu")
+    """Whether x (..., I) times weight (O, I) is for oneDNN; most products are too small, so that comes first."""
+    return (
+        x.numel() * len(weight) >= LEAST
+        and AVAILABLE
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and x.ndim >= 2
+        and weight.ndim == 2
+        and x.shape[-1] == weight.shape[1]  # if not, PyTorch says it best
+        and x.numel() > x.shape[-1]  # one row takes as long as reading the weights, whoever does it
+        and not torch.is_autocast_enabled("cpu")
+    )

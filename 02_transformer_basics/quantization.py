@@ -8,7 +8,7 @@ whole numbers. What surrounds the products (embeddings, norms, softmax, residual
 On x86 processors the packed maps use the kernels of FBGEMM, which PyTorch brings along. Elsewhere, and on GPUs, the
 plain ones do the same with a PyTorch product; they are the rung below, which the tests compare the packed ones with.
 
-Shapes: O outputs, I inputs, R rows of a product, P threads; B batch, T time, H heads, D head size, E embedding.
+Shapes: O outputs, I inputs, P threads; B batch, T time, H heads, D head size, E embedding.
 
 Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", section 2; one scale an output: Krishnamoorthi 2018, "Quantizing deep convolutional networks", section 2.
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fast_products import linear
 from lab.errors import UserError
 from lab.files import ROOT
 from transformer_block import Answer, Mask, TransformerBlock, attention, causal_mask
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from generation import LayerCache
     from gpt2 import GPT2
 
-MOST_ROWS = 32  # measured: with more rows nothing is gained
 HAS_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 Map = Callable[[Tensor], Tensor]  # (..., I) -> (..., O)
@@ -53,11 +53,11 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale  # Jacob et al. equation 1, zero point 0
 
 
-class FewRows:
-    """A float32 map on the parameters of plain modules whose weights lie in memory as (I, O): (..., I) -> (..., O).
+class Shared:
+    """A float32 map on the parameters of plain modules, of which it keeps no copy: (..., I) -> (..., O).
 
-    PyTorch gives a product with one row to one thread, whatever their number, and packs the weights anew for a few
-    rows. A batch of products it shares out and packs nothing: so each thread takes a part of the inputs, then they add.
+    A product with one row takes as long as reading the weights. PyTorch gives it to one thread, whatever their number,
+    but a batch of products it shares out: so each thread takes a part of the inputs, then they add.
     """
 
     def __init__(self, *plain: nn.Linear | nn.Embedding) -> None:
@@ -65,14 +65,13 @@ class FewRows:
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = parameters(*self.plain)  # (O, I), (O,)
-        parts, inputs = torch.get_num_threads(), x.shape[-1]
-        rows, stored = x.numel() // inputs, weight.t()  # (I, O)
-        if parts == 1 or rows > MOST_ROWS or inputs % parts or not stored.is_contiguous() or x.is_cuda:
-            return F.linear(x, weight, bias)  # (..., I) -> (..., O)
-        shares = x.reshape(rows, parts, -1).transpose(0, 1)  # (..., I) -> (R, P, I / P) -> (P, R, I / P)
-        product = torch.bmm(shares, stored.view(parts, inputs // parts, -1)).sum(dim=0)  # (P, R, O) -> (R, O)
+        parts, inputs, stored = torch.get_num_threads(), x.shape[-1], weight.t()  # (I, O)
+        if parts == 1 or x.numel() > inputs or inputs % parts or not stored.is_contiguous() or x.is_cuda:
+            return linear(x, weight, bias)  # (..., I) -> (..., O)
+        shares = x.reshape(parts, 1, -1)  # (..., I) -> (P, 1, I / P)
+        product = torch.bmm(shares, stored.view(parts, inputs // parts, -1)).sum(dim=0)  # (P, 1, O) -> (1, O)
         product = product if bias is None else product.add_(bias)
-        return product.view(*x.shape[:-1], -1)  # (R, O) -> (..., O)
+        return product.view(*x.shape[:-1], -1)  # (1, O) -> (..., O)
 
 
 def parameters(*plain: nn.Linear | nn.Embedding) -> tuple[Tensor, Tensor | None]:
@@ -216,7 +215,7 @@ class FastBlock:
 def maker(precision: str, device: torch.device) -> Maker:
     """What makes a map of `precision` on `device`: the fastest that there is for it."""
     if precision == "float32":
-        return FewRows
+        return Shared
     fbgemm = device.type == "cpu" and HAS_FBGEMM
     kinds: dict[str, Callable[[Tensor, Tensor | None], Map]] = {
         "float16": PackedFloat16 if fbgemm else partial(SixteenBits, dtype=torch.float16),

@@ -20,9 +20,9 @@ from quantization import (
     PRECISIONS,
     EightBits,
     FastBlock,
-    FewRows,
     PackedFloat16,
     PackedInt8,
+    Shared,
     SixteenBits,
     maker,
     quantize,
@@ -55,9 +55,9 @@ def stored_by_inputs(inputs: int, outputs: int) -> nn.Linear:
 def test_sharing_out_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int) -> None:
     torch.set_num_threads(threads)
     linear, x = stored_by_inputs(24, 31), torch.randn(shape)
-    torch.testing.assert_close(FewRows(linear)(x), linear(x))
+    torch.testing.assert_close(Shared(linear)(x), linear(x))
     embedding = nn.Embedding(31, 24, _weight=linear.weight.detach())
-    torch.testing.assert_close(FewRows(embedding)(x), x @ linear.weight.t())
+    torch.testing.assert_close(Shared(embedding)(x), x @ linear.weight.t())
 
 
 def test_a_row_is_really_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_a_row_is_really_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, ...]] = []
     batched = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: calls.append((*a.shape, b.shape[2])) or batched(a, b))
-    FewRows(stored_by_inputs(24, 31))(torch.randn(1, 1, 24))
+    Shared(stored_by_inputs(24, 31))(torch.randn(1, 1, 24))
     assert calls == [(2, 1, 12, 31)]
 
 
