@@ -22,6 +22,7 @@ import torch
 from rich.text import Text
 from torch import Tensor
 
+from fast_products import FastProducts
 from lab.errors import UserError
 from lab.texts import printable
 from pretrained import LoadedModel
@@ -107,7 +108,8 @@ def _mean_gradient(model: "DistilBertClassifier", start: Tensor, end: Tensor, la
     total = torch.zeros_like(start)
     for part in ways.split(max(1, TOKENS_AT_A_TIME // len(start))):
         embedded = (start + part[:, None, None] * (end - start)).requires_grad_()  # (T, E) -> (S, T, E)
-        probability = model.classify(embedded).softmax(dim=-1)[:, label]  # (S, T, E) -> (S, C) -> (S,)
+        with FastProducts():
+            probability = model.classify(embedded).softmax(dim=-1)[:, label]  # (S, T, E) -> (S, C) -> (S,)
         total += torch.autograd.grad(probability.sum(), embedded)[0].sum(dim=0)  # (S, T, E) -> (T, E)
     return total / steps
 
