@@ -42,9 +42,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "batch_size": 64,
         "dropout": 0.1,
-        "num_layers": 2,
-        "ff_dim": 384,
-        "vocab_size": 7000,
+        "num_layers": 3,
+        "ff_dim": 512,
+        "vocab_size": 4000,
         "phrases": 20_000,
         "temperature": 2.0,
         "summary_weight": 1.0,
@@ -97,14 +97,14 @@ class Options:
     num_heads: int | None = None
     """Attention heads a block from scratch; others have their teacher's. Default: 4."""
     num_layers: int | None = None
-    """Blocks of an encoder from scratch, or a student. Default: 2."""
+    """Blocks of an encoder from scratch, or a student. Default: 2, 3 for a student."""
     ff_dim: int | None = None
-    """Size of the feed-forward networks of the same. Default: 512 from scratch, 384 for a student."""
+    """Size of the feed-forward networks of the same. Default: 512."""
     vocab_size: int | None = None
-    """Entries of their WordPiece vocabulary. Default: 8,000 from scratch, 7,000 for a student."""
+    """Entries of their WordPiece vocabulary. Default: 8,000 from scratch, 4,000 for a student."""
     phrases: int | None = None
     """Product phrases to train on, of the lesson's files. Default: all, 2,000 to fine-tune, 20,000 to distill."""
-    sentences: int = 30_000
+    sentences: int = 64_000
     """Sentences without labels, of the lesson's reviews, that the teacher is asked about."""
     copies: int = 4
     """Varied copies of every labelled sentence that the teacher is asked about as well."""
