@@ -29,7 +29,7 @@ from lab.files import ROOT, atomic, atomic_folder, portable, read_text, replacea
 from lab.launch import launch, note, parse_arguments
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import watch
-from lab.record import RunRecord
+from lab.record import RunRecord, circumstances
 from lab.rendering import prepare_rendering, rendering_problem
 from lab.seeding import seed_everything
 from lab.texts import collect_texts, printable
@@ -418,6 +418,13 @@ def test_a_record_is_refused_at_the_start_where_nothing_can_be_written(tmp_path:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):
         RunRecord("walk.py", tmp_path / "file", Config("Ada"))
+
+
+def test_the_command_of_a_measurement_names_no_place_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", [str(ROOT / "benchmarks/x.py"), "--output", str(ROOT / "runs/x.json"), "--steps", "5"]
+    )
+    assert circumstances()["command"] == "python benchmarks/x.py --output runs/x.json --steps 5"
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------

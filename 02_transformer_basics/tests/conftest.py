@@ -81,6 +81,7 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Re
 
     def run(script: ModuleType, *arguments: str) -> Result:
         note.cache_clear()
+        capsys.readouterr()  # what preparing the test has printed is not the script's
         if "--output_dir" not in arguments:
             arguments = (*arguments, "--output_dir", str(tmp_path / "out"))
         status: object = 0
