@@ -82,9 +82,9 @@ def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """What a measurement depends on beside its settings: command, date, commit, machine, threads, versions."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
-    arguments = [portable(Path(each)) if Path(each).is_absolute() else each for each in sys.argv]
+    arguments = [portable(Path(each)) if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return {
-        "command": " ".join(["python", portable(Path(arguments[0])), *arguments[1:]]),
+        "command": " ".join(["python", portable(Path(sys.argv[0])), *arguments]),
         "date": date.today().isoformat(),
         "commit": commit.stdout.strip() if commit and commit.returncode == 0 else None,
         "processor": processor(),

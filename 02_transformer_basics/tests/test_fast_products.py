@@ -1,16 +1,24 @@
 """`FastProducts` must give what PyTorch gives, forwards and backwards, and leave alone what is not for it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import fast_products
+from distilbert import DistilBertClassifier, DistilBertConfig
 from fast_products import AVAILABLE, LEAST, FastProducts, product, suits
+from gpt2 import GPT2, GPT2Config
+from language_training import total_loss
+from quantization import Shared
+from sentiment_measures import logits_of
 
 needs_onednn = pytest.mark.skipif(not AVAILABLE, reason="PyTorch was built without MKL or without oneDNN")
+SMALL_BERT = DistilBertConfig(vocab_size=9, max_position_embeddings=8, dim=16, n_heads=2, n_layers=2, hidden_dim=16)
 SHAPES = [
     ((300, 96), 160, "more outputs"),
     ((3, 100, 160), 96, "more inputs"),
@@ -98,6 +106,32 @@ def test_large_float32_products_on_the_processor_are_onednns(monkeypatch: pytest
     monkeypatch.setattr(fast_products, "LEAST", LEAST)
     assert by_onednn(torch.randn(64, 128), torch.randn(128, 128), monkeypatch)
     assert by_onednn(torch.randn(2, 32, 128), torch.randn(128, 128, requires_grad=True), monkeypatch)
+
+
+def predicted() -> None:
+    DistilBertClassifier(SMALL_BERT).eval().predict([[1, 2, 3]])
+
+
+def measured() -> None:
+    logits_of(DistilBertClassifier(SMALL_BERT), [[1, 2, 3]])
+
+
+def validated() -> None:
+    total_loss(GPT2(GPT2Config(9, 8, 16, 1, 2)), torch.arange(9), 8)
+
+
+def generated() -> None:
+    plain = nn.Linear(16, 16)
+    Shared(plain)(torch.randn(4, 16))
+
+
+@needs_onednn
+@pytest.mark.parametrize("work", [predicted, measured, validated, generated])
+def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    monkeypatch.setattr(fast_products, "product", lambda *tensors: called.append(1) or product(*tensors))
+    work()
+    assert called
 
 
 @pytest.mark.parametrize("why", ["small", "float64", "one row", "one dimension", "autocast", "not there"])
