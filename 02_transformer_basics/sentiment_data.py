@@ -3,6 +3,9 @@
 A folder holds the public data sets under the names of `README.md`: what may be trained on, the dev part of SST-2 that
 selects, its test part and the UCI sentences that only report. A CSV has the columns `text` and `label`; it is divided
 by the seed. No sentence that selects or reports, nor a long part of one, stays in what is trained on.
+
+Where the folder also holds the package RATED (Hutto and Gilbert 2014, "VADER"), most film sentences have a rating
+beside their label, and sentences about products and single words that were rated are trained on as well.
 """
 
 import csv
@@ -11,11 +14,14 @@ import io
 import os
 import random
 import re
+import tarfile
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.errors import UserError
 from lab.files import read_text
@@ -25,6 +31,7 @@ Examples = list[tuple[str, int]]  # text and class, for the lesson's files 1 for
 LABELS = ("NEGATIVE", "POSITIVE")
 SENTENCES, PHRASES = "mr_minus_sst_devtest.tsv", ("IntegratedPros.txt", "IntegratedCons.txt")
 REVIEWS = "movie_reviews.zip"
+RATED = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
 DEV, TESTS = "stsa.binary.dev", {
     "sst2_test": "stsa.binary.test",
     "uci_amazon": "amazon_cells_labelled.txt",
@@ -43,8 +50,17 @@ class SentimentData:
     tests: dict[str, Examples]
     labels: tuple[str, ...] = LABELS
     unlabelled: list[str] = field(default_factory=list)  # for distillation: the teacher labels it
+    ratings: dict[str, float] = field(default_factory=dict)  # of texts to train on, from -4, awful, to 4, wonderful
     dropped: int = 0  # sentences that also stand in what selects or reports
     source: str = "folder"
+
+
+class Rated(NamedTuple):
+    """Texts and the mean of what twenty people rated each, from -4, awful, to 4, wonderful."""
+
+    films: list[tuple[str, float]]
+    products: list[tuple[str, float]]
+    words: list[tuple[str, float]]
 
 
 def read_data(path: Path | None, seed: int, phrases: int | None = None) -> SentimentData:
@@ -78,7 +94,7 @@ def fetch() -> SentimentData:
         list(zip(parts[name]["text"], parts[name]["label"], strict=True)) for name in ("train", "validation", "test")
     )
     kept = without_leaks(train, [text for text, _ in dev + test])
-    return SentimentData(kept, dev, {"test": test}, LABELS, [], len(train) - len(kept), HUB)
+    return SentimentData(kept, dev, {"test": test}, LABELS, dropped=len(train) - len(kept), source=HUB)
 
 
 def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
@@ -87,7 +103,10 @@ def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
     short = [example for name in PHRASES for example in read_examples(folder / name)]
     if phrases is not None:
         short = random.Random(seed).sample(short, min(phrases, len(short)))
-    labelled = [*read_examples(folder / SENTENCES), *short]
+    films = read_examples(folder / SENTENCES)
+    rated = read_rated(folder / RATED) if (folder / RATED).exists() else Rated([], [], [])
+    others = [*rated.products, *rated.words]
+    labelled = [*films, *short, *((text, int(rating > 0)) for text, rating in others)]
     evaluated = [text for part in (dev, *tests.values()) for text, _ in part]
     train = without_leaks(labelled, evaluated)
     if not train:
@@ -95,7 +114,9 @@ def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
     whole = read_reviews(folder / REVIEWS) if (folder / REVIEWS).exists() else []
     unlabelled = without_leaks(whole, evaluated)
     dropped = len(labelled) - len(train) + len(whole) - len(unlabelled)
-    return SentimentData(train, dev, tests, LABELS, [text for text, _ in unlabelled], dropped)
+    ratings = dict(others) | of_sentences(rated.films, films)
+    ratings = {text: ratings[text] for text, _ in train if text in ratings}
+    return SentimentData(train, dev, tests, LABELS, [text for text, _ in unlabelled], ratings, dropped)
 
 
 def read_examples(path: Path) -> Examples:
@@ -149,6 +170,35 @@ def read_reviews(path: Path) -> Examples:
     ]
 
 
+def read_rated(path: Path) -> Rated:
+    """What is rated in the package RATED, as it is downloaded. Raises OSError or UserError, naming the file."""
+    try:
+        with tarfile.open(path) as package:
+            lexicon, rated = (_member(package, name) for name in ("vader_lexicon.txt", "hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=io.BytesIO(rated)) as archive:
+            films, products = (
+                _member(archive, f"{name}ReviewSnippets_GroundTruth.txt") for name in ("movie", "amazon")
+            )
+        words = [(word, float(mean)) for word, mean, *_ in _cells(lexicon) if word.isalpha()]  # no :-)
+        sentences = ([(text.strip(), float(mean)) for _, mean, text in _cells(part)] for part in (films, products))
+        return Rated(*sentences, words=words)
+    except (tarfile.TarError, EOFError, zlib.error, KeyError, ValueError):
+        raise UserError(f"{path}: damaged, or not the package {RATED}") from None
+
+
+def _member(archive: tarfile.TarFile, file: str) -> bytes:
+    """The content of the file of that name, in whatever folder. Raises KeyError where there is none."""
+    for name in archive.getnames():
+        if Path(name).name == file and (content := archive.extractfile(name)):
+            return content.read()
+    raise KeyError(file)
+
+
+def _cells(table: bytes) -> list[list[str]]:
+    """The cells of a table with tabs between them."""
+    return [line.split("\t") for line in table.decode().splitlines() if line]
+
+
 def _read_csv(path: Path, seed: int) -> SentimentData:
     """A user's own examples: 80% to train on, 10% to select by, 10% to report; equal texts stay on one side."""
     rows = _csv_rows(path)
@@ -172,7 +222,7 @@ def _read_csv(path: Path, seed: int) -> SentimentData:
     if len({label for _, label in train}) < 2:
         raise UserError(f"{path}: the part to train on holds one label only; more examples are needed")
     dropped = len(examples) - 2 * tenth - len(train)
-    return SentimentData(train, dev, {"test": test}, labels, [], dropped, path.name)
+    return SentimentData(train, dev, {"test": test}, labels, dropped=dropped, source=path.name)
 
 
 def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
@@ -195,6 +245,12 @@ def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
     if not rows:
         raise UserError(f"{path}: no example in it")
     return rows
+
+
+def of_sentences(rated: list[tuple[str, float]], sentences: Examples) -> dict[str, float]:
+    """The ratings of those sentences that were rated, however their words are spaced and spelled in capitals there."""
+    ratings = {letters(text): rating for text, rating in rated}
+    return {text: ratings[letters(text)] for text, _ in sentences if letters(text) in ratings}
 
 
 def letters(text: str) -> str:

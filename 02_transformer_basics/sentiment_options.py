@@ -29,7 +29,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "vocab_size": 8000,
     },
     "finetune": {
-        "epochs": 3,
+        "epochs": 4,
         "learning_rate": 1.5e-4,
         "batch_size": 32,
         "layer_decay": 0.8,
@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "phrases": 2000,
     },
     "distill": {
-        "epochs": 3,
+        "epochs": 8,
         "learning_rate": 5e-4,
         "batch_size": 64,
         "dropout": 0.1,
@@ -71,7 +71,7 @@ class Options:
     method: Method = "scratch"
     """From random weights, from a pre-trained encoder, or from a teacher's answers."""
     epochs: int | None = None
-    """Passes over the training texts. Default: 6 from scratch, else 3."""
+    """Passes over the training texts. Default: 6 from scratch, 4 to fine-tune, 8 to distill."""
     batch_size: int | None = None
     """Texts a step, of all processes together. Default: 64, 32 to fine-tune."""
     learning_rate: float | None = None

@@ -39,6 +39,10 @@ DATA = (
     "Film-review sentences (sentence polarity data set v1.0, Pang and Lee 2005, CC BY 4.0) and product phrases (pros "
     "and cons data set, Ganapathibhotla and Liu 2008, CC BY 4.0)"
 )
+RATED = (
+    "; mean ratings of the film sentences, rated sentences about products and rated words (Hutto and Gilbert 2014, "
+    '"VADER", MIT)'
+)
 REVIEWS = (
     "; as text without labels the sentences of 2,000 reviews (polarity data set v2.0, Pang and Lee 2004, CC BY 4.0)"
 )
@@ -65,6 +69,7 @@ def write_report(
         "seed": options.seed,
         "labelled_sentences": len(data.train),
         "training_sentences": rows[-1]["texts"] if options.method == "distill" else len(data.train),
+        "rated_texts": len(data.ratings),
         "dropped_sentences": data.dropped,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "temperature": temperature,
@@ -194,7 +199,8 @@ def model_card(
     """The README.md of a saved model."""
     sizes, folder = model.config, data.source == "folder"
     licence = "other" if not folder else "mit" if options.method == "scratch" else "apache-2.0"
-    trained_on = (DATA + (REVIEWS if options.method == "distill" else "")) if folder else f"`{data.source}`"
+    parts_of_it = DATA + (RATED if data.ratings else "") + (REVIEWS if options.method == "distill" else "")
+    trained_on = parts_of_it if folder else f"`{data.source}`"
     start = "" if options.method == "scratch" else " Its first weights are MiniLM's (Wang et al. 2020, Apache-2.0)."
     last = next(iter(data.tests))
     lines = [

@@ -56,6 +56,7 @@ from sentiment_options import Config, Options
 from sentiment_training import Learner, StepRecord, Targets, Texts, smoothed, softened, train
 
 KIND = "a sentiment training run"  # what checkpoint.pth says it holds
+RATING = 2 / 3  # of a rating's units, from -4 to 4: by so much the odds for POSITIVE grow by a factor of e
 ANSWERS = "answers.pth"  # what the teacher said, kept for the next run with it
 
 
@@ -99,9 +100,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def label_targets(options: Options, data: SentimentData) -> Targets:
-    """The labels of the training texts as probabilities."""
+    """The labels of the training texts as probabilities, surer the higher a text is rated where people rated it."""
     labels = torch.tensor([label for _, label in data.train])  # (N,)
-    return Targets(smoothed(labels, len(data.labels), options.label_smoothing or 0.0))
+    probabilities = smoothed(labels, len(data.labels), options.label_smoothing or 0.0)  # (N, C)
+    ratings = {row: data.ratings[text] for row, (text, _) in enumerate(data.train) if text in data.ratings}
+    if ratings:
+        logits = torch.tensor([[0.0, rating] for rating in ratings.values()])  # (rated, C)
+        probabilities[list(ratings)] = softened(logits, RATING)
+    return Targets(probabilities)
 
 
 def start_distill(options: Options, data: SentimentData, config: Config, device: torch.device) -> Start:

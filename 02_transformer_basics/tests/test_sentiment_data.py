@@ -2,8 +2,10 @@
 
 import importlib.machinery
 import importlib.util
+import io
 import os
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 import sentiment_data
 from lab.errors import UserError
 from lab.files import ROOT
-from sentiment_data import PART, RUN, letters, read_data, read_examples, read_reviews, without_leaks
+from sentiment_data import PART, RATED, RUN, letters, read_data, read_examples, read_rated, read_reviews, without_leaks
 
 DATA = ROOT.parent / "shared/data/sentiment"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the sentiment files of shared/data")
@@ -88,6 +90,69 @@ def test_whole_reviews_give_their_sentences(tmp_path: Path) -> None:
     for name in ("text.zip", "other.zip"):
         with pytest.raises(UserError, match=name):
             read_reviews(tmp_path / name)
+
+
+def rated_package(path: Path, films: str, products: str = "1_1\t1.5\tworks fine\r\n", leave_out: str = "") -> Path:
+    """The package of rated texts, as small as can be."""
+    inner, lexicon = io.BytesIO(), ":)\t2.0\t0.8\t[2, 2]\nawful\t-2.0\t0.8\t[-2, -2]\n"
+    with tarfile.open(fileobj=inner, mode="w:gz") as archive:
+        for name, text in (("movie", films), ("amazon", products)):
+            add(archive, f"hutto/{name}ReviewSnippets_GroundTruth.txt", text.encode())
+    with tarfile.open(path, "w:gz") as package:
+        for name, content in (("vader_lexicon.txt", lexicon.encode()), ("hutto_ICWSM_2014.tar.gz", inner.getvalue())):
+            if name != leave_out:
+                add(package, f"vaderSentiment/some/{name}", content)
+    return path
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def test_rated_texts_are_read(tmp_path: Path) -> None:
+    rated = read_rated(rated_package(tmp_path / RATED, "1\t2.25\tA café, ''quoted''.\r\n2\t-0.5\tdull\r\n"))
+    assert rated == ([("A café, ''quoted''.", 2.25), ("dull", -0.5)], [("works fine", 1.5)], [("awful", -2.0)])
+
+
+@pytest.mark.parametrize(
+    "damage", ["no archive", "cut", "no number", "two cells", "no lexicon", "no sentences", "latin"]
+)
+def test_a_damaged_package_of_rated_texts_is_refused(tmp_path: Path, damage: str) -> None:
+    films = {"no number": "1\tgood\tfine\n", "two cells": "1\t2.0\n"}.get(damage, "1\t2.0\tfine\n")
+    left = {"no lexicon": "vader_lexicon.txt", "no sentences": "hutto_ICWSM_2014.tar.gz"}.get(damage, "")
+    path = rated_package(tmp_path / RATED, films, leave_out=left)
+    if damage == "no archive":
+        path.write_text("not an archive")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    if damage == "latin":
+        with tarfile.open(path, "w:gz") as package:
+            add(package, "vader_lexicon.txt", b"caf\xe9\t1\n")
+            add(package, "hutto_ICWSM_2014.tar.gz", b"")
+    with pytest.raises(UserError, match=RATED):
+        read_rated(path)
+
+
+def test_ratings_of_a_folder_go_to_its_sentences_and_bring_texts_of_their_own(tmp_path: Path) -> None:
+    lines = {
+        "mr_minus_sst_devtest.tsv": "1\ta fine , long film\n0\tnobody rated this\n1\ta sentence of the test part\n",
+        "stsa.binary.dev": "1 good\n",
+        "stsa.binary.test": "0 a sentence of the test part\n",
+        "IntegratedPros.txt": "<Pros>light</Pros>\n",
+        "IntegratedCons.txt": "<Cons>heavy</Cons>\n",
+    }
+    for name, text in lines.items():
+        (tmp_path / name).write_text(text)
+    plain = read_data(tmp_path, 0)
+    films = "1\t2.5\tA fine, LONG film\n2\t3.0\tunknown elsewhere\n3\t-3.0\tA sentence of the test part\n"
+    rated_package(tmp_path / RATED, films, "1\t-1.5\ta sentence of the test part!\n2\t-1.5\tbroke at once\n")
+    data = read_data(tmp_path, 0)
+    assert not plain.ratings
+    assert data.train == [*plain.train, ("broke at once", 0), ("awful", 0)]
+    assert data.ratings == {"a fine , long film": 2.5, "broke at once": -1.5, "awful": -2.0}
+    assert data.dropped == plain.dropped + 1
 
 
 @needs_data

@@ -22,7 +22,7 @@ import compare_sentiment
 import train_sentiment
 from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.files import ROOT
-from sentiment_data import LABELS
+from sentiment_data import LABELS, SentimentData
 from sentiment_distillation import ask, clauses, gathered, transfer_texts, varied
 from sentiment_measures import (
     accuracy_interval,
@@ -36,7 +36,7 @@ from sentiment_measures import (
 from sentiment_models import encode, from_encoder, from_scratch, from_teacher, smaller_tokenizer, train_tokenizer
 from sentiment_options import Options
 from sentiment_training import Learner, Targets, Texts, TrainingConfig, batches_of_epoch, smoothed, softened, train
-from train_sentiment import load_tokenizer
+from train_sentiment import RATING, label_targets, load_tokenizer
 
 Call = Callable[..., Any]
 GOOD = ["a funny film", "great and moving", "a fine light camera", "funny, great, fine"]
@@ -561,6 +561,16 @@ def test_soft_targets_and_their_gradient() -> None:
         learner.model.zero_grad()
         agreeing.loss(list(range(37)), 37).backward()
         assert max(float(p.grad.abs().max()) for p in learner.model.parameters() if p.grad is not None) < 1e-5
+
+
+def test_a_rating_is_a_target_and_a_label_only_where_there_is_none() -> None:
+    data = SentimentData(
+        [("fine", 1), ("so so", 0), ("bad", 0), ("rated", 1)], [], {}, ratings={"so so": 0.0, "rated": -1.2}
+    )
+    wanted = label_targets(Options(label_smoothing=0.1), data).probabilities
+    odds = math.exp(-1.2 / RATING)
+    assert wanted[:, 1].tolist() == pytest.approx([0.95, 0.5, 0.05, odds / (1 + odds)])
+    assert wanted.sum(dim=-1).tolist() == pytest.approx([1.0] * 4)
 
 
 def test_texts_for_the_teacher() -> None:
