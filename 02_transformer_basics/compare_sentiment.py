@@ -28,6 +28,7 @@ METHODS = {
     "bag_of_words": "bag of words, logistic regression",
     "scratch": "from scratch",
     "finetune": "MiniLM, fine-tuned",
+    "average": "three of these, their weights averaged",
     "distill": "distilled from that",
 }
 

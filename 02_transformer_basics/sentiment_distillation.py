@@ -45,7 +45,9 @@ def clauses(text: str) -> list[str]:
 
 def neighbours(vocabulary: dict[str, int], words: Tensor) -> dict[str, list[str]]:
     """For every whole word of the vocabulary those whose embeddings, rows of words (V, E), are most alike."""
-    whole = [(word, number) for word, number in vocabulary.items() if word.isalpha() and word.isascii()]
+    # Sorted: a library's dictionary has another order in each process, and words that are equally like would change places.
+    by_number = sorted(vocabulary.items(), key=lambda entry: entry[1])
+    whole = [(word, number) for word, number in by_number if word.isalpha() and word.isascii()]
     rows = F.normalize(words[[number for _, number in whole]], dim=-1)  # (V, E)
     found: dict[str, list[str]] = {}
     for start in range(0, len(whole), 1024):

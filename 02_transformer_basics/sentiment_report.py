@@ -25,6 +25,7 @@ NO_LICENCE = ("sst2_",)  # parts whose sentences are shown on the terminal alone
 TITLES = {
     "scratch": "A sentiment model trained from random weights",
     "finetune": "A sentiment model fine-tuned from MiniLM",
+    "average": "A sentiment model, the mean of several fine-tuned from MiniLM",
     "distill": "A small sentiment model distilled from a fine-tuned MiniLM",
 }
 NAMES = {
@@ -60,12 +61,17 @@ def write_report(
     model: DistilBertClassifier,
     tokenizer: PreTrainedTokenizerFast,
     rows: list[dict[str, Any]],
+    method: str = "",
 ) -> dict[str, Any]:
-    """Calibrate `model`, measure it as it is stored, write everything to the output folder; gives the figures."""
+    """Calibrate `model`, measure it as it is stored, write everything to the output folder; gives the figures.
+
+    `rows` are those of the training, none where there was none; `method` is what made it, by default the options'.
+    """
+    method = method or options.method
     temperature = calibrate(model, tokenizer, data)
     model.half().float()  # as it is stored
     metrics: dict[str, Any] = {
-        "method": options.method,
+        "method": method,
         "seed": options.seed,
         "labelled_sentences": len(data.train),
         "training_sentences": rows[-1]["texts"] if options.method == "distill" else len(data.train),
@@ -87,9 +93,10 @@ def write_report(
     with atomic_folder(config.output_dir, keep=[CHECKPOINT]) as folder:
         save_classifier(folder, model, tokenizer, torch.float16)
         write_json(folder / "metrics.json", metrics)
-        write_metrics(folder / METRICS, [plain_row(row) for row in rows])
-        draw_curve(folder / "training_curve.png", rows, options)
-        card = model_card(config, options, data, model, metrics, mistakes)
+        if rows:
+            write_metrics(folder / METRICS, [plain_row(row) for row in rows])
+            draw_curve(folder / "training_curve.png", rows, options)
+        card = model_card(config, data, model, metrics, mistakes)
         (folder / "README.md").write_text(card, encoding="utf-8")
     show(data, metrics, mistakes)
     return metrics
@@ -185,12 +192,11 @@ def command(config: Config) -> str:
         same = data and config.data is not None and path.resolve() == config.data.resolve()
         named = "DATA_FOLDER" if path.is_dir() else path.name
         words.append(named if same else portable(path) if path.is_absolute() else word)
-    return " ".join(["python train_sentiment.py", *words])
+    return " ".join(["python", Path(sys.argv[0]).name, *words])
 
 
 def model_card(
     config: Config,
-    options: Options,
     data: SentimentData,
     model: DistilBertClassifier,
     metrics: dict[str, Any],
@@ -198,14 +204,14 @@ def model_card(
 ) -> str:
     """The README.md of a saved model."""
     sizes, folder = model.config, data.source == "folder"
-    licence = "other" if not folder else "mit" if options.method == "scratch" else "apache-2.0"
-    parts_of_it = DATA + (RATED if data.ratings else "") + (REVIEWS if options.method == "distill" else "")
+    licence = "other" if not folder else "mit" if metrics["method"] == "scratch" else "apache-2.0"
+    parts_of_it = DATA + (RATED if data.ratings else "") + (REVIEWS if metrics["method"] == "distill" else "")
     trained_on = parts_of_it if folder else f"`{data.source}`"
-    start = "" if options.method == "scratch" else " Its first weights are MiniLM's (Wang et al. 2020, Apache-2.0)."
+    start = "" if metrics["method"] == "scratch" else " Its first weights are MiniLM's (Wang et al. 2020, Apache-2.0)."
     last = next(iter(data.tests))
     lines = [
         *("---", f"license: {licence}", "language: en", "pipeline_tag: text-classification", "---", ""),
-        *(f"# {TITLES[options.method]}", ""),
+        *(f"# {TITLES[metrics['method']]}", ""),
         f"DistilBERT architecture: {sizes.n_layers} blocks of width {sizes.dim}, feed-forward networks of "
         f"{sizes.hidden_dim}, {sizes.vocab_size:,} word pieces, {metrics['parameters']:,} parameters, stored in half "
         f"precision. It tells {' from '.join(data.labels)}.{start}",

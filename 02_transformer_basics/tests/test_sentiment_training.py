@@ -6,6 +6,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+import average_sentiment
 import compare_sentiment
 import train_sentiment
+from average_sentiment import averaged
 from distilbert import DistilBertClassifier, DistilBertConfig
+from lab.errors import UserError
 from lab.files import ROOT
 from sentiment_data import LABELS, SentimentData
-from sentiment_distillation import ask, clauses, gathered, transfer_texts, varied
+from sentiment_distillation import ask, clauses, gathered, neighbours, transfer_texts, varied
 from sentiment_measures import (
     accuracy_interval,
     best_temperature,
@@ -587,6 +591,86 @@ def test_texts_for_the_teacher() -> None:
     assert texts[:2] == [text, "one more of them, and it is dull"]
     assert texts == transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
     assert Options(method="distill").resolved().temperature == 2.0
+
+
+def test_like_words_do_not_depend_on_the_order_of_the_vocabulary() -> None:
+    vocabulary = {
+        "good": 0,
+        "fine": 1,
+        "##ly": 2,
+        "great": 3,
+        "nice": 4,
+        "bad": 5,
+        "poor": 6,
+        "kind": 7,
+        "warm": 8,
+        "cold": 9,
+    }
+    vocabulary |= {"new": 10, "old": 11}
+    words = torch.ones(len(vocabulary), 4)  # all of them equally alike
+    backwards = dict(reversed(vocabulary.items()))
+    assert neighbours(vocabulary, words) == neighbours(backwards, words)
+    assert set(neighbours(vocabulary, words)) == set(vocabulary) - {"##ly"}
+
+
+# --- the mean of several runs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tuned(table: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two short fine-tunings of one encoder, with other rates."""
+    folders = [tmp_path_factory.mktemp("tuned") / name for name in ("first", "second")]
+    for folder, rate in zip(folders, (0.01, 0.008), strict=True):
+        options = Options(method="finetune", epochs=16, learning_rate=rate, batch_size=16, dropout=0.0)
+        train_sentiment.main(train_sentiment.Config(table, options, encoder, output_dir=folder, device="cpu"))
+    return folders
+
+
+def test_the_mean_of_two_runs(call: Call, table: Path, tuned: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "mean"
+    made = call(average_sentiment, *map(str, tuned), "--data", str(table), "--output_dir", str(out))
+    assert made.status == 0, made.err
+    first, second, mean = (DistilBertClassifier.from_pretrained(folder).state_dict() for folder in (*tuned, out))
+    for name in mean:
+        if not name.startswith("classifier."):  # whose weights are calibrated
+            torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2, rtol=1e-3, atol=1e-6)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["method"] == "average"
+    assert metrics["test_accuracy"] > 0.9
+    recorded = json.loads((out / "average_sentiment.json").read_text())["results"]
+    assert recorded["test_right"] == metrics["test_right"]
+    compared = call(compare_sentiment, *map(str, tuned), str(out))
+    assert compared.status == 0, compared.err
+    assert "averaged" in compared.out
+
+
+def test_the_mean_of_a_model_with_itself_is_that_model(tuned: list[Path]) -> None:
+    model = DistilBertClassifier.from_pretrained(tuned[0])
+    for name, weights in averaged([model, model, model]).state_dict().items():
+        torch.testing.assert_close(weights, model.state_dict()[name], rtol=1e-6, atol=0)
+
+
+def test_what_cannot_be_averaged_is_said(
+    refused: Call, table: Path, tuned: list[Path], trained: Path, tmp_path: Path, encoder: Path
+) -> None:
+    data, first = ("--data", str(table)), str(tuned[0])
+    refused(average_sentiment, (first, *data), "two")
+    refused(average_sentiment, (first, str(tmp_path / "none"), *data), "none")
+    refused(average_sentiment, (first, str(trained), *data), "--method scratch")
+    for name, change in {"seed": {"seed": 5}, "method": {"method": "average"}}.items():
+        shutil.copytree(tuned[1], tmp_path / name)
+        metrics = json.loads((tuned[1] / "metrics.json").read_text())
+        metrics |= change if name == "method" else {"settings": metrics["settings"] | change}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    refused(average_sentiment, (first, str(tmp_path / "seed"), *data), "other seeds")
+    refused(average_sentiment, (first, str(tmp_path / "method"), *data), "--method average")
+    shutil.copytree(tuned[1], tmp_path / "words")
+    tokenizer = tmp_path / "words/tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + " ")
+    refused(average_sentiment, (first, str(tmp_path / "words"), *data), "another vocabulary")
+    small = from_scratch(SIZES, LABELS)
+    with pytest.raises(UserError, match="sizes"):
+        averaged([small, DistilBertClassifier.from_pretrained(tuned[0])])
 
 
 # --- the table of all ways --------------------------------------------------------------------------------------------
