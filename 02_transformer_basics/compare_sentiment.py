@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 
@@ -22,14 +23,16 @@ from lab.launch import launch
 from lab.record import RunRecord
 from sentiment_data import SentimentData, read_data
 from sentiment_measures import accuracy_interval
+from sentiment_options import Options
 from sentiment_report import NAMES, figures
+from train_sentiment import label_targets
 
 METHODS = {
     "bag_of_words": "bag of words, logistic regression",
     "scratch": "from scratch",
     "finetune": "MiniLM, fine-tuned",
-    "average": "three of these, their weights averaged",
-    "distill": "distilled from that",
+    "average": "the weights of these averaged",
+    "distill": "distilled from such a model",
 }
 
 
@@ -58,13 +61,17 @@ def bag_of_words(data: SentimentData) -> dict[str, Any]:
     """
     if importlib.util.find_spec("sklearn") is None:
         raise UserError("--baseline_data: needs scikit-learn; python -m pip install scikit-learn")
+    from scipy.sparse import vstack  # scikit-learn brings it
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"[\w']+|[!?]")
-    texts, labels = zip(*data.train, strict=True)
-    counted = words.fit_transform(texts)  # (N, words and pairs)
-    fitted = [LogisticRegression(C=strength, max_iter=1000).fit(counted, labels) for strength in (1.0, 4.0, 16.0)]
+    counted = words.fit_transform([text for text, _ in data.train])  # (N, words and pairs)
+    probabilities = label_targets(Options(), data).probabilities.T.flatten().numpy()  # (N, C) -> (C N,)
+    twice = vstack([counted] * len(data.labels))  # a text for each class, weighted by how probable that is
+    labels = np.arange(len(data.labels)).repeat(counted.shape[0])  # (C N,)
+    models = [LogisticRegression(C=strength, max_iter=1000) for strength in (1.0, 4.0, 16.0)]
+    fitted = [model.fit(twice, labels, sample_weight=probabilities) for model in models]
     dev, wanted = zip(*data.dev, strict=True)
     chosen = max(fitted, key=lambda model: model.score(words.transform(dev), wanted))
     metrics: dict[str, Any] = {"method": "bag_of_words", "parameters": chosen.coef_.size + 1}

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from distilbert import DistilBertClassifier
 from lab.checkpoints import load_checkpoint, save_checkpoint
+from optimization import Precision
 from sentiment_measures import summaries_and_logits
 from token_batches import batches_by_length
 
@@ -45,7 +46,7 @@ def clauses(text: str) -> list[str]:
 
 def neighbours(vocabulary: dict[str, int], words: Tensor) -> dict[str, list[str]]:
     """For every whole word of the vocabulary those whose embeddings, rows of words (V, E), are most alike."""
-    # Sorted: a library's dictionary has another order in each process, and words that are equally like would change places.
+    # A library's dictionary has another order in each process; sorted, words that are equally like keep their places.
     by_number = sorted(vocabulary.items(), key=lambda entry: entry[1])
     whole = [(word, number) for word, number in by_number if word.isalpha() and word.isascii()]
     rows = F.normalize(words[[number for _, number in whole]], dim=-1)  # (V, E)
@@ -81,13 +82,13 @@ def transfer_texts(
 
 
 def ask(
-    teacher: DistilBertClassifier, ids: list[list[int]], portion: int = PORTION
+    teacher: DistilBertClassifier, ids: list[list[int]], precision: Precision = "float32", portion: int = PORTION
 ) -> Iterator[tuple[list[int], Answers]]:
     """The teacher's answers to N texts, a portion at a time with the numbers of its texts."""
     order = [number for batch in batches_by_length([len(text) for text in ids], 2048) for number in batch]
     for start in range(0, len(order), portion):
         chosen = order[start : start + portion]
-        summaries, logits = summaries_and_logits(teacher, [ids[i] for i in chosen])
+        summaries, logits = summaries_and_logits(teacher, [ids[i] for i in chosen], precision)
         yield chosen, Answers(summaries.half(), logits)
 
 
@@ -102,9 +103,9 @@ def gathered(portions: Iterator[tuple[list[int], Answers]], count: int) -> Answe
     return Answers(summaries, logits)
 
 
-def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]]) -> str:
+def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]], precision: Precision) -> str:
     """What the answers depend on, in a few letters."""
-    digest = hashlib.sha256(repr(ids).encode())
+    digest = hashlib.sha256(repr((ids, precision)).encode())
     for parameter in teacher.parameters():
         digest.update(parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distilbert import DistilBertClassifier
-from fast_products import FastProducts
+from optimization import Precision, arithmetic
 from token_batches import batches_by_length, pad_right
 
 BINS = 15
@@ -37,13 +37,17 @@ def logits_of(model: DistilBertClassifier, ids: Sequence[Sequence[int]]) -> Tens
 
 
 @torch.no_grad()
-def summaries_and_logits(model: DistilBertClassifier, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Summaries (N, E) and logits (N, C) of the texts, in their order, on the CPU, in eval mode."""
+def summaries_and_logits(
+    model: DistilBertClassifier, ids: Sequence[Sequence[int]], precision: Precision = "float32"
+) -> tuple[Tensor, Tensor]:
+    """Summaries (N, E) and logits (N, C) of the texts, in their order, on the CPU, in eval mode; float32 whatever the
+    precision of the matrix products.
+    """
     model.eval()
     device = model.words.weight.device
     summaries = torch.empty(len(ids), model.config.dim)  # (N, E)
     logits = torch.empty(len(ids), len(model.labels))  # (N, C)
-    with FastProducts():
+    with arithmetic(device, precision):
         for chosen in batches_by_length([len(text) for text in ids], TOKENS):
             input_ids, attention_mask = pad_right([ids[i] for i in chosen], device)
             summary = model.summarize(model.embed(input_ids), attention_mask)  # (B, 1, E)
