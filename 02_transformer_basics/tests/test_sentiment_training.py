@@ -27,7 +27,7 @@ from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment_data import LABELS, SentimentData
-from sentiment_distillation import ask, clauses, gathered, neighbours, transfer_texts, varied
+from sentiment_distillation import ask, clauses, fingerprint, gathered, neighbours, transfer_texts, varied
 from sentiment_measures import (
     accuracy_interval,
     best_temperature,
@@ -550,6 +550,17 @@ def test_the_teachers_answers_come_in_the_order_of_the_texts(tiny_classifier: Pa
     torch.testing.assert_close(answers.logits, one_by_one, atol=1e-5, rtol=1e-5)
     decided = teacher.decide(answers.summaries[:, None].float())
     torch.testing.assert_close(decided, one_by_one, atol=0.05, rtol=0.05)
+
+
+def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them(tiny_classifier: Path) -> None:
+    teacher = DistilBertClassifier.from_pretrained(tiny_classifier)
+    ids = encode(load_tokenizer(tiny_classifier), [*GOOD, *BAD])
+    exact, rough = (gathered(ask(teacher, ids, precision), len(ids)) for precision in ("float32", "bfloat16"))
+    assert rough.logits.dtype == torch.float32
+    assert 0 < float((rough.logits - exact.logits).abs().max()) < 0.05 * float(exact.logits.abs().max())
+    assert fingerprint(teacher, ids, "float32") == fingerprint(teacher, ids, "float32")
+    assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids, "bfloat16")
+    assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids[1:], "float32")
 
 
 def test_soft_targets_and_their_gradient() -> None:
