@@ -63,7 +63,12 @@ def options_of(runs: Sequence[Path]) -> list[Options]:
         metrics = read_metrics(folder)
         if metrics["method"] != "finetune":
             raise UserError(f"{folder}: made by --method {metrics['method']}; only fine-tuned runs can be averaged")
-        found.append(Options(**metrics["settings"]))
+        try:
+            found.append(Options(**metrics["settings"]))
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{folder / 'metrics.json'}: not the settings of this version's train_sentiment.py"
+            ) from None
         if (folder / "tokenizer.json").read_bytes() != (runs[0] / "tokenizer.json").read_bytes():
             raise UserError(f"{folder}: it has another vocabulary than {runs[0]}")
     return found

@@ -668,11 +668,17 @@ def test_what_cannot_be_averaged_is_said(
     refused(average_sentiment, (first, *data), "two")
     refused(average_sentiment, (first, str(tmp_path / "none"), *data), "none")
     refused(average_sentiment, (first, str(trained), *data), "--method scratch")
-    for name, change in {"seed": {"seed": 5}, "method": {"method": "average"}}.items():
+    settings = json.loads((tuned[1] / "metrics.json").read_text())["settings"]
+    changes: dict[str, dict[str, Any]] = {
+        "seed": {"settings": settings | {"seed": 5}},
+        "unknown": {"settings": settings | {"later": 1}},
+        "method": {"method": "average"},
+    }
+    for name, change in changes.items():
         shutil.copytree(tuned[1], tmp_path / name)
         metrics = json.loads((tuned[1] / "metrics.json").read_text())
-        metrics |= change if name == "method" else {"settings": metrics["settings"] | change}
-        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics | change))
+    refused(average_sentiment, (first, str(tmp_path / "unknown"), *data), "unknown/metrics.json")
     refused(average_sentiment, (first, str(tmp_path / "seed"), *data), "other seeds")
     refused(average_sentiment, (first, str(tmp_path / "method"), *data), "--method average")
     shutil.copytree(tuned[1], tmp_path / "words")
