@@ -100,7 +100,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def label_targets(options: Options, data: SentimentData) -> Targets:
-    """The labels of the training texts as probabilities, surer the higher a text is rated where people rated it."""
+    """What the training texts should give: their labels as probabilities, or their ratings where people rated them."""
     labels = torch.tensor([label for _, label in data.train])  # (N,)
     probabilities = smoothed(labels, len(data.labels), options.label_smoothing or 0.0)  # (N, C)
     ratings = {row: data.ratings[text] for row, (text, _) in enumerate(data.train) if text in data.ratings}

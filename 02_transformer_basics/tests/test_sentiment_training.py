@@ -605,19 +605,8 @@ def test_texts_for_the_teacher() -> None:
 
 
 def test_like_words_do_not_depend_on_the_order_of_the_vocabulary() -> None:
-    vocabulary = {
-        "good": 0,
-        "fine": 1,
-        "##ly": 2,
-        "great": 3,
-        "nice": 4,
-        "bad": 5,
-        "poor": 6,
-        "kind": 7,
-        "warm": 8,
-        "cold": 9,
-    }
-    vocabulary |= {"new": 10, "old": 11}
+    names = ["good", "fine", "##ly", "great", "nice", "bad", "poor", "kind", "warm", "cold", "new", "old"]
+    vocabulary = {name: number for number, name in enumerate(names)}
     words = torch.ones(len(vocabulary), 4)  # all of them equally alike
     backwards = dict(reversed(vocabulary.items()))
     assert neighbours(vocabulary, words) == neighbours(backwards, words)
@@ -662,7 +651,7 @@ def test_the_mean_of_a_model_with_itself_is_that_model(tuned: list[Path]) -> Non
 
 
 def test_what_cannot_be_averaged_is_said(
-    refused: Call, table: Path, tuned: list[Path], trained: Path, tmp_path: Path, encoder: Path
+    refused: Call, table: Path, tuned: list[Path], trained: Path, tmp_path: Path
 ) -> None:
     data, first = ("--data", str(table)), str(tuned[0])
     refused(average_sentiment, (first, *data), "two")
@@ -710,6 +699,15 @@ def test_runs_of_one_method_are_seeds_of_one_row(call: Call, table: Path, traine
     assert low < 0.1 < 0.9 < high  # the seeds differ most
     assert rows["bag_of_words"]["test"]["accuracy"] > 0.9
     assert "bag of words" in result.out
+
+
+def test_the_bag_of_words_learns_ratings_rather_than_labels() -> None:
+    pytest.importorskip("sklearn")
+    train = [(text, label) for label, texts in enumerate((BAD, GOOD)) for text in texts for _ in range(3)]
+    plain = SentimentData(train, train, {"test": train})
+    against = SentimentData(train, train, {"test": train}, ratings={text: 2.0 - 4.0 * label for text, label in train})
+    assert compare_sentiment.bag_of_words(plain)["test_accuracy"] == 1
+    assert compare_sentiment.bag_of_words(against)["test_accuracy"] == 0
 
 
 def test_what_cannot_be_compared_is_said(refused: Call, table: Path, tmp_path: Path, monkeypatch: Any) -> None:
