@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 AVAILABLE = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # the latter is oneDNN
 LEAST = 2**20  # measured: multiplications from which on a product takes longer than the call of it
+WORTH_TURNING = 96  # measured: multiplications a number that is turned, from which on turning matrices costs less
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,11 +44,17 @@ class _Linear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         x_rows, rows = x.flatten(0, -2), given.flatten(0, -2)  # (..., I) -> (R, I); (..., O) -> (R, O)
         of_weight = None
-        if needs_weight:  # the faster way round, by much, is the one with the longer rows
-            wide = len(weight) <= weight.shape[1]
-            of_weight = product(rows.t(), x_rows.t()) if wide else product(x_rows.t(), rows.t()).t()  # -> (O, I)
+        if needs_weight:
+            inputs, outputs = weight.shape[1], weight.shape[0]
+            if inputs * outputs < WORTH_TURNING * (inputs + outputs):  # oneDNN turns both matrices, MKL neither
+                of_weight = rows.t() @ x_rows
+            elif outputs <= inputs:  # the faster way round, by much, is the one with the longer rows
+                of_weight = product(rows.t(), x_rows.t())  # -> (O, I)
+            else:
+                of_weight = product(x_rows.t(), rows.t()).t()  # -> (I, O) -> (O, I)
         of_bias = rows.sum(dim=0) if ctx.has_bias and needs_bias else None  # (R, O) -> (O,)
-        return product(given, weight.t()) if needs_x else None, of_weight, of_bias  # (..., O) -> (..., I)
+        of_x = product(rows, weight.t()).view(x.shape) if needs_x else None  # (R, O) -> (R, I) -> (..., I)
+        return of_x, of_weight, of_bias
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

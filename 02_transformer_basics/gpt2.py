@@ -185,13 +185,6 @@ class GPT2(nn.Module):
         cache: list[LayerCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        x = self.read(input_ids, attention_mask, cache)  # (B, T) -> (B, T, E)
-        return self.next_token_logits(x[:, -1:] if last_only else x)
-
-    def read(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: list[LayerCache] | None = None
-    ) -> Tensor:
-        """`forward` up to what the last block gives, (B, T, E), with which `next_token_logits` goes on."""
         past = cache[0].length if cache else 0
         new, total = input_ids.shape[-1], input_ids.shape[-1] + past
         self.check(input_ids, attention_mask, total)
@@ -201,7 +194,7 @@ class GPT2(nn.Module):
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
         for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
             x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
-        return x
+        return self.next_token_logits(x[:, -1:] if last_only else x)
 
     def next_token_logits(self, x: Tensor) -> Tensor:
         """The last block's (B, T, E) -> logits (B, T, V): how well each token's embedding fits."""

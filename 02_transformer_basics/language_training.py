@@ -100,19 +100,8 @@ def new_model(config: LanguageConfig, vocab_size: int) -> GPT2:
 
 
 def summed_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over all targets that count: inputs and targets (B, T) -> a scalar.
-
-    Where a gradient is wanted of many logits, they are made a few hundred rows at a time together with it, and then
-    forgotten: all of them, (B T, V), do not fit into a cache. Few are faster at once, and so is bfloat16.
-    """
-    x = model.read(inputs)  # (B, T) -> (B, T, E)
-    many = model.config.vocab_size > model.config.n_embd  # the rule of LinearCrossEntropyOptions
-    if torch.is_grad_enabled() and many and not torch.is_autocast_enabled(x.device.type):
-        rows, options = model.norm(x).flatten(0, 1), nn.LinearCrossEntropyOptions()  # (B, T, E) -> (B T, E)
-        return F.linear_cross_entropy(
-            rows, model.tokens.weight, targets.flatten(), ignore_index=NO_TARGET, reduction="sum", options=options
-        )
-    logits = model.next_token_logits(x).float().flatten(0, 1)  # (B, T, E) -> (B T, V)
+    """Cross-entropy in nats, summed over all targets that count: inputs and targets (B, T) -> a scalar."""
+    logits = model(inputs).float().flatten(0, 1)  # (B, T) -> (B, T, V) -> (B T, V)
     return F.cross_entropy(logits, targets.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 

@@ -24,6 +24,7 @@ from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.files import atomic_folder, replaceable_folder, write_json
 from lab.launch import launch
+from lab.memory import keep_freed_memory
 from lab.metrics import METRICS, write_metrics
 from lab.progress import watch
 from lab.record import RunRecord
@@ -224,6 +225,7 @@ def write_model(
 
 def main(config: Config) -> None:
     """Read, train, measure on the text held out, save."""
+    keep_freed_memory()
     with process_group():
         preset = config.resolve()
         output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT)

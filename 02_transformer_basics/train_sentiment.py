@@ -27,6 +27,7 @@ from lab.distributed import process_group, rank
 from lab.errors import UserError
 from lab.files import replaceable_folder
 from lab.launch import launch
+from lab.memory import keep_freed_memory
 from lab.progress import watch
 from lab.record import RunRecord
 from lab.seeding import seed_everything
@@ -209,6 +210,7 @@ def learn(config: Config, device: torch.device) -> Trained:
 
 def main(config: Config) -> None:
     """Train, measure, save."""
+    keep_freed_memory()
     output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT, ANSWERS)
     config = dataclasses.replace(config, output_dir=output_dir)
     record = RunRecord(__file__, config.output_dir, config)

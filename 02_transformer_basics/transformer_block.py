@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from activations import ACTIVATIONS
+from causal_attention import LONGEST, blocked_causal_attention
 from lab.errors import UserError
 
-SHORT = 128  # positions up to which, on a CPU, a backward pass with stored weights is faster than the fused kernel's
 CAUSAL = "causal"  # as a mask: `causal_mask(T)`, which the fused kernel need not read, and half of the work
 Mask = Tensor | str | None  # boolean, as listed above, or CAUSAL
 Answer = tuple[Tensor, Tensor | None]  # output, and weights where they are asked for
@@ -88,22 +88,14 @@ def attention(
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
     """The output of `attention` alone, which is faster: mostly by PyTorch's fused kernel, which stores no weights."""
     if isinstance(mask, str):
-        if query.requires_grad and query.device.type == "cpu" and query.shape[2] <= SHORT and not dropout:
-            return _short_causal_attention(query, key, value)
+        if query.requires_grad and query.device.type == "cpu" and query.shape[2] <= LONGEST and not dropout:
+            return blocked_causal_attention(query, key, value)
         return F.scaled_dot_product_attention(query, key, value, None, dropout, is_causal=True)  # (B, H, T, D); eq. 1
     output = F.scaled_dot_product_attention(query, key, value, mask, dropout)  # (B, H, Tq, D); eq. 1
     if mask is not None:  # where a query may attend to nothing, some devices leave NaN
         check_mask(mask, torch.Size((*query.shape[:3], key.shape[2])))
         output = output.masked_fill(~mask.any(dim=-1, keepdim=True), 0.0)
     return output
-
-
-def _short_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """(B, H, T, D) each -> (B, H, T, D): scale, mask and product of the scores in one call, which T^2 numbers allow."""
-    q, k, v = (each.flatten(0, 1) for each in (query, key, value))  # (B, H, T, D) -> (B H, T, D)
-    later = q.new_full((q.shape[1], k.shape[1]), -torch.inf).triu(1)  # (T, T): what is to come
-    scores = torch.baddbmm(later, q, k.mT, alpha=1 / math.sqrt(q.shape[-1]))  # (B H, T, T); eq. 1: Q K^T / sqrt(d_k)
-    return (scores.softmax(dim=-1) @ v).unflatten(0, query.shape[:2])  # (B H, T, D) -> (B, H, T, D); eq. 1
 
 
 class SimpleSelfAttention(nn.Module):
@@ -152,7 +144,13 @@ class MultiHeadAttention(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, E) -> query, key, value, each (B, H, T, D)."""
         _check_input(x, self.query.weight.shape[1])
-        projected = (self.query(x), self.key(x), self.value(x))
+        maps = (self.query, self.key, self.value)
+        if self.training:  # one product beats three where it is large enough to pay for joining W^Q, W^K and W^V
+            bias = None if self.query.bias is None else torch.cat([each.bias for each in maps])  # (3E,)
+            together = F.linear(x, torch.cat([each.weight for each in maps]), bias)  # (B, T, E) -> (B, T, 3E)
+            projected = together.chunk(3, dim=-1)  # (B, T, 3E) -> three of (B, T, E)
+        else:
+            projected = [each(x) for each in maps]
         separate = (each.unflatten(-1, (self.num_heads, -1)) for each in projected)  # (B, T, E) -> (B, T, H, D)
         query, key, value = (each.transpose(1, 2) for each in separate)  # (B, T, H, D) -> (B, H, T, D)
         return query, key, value

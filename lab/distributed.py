@@ -23,7 +23,7 @@ def process_group() -> Iterator[None]:
     # Optimizers import this module at their first step, and a group that there is by then becomes the default argument
     # of its functions: never destroyed, it can abort the process at its end. Imported now, it has none to keep.
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -46,6 +46,11 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
     return tensor
+
+
+def any_rank(condition: bool) -> bool:
+    """Whether it holds in any of the processes; all ask together, and get the same answer."""
+    return bool(sum_over_ranks(torch.tensor(int(condition))))
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

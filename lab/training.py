@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lab.checkpoints import load_checkpoint, save_checkpoint
-from lab.distributed import rank, world_size
+from lab.distributed import any_rank, rank, world_size
 from lab.errors import UserError
 from lab.launch import note
 
@@ -75,31 +75,36 @@ def checkpointed(
 ) -> Iterator[Record]:
     """Pass the records on, and write checkpoint.pth with `rows`, which the caller fills, after those that `is_due`.
 
-    On Ctrl-C the work on the record under way is finished and saved, then KeyboardInterrupt raised; a second Ctrl-C
-    stops at once. With several processes only the second does: they would not stop at the same record.
+    On Ctrl-C the work on the record under way is finished and saved, then KeyboardInterrupt raised, in all processes
+    alike; a second Ctrl-C stops at once where there is only one.
     """
     with polite_interrupt() as interrupted:
         for record in stream:
             yield record
-            stopping = interrupted() and world_size() == 1
+            stopping = any_rank(interrupted())
             if stopping or is_due(record):
                 snapshot = record.snapshot()  # a joint effort of all processes
                 if rank() == 0:
                     contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
                     save_checkpoint(folder / CHECKPOINT, kind, contents)
             if stopping:
-                note("stopped and saved; --resume goes on from there")
+                if rank() == 0:
+                    note("stopped and saved; --resume goes on from there")
                 raise KeyboardInterrupt
 
 
 @contextmanager
 def polite_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once."""
+    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once.
+
+    With several processes none does: torchrun sends each of them a second one when the terminal has sent the first.
+    """
     asked = threading.Event()
 
     def ask(signal_number: int, frame: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        if world_size() == 1:
+            signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, ask)
     try:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, atomic, atomic_folder, portable, read_text, replaceable_folder, writable_folder, write_json
 from lab.launch import launch, note, parse_arguments
+from lab.memory import keep_freed_memory
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import watch
 from lab.record import RunRecord, circumstances
@@ -459,6 +461,39 @@ def test_a_watched_stream_stops_when_its_reader_does() -> None:
         if number == 2:
             break
     assert taken == [0, 1, 2]
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+REPEAT = """
+import resource, sys
+import torch
+from lab.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 * 2**20)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(keep_freed_memory() if sys.argv[1] == "kept" else True, faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_is_kept_is_not_asked_for_again() -> None:
+    found = {}
+    for kind in ("kept", "given back"):
+        done = subprocess.run([sys.executable, "-c", REPEAT, kind], capture_output=True, text=True, timeout=60)
+        told, *faults = done.stdout.split()
+        assert told == "True"
+        found[kind] = [int(number) for number in faults]
+    assert found["kept"][1] < found["kept"][0] / 4
+    assert found["given back"][1] > found["given back"][0] / 4
+
+
+def test_another_c_library_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert keep_freed_memory() is False
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import fast_products
 from distilbert import DistilBertClassifier, DistilBertConfig
-from fast_products import AVAILABLE, LEAST, FastProducts, product, suits
+from fast_products import AVAILABLE, LEAST, WORTH_TURNING, FastProducts, product, suits
 from gpt2 import GPT2, GPT2Config
 from language_training import total_loss
 from quantization import Shared
@@ -27,9 +27,10 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, WORTH_TURNING], ids=["all by oneDNN", "none turned for little"])
+def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(fast_products, "LEAST", 1)
+    monkeypatch.setattr(fast_products, "WORTH_TURNING", request.param)
 
 
 def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, given: Tensor) -> list[Tensor]:

@@ -190,7 +190,7 @@ def plainly_summed_loss(model: GPT2, inputs: torch.Tensor, targets: torch.Tensor
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("vocabulary", [12, 300])  # no more than the width: all logits at once; else: in pieces
+@pytest.mark.parametrize("vocabulary", [12, 300])
 def test_loss_and_gradients_are_those_of_the_plain_formula(vocabulary: int, precision: Precision) -> None:
     model = fresh(LanguageConfig(**{**vars(SMALL), "dropout": 0.0, "context": 64}), vocabulary)
     inputs, targets = torch.randint(vocabulary, (2, 5, 64), generator=torch.Generator().manual_seed(0))  # (B, T) each
@@ -492,6 +492,29 @@ def test_ctrl_c_saves_and_says_so(tmp_path: Path, text_file: Path, uninterrupted
     assert_same_run(tmp_path / "model", uninterrupted)
     finish(tmp_path / "model", text_file, "--resume")  # a run that is done stays as it is
     assert_same_run(tmp_path / "model", uninterrupted)
+
+
+def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: Path) -> None:
+    def begin(folder: str, *more: str) -> subprocess.Popen[str]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29618"]
+        flags = ["--data", str(text_file), *FLAGS, "--checkpoint_every", "1000", "--output_dir", str(tmp_path / folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+        return subprocess.Popen([*torchrun, str(SCRIPT), *flags, *more], env=environment, **pipes)
+
+    process = begin("model")
+    assert process.stderr is not None
+    while "loss" not in (line := process.stderr.readline()):
+        assert line, "ended before the first step"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun, which passes it on, and to the processes
+    _, errors = process.communicate(timeout=120)
+    assert errors.count("--resume goes on from there") == 1, errors
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
+    for folder, more in (("model", ["--resume"]), ("whole", [])):
+        process = begin(folder, *more)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert_same_run(tmp_path / "model", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

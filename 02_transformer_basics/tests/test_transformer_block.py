@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from causal_attention import LONGEST
 from lab.errors import UserError
 from transformer_block import (
     ACTIVATIONS,
     CAUSAL,
-    SHORT,
     MultiHeadAttention,
     SimpleSelfAttention,
     TransformerBlock,
@@ -657,7 +657,7 @@ def test_the_approximate_gelu_and_its_gradient_are_torchs() -> None:
         assert torch.equal(ACTIVATIONS["gelu_tanh"](x), theirs)
 
 
-@pytest.mark.parametrize("length", [1, 7, SHORT, SHORT + 1])
+@pytest.mark.parametrize("length", [1, 7, LONGEST, LONGEST + 1])
 @pytest.mark.parametrize("trains", [False, True])
 def test_the_causal_mask_by_name_is_the_causal_mask(length: int, trains: bool) -> None:
     inputs = torch.randn(3, 2, 4, length, 8, dtype=torch.float64, requires_grad=trains)
