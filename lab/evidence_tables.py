@@ -165,6 +165,9 @@ def _speed() -> Iterator[Row]:
             ends = row["lowest_ratio"], row["highest_ratio"]
             what = f"training beside `transformers`: {name}"
             yield _times(what, row["median_ratio"], *ends, training.get("least_ratio"))
+            kept = row["freed_memory_kept"]
+            ends = kept["lowest_ratio"], kept["highest_ratio"]
+            yield _times(f"{what}, if that keeps freed memory as well", kept["median_ratio"], *ends, None)
     if startup := read_result(RESULTS / "text_startup.json"):
         for name, row in startup["results"].items():
             held = _held(row["median_ratio"] <= row["bar"])
