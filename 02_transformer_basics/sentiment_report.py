@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from distilbert import DistilBertClassifier
+from lab.distributed import world_size
 from lab.files import atomic_folder, portable, write_json
 from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
@@ -184,15 +185,17 @@ def figures_table(data: SentimentData, metrics: dict[str, Any]) -> list[str]:
 
 
 def command(config: Config) -> str:
-    """How this run was started, without the names of folders that another machine lacks."""
-    words = []
+    """How such a run is started from nothing, without the names of folders that another machine lacks."""
+    words = [f"torchrun --nproc_per_node {world_size()}" if world_size() > 1 else "python", Path(sys.argv[0]).name]
     for word in sys.argv[1:]:
+        if word == "--resume":
+            continue
         path = Path(word)
         data = config.data is not None and not word.startswith("--") and path.exists()
         same = data and config.data is not None and path.resolve() == config.data.resolve()
         named = "DATA_FOLDER" if path.is_dir() else path.name
         words.append(named if same else portable(path) if path.is_absolute() else word)
-    return " ".join(["python", Path(sys.argv[0]).name, *words])
+    return " ".join(words)
 
 
 def model_card(

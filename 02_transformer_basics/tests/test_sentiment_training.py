@@ -247,10 +247,13 @@ def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
 
 def test_torchrun_trains_one_model(table: Path, tmp_path: Path) -> None:
     flags = ["--data", str(table), *TINY, "--epochs", "1", "--output_dir", str(tmp_path / "out"), "--num_threads", "1"]
-    done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags)
+    done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags, "--resume")  # there is nothing to resume
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
     assert (tmp_path / "out/model.safetensors").exists()
+    how = "torchrun --nproc_per_node 2 train_sentiment.py --data"
+    assert how in (card := (tmp_path / "out/README.md").read_text(encoding="utf-8"))
+    assert "--resume" not in card
 
 
 def torchrun(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
