@@ -8,6 +8,7 @@ a plain loop does not by itself, so there is a third side, the plain loop with t
 
 import dataclasses
 import multiprocessing
+import signal
 import statistics
 import tempfile
 import time
@@ -125,8 +126,11 @@ def measure(preset: str, config: Config) -> dict[str, Any]:
     fresh = multiprocessing.get_context("spawn")
     start = (settings, VOCABULARY[preset], config.threads)
     processes = {name: ProcessPoolExecutor(1, fresh, begin, (name, *start)) for name in SIDES}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what starts now leaves Ctrl-C to this process
+    first = {name: process.submit(turn, config.steps) for name, process in processes.items()}  # warms up
+    signal.signal(signal.SIGINT, before)
     try:
-        losses = {name: process.submit(turn, config.steps).result()[1] for name, process in processes.items()}
+        losses = {name: future.result()[1] for name, future in first.items()}
         seconds: dict[str, list[float]] = {name: [] for name in SIDES}
         for _ in range(config.repetitions):
             for name, process in processes.items():

@@ -1,5 +1,6 @@
 """The parts that all scripts share: flags and errors, whole files, checkpoints, records, progress, pictures, texts."""
 
+import importlib
 import importlib.metadata
 import json
 import math
@@ -493,6 +494,15 @@ def test_freed_memory_is_kept() -> None:
         share[kind] = (int(after) - int(before)) / (int(most) - int(before))
     assert share["kept"] > 0.9
     assert share["given back"] < 0.1
+
+
+@pytest.mark.parametrize("name", ["train_language_model", "train_sentiment"])
+def test_the_trainings_keep_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, asked = importlib.import_module(name), []
+    monkeypatch.setattr(script, "keep_freed_memory", lambda: asked.append(name))
+    with pytest.raises(FileNotFoundError):
+        script.main(script.Config(data=tmp_path / "nothing.csv", output_dir=tmp_path / "out"))
+    assert asked == [name]
 
 
 def test_another_c_library_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
