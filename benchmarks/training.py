@@ -156,6 +156,7 @@ def main(config: Config) -> None:
     """Measure, print, write."""
     require_at_least(1, config, "repetitions", "steps", "threads")
     writable_folder(config.output.parent)
+    torch.set_num_threads(config.threads)  # for the record; the sides do so themselves
     before = circumstances(("torch", "transformers"))
     found = {}
     for preset in PRESETS:

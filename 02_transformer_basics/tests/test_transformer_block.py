@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from causal_attention import LONGEST
 from lab.errors import UserError
@@ -655,6 +656,23 @@ def test_the_approximate_gelu_and_its_gradient_are_torchs() -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(theirs, x, weights)[0], atol=1e-12, rtol=1e-12)
     with torch.no_grad():
         assert torch.equal(ACTIVATIONS["gelu_tanh"](x), theirs)
+
+
+@pytest.mark.parametrize(("trains", "products"), [(True, 1), (False, 3)])
+def test_query_key_and_value_are_one_product_in_training_alone(trains: bool, products: int) -> None:
+    class Count(TorchFunctionMode):
+        found = 0
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.found += func is F.linear
+            return func(*args, **(kwargs or {}))
+
+    layer, x = MultiHeadAttention(E, H).train(trains), torch.randn(B, T, E)
+    with Count() as count:
+        together = layer.project(x)
+    assert count.found == products
+    for each, projected in zip((layer.query, layer.key, layer.value), together, strict=True):
+        torch.testing.assert_close(projected.transpose(1, 2).flatten(2), each(x))
 
 
 @pytest.mark.parametrize("length", [1, 7, LONGEST, LONGEST + 1])
