@@ -5,12 +5,13 @@ selects, its test part and the UCI sentences that only report. A CSV has the col
 by the seed. No sentence that selects or reports, nor a long part of one, stays in what is trained on.
 
 Where the folder also holds the package RATED (Hutto and Gilbert 2014, "VADER"), most film sentences have a rating
-beside their label, and sentences about products and single words that were rated are trained on as well.
+beside their label, and other sentences and single words that were rated are trained on as well.
 """
 
 import csv
 import importlib.util
 import io
+import itertools
 import os
 import random
 import re
@@ -32,6 +33,8 @@ LABELS = ("NEGATIVE", "POSITIVE")
 SENTENCES, PHRASES = "mr_minus_sst_devtest.tsv", ("IntegratedPros.txt", "IntegratedCons.txt")
 REVIEWS = "movie_reviews.zip"
 RATED = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
+RATED_FILMS = "movieReviewSnippets"
+RATED_OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")  # on products, from leading articles, tweets
 DEV, TESTS = "stsa.binary.dev", {
     "sst2_test": "stsa.binary.test",
     "uci_amazon": "amazon_cells_labelled.txt",
@@ -59,7 +62,7 @@ class Rated(NamedTuple):
     """Texts and the mean of what twenty people rated each, from -4, awful, to 4, wonderful."""
 
     films: list[tuple[str, float]]
-    products: list[tuple[str, float]]
+    others: list[tuple[str, float]]
     words: list[tuple[str, float]]
 
 
@@ -105,7 +108,7 @@ def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
         short = random.Random(seed).sample(short, min(phrases, len(short)))
     films = read_examples(folder / SENTENCES)
     rated = read_rated(folder / RATED) if (folder / RATED).exists() else Rated([], [], [])
-    others = [*rated.products, *rated.words]
+    others = [*rated.others, *rated.words]
     labelled = [*films, *short, *((text, int(rating > 0)) for text, rating in others)]
     evaluated = [text for part in (dev, *tests.values()) for text, _ in part]
     train = without_leaks(labelled, evaluated)
@@ -176,12 +179,11 @@ def read_rated(path: Path) -> Rated:
         with tarfile.open(path) as package:
             lexicon, rated = (_member(package, name) for name in ("vader_lexicon.txt", "hutto_ICWSM_2014.tar.gz"))
         with tarfile.open(fileobj=io.BytesIO(rated)) as archive:
-            films, products = (
-                _member(archive, f"{name}ReviewSnippets_GroundTruth.txt") for name in ("movie", "amazon")
+            films, *others = (
+                _rated_sentences(_member(archive, f"{name}_GroundTruth.txt")) for name in (RATED_FILMS, *RATED_OTHERS)
             )
         words = [(word, float(mean)) for word, mean, *_ in _cells(lexicon) if word.isalpha()]  # no :-)
-        sentences = ([(text.strip(), float(mean)) for _, mean, text in _cells(part)] for part in (films, products))
-        return Rated(*sentences, words=words)
+        return Rated(films, list(itertools.chain(*others)), words)
     except (tarfile.TarError, EOFError, zlib.error, KeyError, ValueError):
         raise UserError(f"{path}: damaged, or not the package {RATED}") from None
 
@@ -192,6 +194,11 @@ def _member(archive: tarfile.TarFile, file: str) -> bytes:
         if Path(name).name == file and (content := archive.extractfile(name)):
             return content.read()
     raise KeyError(file)
+
+
+def _rated_sentences(table: bytes) -> list[tuple[str, float]]:
+    """The sentences of a table of number, mean rating and sentence."""
+    return [(text.strip(), float(mean)) for _, mean, text in _cells(table)]
 
 
 def _cells(table: bytes) -> list[list[str]]:

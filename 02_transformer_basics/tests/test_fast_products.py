@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import fast_products
 from distilbert import DistilBertClassifier, DistilBertConfig
-from fast_products import AVAILABLE, LEAST, WORTH_TURNING, FastProducts, product, suits
+from fast_products import AVAILABLE, LEAST, PICTURES, WORTH_TURNING, FastProducts, of_convolution, product, suits
 from gpt2 import GPT2, GPT2Config
 from language_training import total_loss
 from quantization import Shared
@@ -27,7 +28,7 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True, params=[0, WORTH_TURNING], ids=["all by oneDNN", "none turned for little"])
+@pytest.fixture(autouse=True, params=[0, WORTH_TURNING], ids=["all as products", "small weights as convolutions"])
 def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(fast_products, "LEAST", 1)
     monkeypatch.setattr(fast_products, "WORTH_TURNING", request.param)
@@ -54,6 +55,22 @@ def test_product_and_gradients_are_those_of_float64(
     wanted = gradients(x.double(), weight.double(), None if bias is None else bias.double(), given.double())
     for ours, exact in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours.double(), exact, atol=2e-4, rtol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize(("rows", "by_onednn"), [(20 * PICTURES, True), (20 * PICTURES + 1, False)])
+def test_on_one_thread_onednn_makes_the_gradient_of_small_weights_too(rows: int, by_onednn: bool) -> None:
+    x, given = torch.randn(rows, 64), torch.randn(rows, 32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with profile(activities=[ProfilerActivity.CPU]) as watched:
+            of_weight, of_bias = of_convolution(x, given, True)
+    finally:
+        torch.set_num_threads(threads)
+    assert ("aten::_slow_conv2d_backward" not in {event.key for event in watched.key_averages()}) is by_onednn
+    torch.testing.assert_close(of_weight, given.t() @ x, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(of_bias, given.sum(dim=0), atol=1e-4, rtol=1e-5)
 
 
 @needs_onednn

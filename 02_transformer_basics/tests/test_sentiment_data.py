@@ -94,10 +94,16 @@ def test_whole_reviews_give_their_sentences(tmp_path: Path) -> None:
 
 def rated_package(path: Path, films: str, products: str = "1_1\t1.5\tworks fine\r\n", leave_out: str = "") -> Path:
     """The package of rated texts, as small as can be."""
+    sentences = {
+        "movieReviewSnippets": films,
+        "amazonReviewSnippets": products,
+        "nytEditorialSnippets": "1_1\t-1.1\tNo picture of health.\n",
+        "tweets": "1\t2.5\tGreat evening! #fb\r\n",
+    }
     inner, lexicon = io.BytesIO(), ":)\t2.0\t0.8\t[2, 2]\nawful\t-2.0\t0.8\t[-2, -2]\n"
     with tarfile.open(fileobj=inner, mode="w:gz") as archive:
-        for name, text in (("movie", films), ("amazon", products)):
-            add(archive, f"hutto/{name}ReviewSnippets_GroundTruth.txt", text.encode())
+        for name, text in sentences.items():
+            add(archive, f"hutto/{name}_GroundTruth.txt", text.encode())
     with tarfile.open(path, "w:gz") as package:
         for name, content in (("vader_lexicon.txt", lexicon.encode()), ("hutto_ICWSM_2014.tar.gz", inner.getvalue())):
             if name != leave_out:
@@ -113,7 +119,9 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def test_rated_texts_are_read(tmp_path: Path) -> None:
     rated = read_rated(rated_package(tmp_path / RATED, "1\t2.25\tA café, ''quoted''.\r\n2\t-0.5\tdull\r\n"))
-    assert rated == ([("A café, ''quoted''.", 2.25), ("dull", -0.5)], [("works fine", 1.5)], [("awful", -2.0)])
+    assert rated.films == [("A café, ''quoted''.", 2.25), ("dull", -0.5)]
+    assert rated.others == [("works fine", 1.5), ("No picture of health.", -1.1), ("Great evening! #fb", 2.5)]
+    assert rated.words == [("awful", -2.0)]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +158,9 @@ def test_ratings_of_a_folder_go_to_its_sentences_and_bring_texts_of_their_own(tm
     rated_package(tmp_path / RATED, films, "1\t-1.5\ta sentence of the test part!\n2\t-1.5\tbroke at once\n")
     data = read_data(tmp_path, 0)
     assert not plain.ratings
-    assert data.train == [*plain.train, ("broke at once", 0), ("awful", 0)]
-    assert data.ratings == {"a fine , long film": 2.5, "broke at once": -1.5, "awful": -2.0}
+    brought = {"broke at once": -1.5, "No picture of health.": -1.1, "Great evening! #fb": 2.5, "awful": -2.0}
+    assert data.train == [*plain.train, *((text, int(rating > 0)) for text, rating in brought.items())]
+    assert data.ratings == {"a fine , long film": 2.5} | brought
     assert data.dropped == plain.dropped + 1
 
 
