@@ -20,6 +20,10 @@ from torch import Tensor
 
 from distilbert import DistilBertClassifier
 from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.distributed import any_rank, gather, rank, world_size
+from lab.launch import note
+from lab.progress import watch
+from lab.training import polite_interrupt
 from optimization import Precision
 from sentiment_measures import summaries_and_logits
 from token_batches import batches_by_length
@@ -27,6 +31,7 @@ from token_batches import batches_by_length
 KIND = "a teacher's answers"
 NEIGHBOURS = 8
 PORTION = 2000  # texts that the teacher is asked about before there is something to report
+KEPT_AFTER = 10  # times that something was reported
 SENTENCE = 8  # words: of shorter texts no copies are made
 CLAUSE = re.compile(r"(?:\s*[,;:()]+\s+|\s+--+\s+|\s+(?=(?:but|and|although|though|yet|while)\s))")
 
@@ -81,26 +86,47 @@ def transfer_texts(
     return list(dict.fromkeys(texts))
 
 
+def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], precision: Precision, path: Path) -> Answers:
+    """The teacher's answers to N texts: those that a file has, and what is asked for now, which is kept there.
+
+    On Ctrl-C the portion under way is finished and kept, then KeyboardInterrupt raised.
+    """
+    mark = fingerprint(teacher, ids, precision)
+    nothing = (torch.empty(len(ids), teacher.config.dim, dtype=torch.half), torch.empty(len(ids), len(teacher.labels)))
+    done, answers = kept_answers(path, mark) or (0, Answers(*nothing))
+    done = min(gather(done))  # processes that do not share the file know less
+    portions = ask(teacher, ids, precision, done)
+    if rank() == 0:
+        rounds = -(-(len(ids) - done) // (PORTION * world_size()))
+        portions = watch(portions, rounds, "asking the teacher", lambda _: "")
+    with polite_interrupt() as interrupted:
+        for count, (chosen, (summaries, logits)) in enumerate(portions, 1):
+            answers.summaries[chosen], answers.logits[chosen] = summaries, logits
+            done += len(chosen)
+            stopping = any_rank(interrupted())
+            if rank() == 0 and (stopping or done == len(ids) or count % KEPT_AFTER == 0):
+                keep_answers(path, mark, done, answers)
+            if stopping:
+                if rank() == 0:
+                    note("stopped; what the teacher said is kept, and the same command goes on from there")
+                raise KeyboardInterrupt
+    return answers
+
+
 def ask(
-    teacher: DistilBertClassifier, ids: list[list[int]], precision: Precision = "float32", portion: int = PORTION
+    teacher: DistilBertClassifier, ids: list[list[int]], precision: Precision = "float32", done: int = 0
 ) -> Iterator[tuple[list[int], Answers]]:
-    """The teacher's answers to N texts, a portion at a time with the numbers of its texts."""
+    """The teacher's answers to N texts but the first `done` that it is asked about, some at a time with their numbers.
+
+    Each process asks about a portion of them; all get all answers.
+    """
     order = [number for batch in batches_by_length([len(text) for text in ids], 2048) for number in batch]
-    for start in range(0, len(order), portion):
-        chosen = order[start : start + portion]
-        summaries, logits = summaries_and_logits(teacher, [ids[i] for i in chosen], precision)
-        yield chosen, Answers(summaries.half(), logits)
-
-
-def gathered(portions: Iterator[tuple[list[int], Answers]], count: int) -> Answers:
-    """The portions put together in the order of the texts."""
-    summaries = logits = torch.empty(0)
-    for chosen, answers in portions:
-        if not len(logits):
-            summaries = torch.empty(count, answers.summaries.shape[1], dtype=torch.half)  # (N, E)
-            logits = torch.empty(count, answers.logits.shape[1])  # (N, C)
-        summaries[chosen], logits[chosen] = answers
-    return Answers(summaries, logits)
+    for start in range(done, len(order), PORTION * world_size()):
+        chosen = order[start : start + PORTION * world_size()]
+        own = chosen[rank() * PORTION : (rank() + 1) * PORTION]
+        summaries, logits = summaries_and_logits(teacher, [ids[i] for i in own], precision)
+        parts = gather((summaries.half(), logits))
+        yield chosen, Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]], precision: Precision) -> str:
@@ -111,14 +137,16 @@ def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]], pre
     return digest.hexdigest()
 
 
-def kept_answers(path: Path, mark: str) -> Answers | None:
-    """The answers in a file, if they are those of this fingerprint."""
+def kept_answers(path: Path, mark: str) -> tuple[int, Answers] | None:
+    """How many texts were asked about and the answers in a file, if they are those of this fingerprint."""
     if not path.exists():
         return None
     state: dict[str, Any] = load_checkpoint(path, KIND)
-    return Answers(state["summaries"], state["logits"]) if state.get("fingerprint") == mark else None
+    if state.get("fingerprint") != mark or "done" not in state:
+        return None
+    return state["done"], Answers(state["summaries"], state["logits"])
 
 
-def keep_answers(path: Path, mark: str, answers: Answers) -> None:
-    """Write the answers for another run."""
-    save_checkpoint(path, KIND, {"fingerprint": mark, **answers._asdict()})
+def keep_answers(path: Path, mark: str, done: int, answers: Answers) -> None:
+    """Write the answers to the first `done` texts that the teacher was asked about, to go on from there."""
+    save_checkpoint(path, KIND, {"fingerprint": mark, "done": done, **answers._asdict()})

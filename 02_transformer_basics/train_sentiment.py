@@ -33,17 +33,7 @@ from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
 from sentiment_data import SentimentData, read_data
-from sentiment_distillation import (
-    PORTION,
-    Answers,
-    ask,
-    fingerprint,
-    gathered,
-    keep_answers,
-    kept_answers,
-    neighbours,
-    transfer_texts,
-)
+from sentiment_distillation import neighbours, teachers_answers, transfer_texts
 from sentiment_models import (
     encode,
     from_encoder,
@@ -123,24 +113,10 @@ def start_distill(options: Options, data: SentimentData, config: Config, device:
     tokenizer, kept = smaller_tokenizer(whole, labelled + unlabelled, options.size("vocab_size"))
     alike = neighbours(whole.get_vocab(), teacher.words.weight.detach().cpu())
     texts = transfer_texts(labelled, unlabelled, options.copies, alike, options.seed)
-    answers = teachers_answers(teacher, encode(whole, texts), options, config.output_dir / ANSWERS)
+    answers = teachers_answers(teacher, encode(whole, texts), options.precision, config.output_dir / ANSWERS)
     model = from_teacher(teacher.cpu(), kept, options.architecture(teacher.config, len(tokenizer)))
     targets = Targets(softened(answers.logits, options.temperature or 1.0), answers.summaries)
     return Start(model, tokenizer, encode(tokenizer, texts), targets)
-
-
-def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], options: Options, path: Path) -> Answers:
-    """The answers kept in a file, or asked for now and kept there."""
-    mark = fingerprint(teacher, ids, options.precision)
-    answers = kept_answers(path, mark)
-    if answers is None:
-        portions = ask(teacher, ids, options.precision)
-        if rank() == 0:
-            portions = watch(portions, -(-len(ids) // PORTION), "asking the teacher", lambda _: "")
-        answers = gathered(portions, len(ids))
-        if rank() == 0:
-            keep_answers(path, mark, answers)
-    return answers
 
 
 def make_start(options: Options, data: SentimentData, config: Config, device: torch.device) -> Start:

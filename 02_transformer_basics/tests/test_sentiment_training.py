@@ -21,13 +21,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 import average_sentiment
 import compare_sentiment
+import sentiment_distillation
 import train_sentiment
 from average_sentiment import averaged
 from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment_data import LABELS, SentimentData
-from sentiment_distillation import ask, clauses, fingerprint, gathered, neighbours, transfer_texts, varied
+from sentiment_distillation import clauses, fingerprint, neighbours, teachers_answers, transfer_texts, varied
 from sentiment_measures import (
     accuracy_interval,
     best_temperature,
@@ -545,20 +546,108 @@ def test_the_encoders_weights_are_taken_as_they_are(encoder: Path) -> None:
 # --- distillation -----------------------------------------------------------------------------------------------------
 
 
-def test_the_teachers_answers_come_in_the_order_of_the_texts(tiny_classifier: Path) -> None:
-    teacher, tokenizer = DistilBertClassifier.from_pretrained(tiny_classifier), load_tokenizer(tiny_classifier)
-    ids = encode(tokenizer, [text + " film" * n for n in range(4) for text in GOOD + BAD])
-    answers = gathered(ask(teacher, ids, portion=5), len(ids))
+@pytest.fixture
+def asked(tiny_classifier: Path) -> tuple[DistilBertClassifier, list[list[int]]]:
+    """A teacher, and texts of several lengths to ask it about."""
+    texts = [text + " film" * n for n in range(4) for text in GOOD + BAD]
+    return DistilBertClassifier.from_pretrained(tiny_classifier), encode(load_tokenizer(tiny_classifier), texts)
+
+
+def test_the_teachers_answers_come_in_the_order_of_the_texts(
+    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, ids = asked
+    monkeypatch.setattr(sentiment_distillation, "PORTION", 5)
+    answers = teachers_answers(teacher, ids, "float32", tmp_path / "answers.pth")
     one_by_one = torch.cat([logits_of(teacher, [each]) for each in ids])
     torch.testing.assert_close(answers.logits, one_by_one, atol=1e-5, rtol=1e-5)
     decided = teacher.decide(answers.summaries[:, None].float())
     torch.testing.assert_close(decided, one_by_one, atol=0.05, rtol=0.05)
 
 
-def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them(tiny_classifier: Path) -> None:
-    teacher = DistilBertClassifier.from_pretrained(tiny_classifier)
-    ids = encode(load_tokenizer(tiny_classifier), [*GOOD, *BAD])
-    exact, rough = (gathered(ask(teacher, ids, precision), len(ids)) for precision in ("float32", "bfloat16"))
+@pytest.mark.parametrize("end", ["Ctrl-C", "killed"])
+def test_a_teacher_is_asked_about_no_text_again(
+    end: str,
+    asked: tuple[DistilBertClassifier, list[list[int]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teacher, ids = asked
+    monkeypatch.setattr(sentiment_distillation, "PORTION", 5)
+    monkeypatch.setattr(sentiment_distillation, "KEPT_AFTER", 2)
+    whole = teachers_answers(teacher, ids, "float32", tmp_path / "whole.pth")
+    answer, counts = sentiment_distillation.summaries_and_logits, list[int]()
+
+    def interrupted(model: DistilBertClassifier, texts: list[list[int]], precision: Any) -> tuple[torch.Tensor, ...]:
+        counts.append(len(texts))
+        if len(counts) == 3 and end == "killed":
+            raise SystemExit
+        if len(counts) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return answer(model, texts, precision)
+
+    monkeypatch.setattr(sentiment_distillation, "summaries_and_logits", interrupted)
+    with pytest.raises(KeyboardInterrupt if end == "Ctrl-C" else SystemExit):
+        teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
+    assert ("is kept" in capsys.readouterr().err) is (end == "Ctrl-C")
+    counts[:] = [0] * 9
+    parts = teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
+    assert sum(counts) == len(ids) - (15 if end == "Ctrl-C" else 10)
+    again = teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
+    assert sum(counts) == len(ids) - (15 if end == "Ctrl-C" else 10)
+    for found in (parts, again):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, whole, strict=True))
+
+
+ASKING = """
+import sys, torch
+from pathlib import Path
+import sentiment_distillation
+from distilbert import DistilBertClassifier
+from lab.distributed import process_group, rank
+folder, name = Path(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+sentiment_distillation.PORTION = 5
+answer, counts = sentiment_distillation.summaries_and_logits, []
+sentiment_distillation.summaries_and_logits = lambda model, ids, precision: (
+    counts.append(len(ids)) or answer(model, ids, precision)
+)
+with process_group():
+    ids = torch.load(folder / "ids.pt")
+    teacher = DistilBertClassifier.from_pretrained(name)
+    answers = sentiment_distillation.teachers_answers(teacher, ids, "float32", folder / "answers.pth")
+    torch.save({"answers": list(answers), "asked": sum(counts)}, folder / f"{rank()}.pt")
+"""
+
+
+def test_two_processes_share_what_the_teacher_is_asked(
+    asked: tuple[DistilBertClassifier, list[list[int]]], tiny_classifier: Path, tmp_path: Path
+) -> None:
+    teacher, ids = asked
+    (tmp_path / "program.py").write_text(ASKING)
+    torch.save(ids, tmp_path / "ids.pt")
+    done = torchrun(29535, str(tmp_path / "program.py"), str(tmp_path), str(tiny_classifier))
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first["asked"] + second["asked"] == len(ids)
+    assert abs(first["asked"] - second["asked"]) <= 5
+    for ours, theirs, alone in zip(
+        first["answers"],
+        second["answers"],
+        teachers_answers(teacher, ids, "float32", tmp_path / "alone.pth"),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+        torch.testing.assert_close(ours, alone, atol=1e-3, rtol=1e-3)
+
+
+def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them(
+    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+) -> None:
+    teacher, ids = asked
+    path = tmp_path / "answers.pth"
+    exact, rough = (teachers_answers(teacher, ids, precision, path) for precision in ("float32", "bfloat16"))
     assert rough.logits.dtype == torch.float32
     assert 0 < float((rough.logits - exact.logits).abs().max()) < 0.05 * float(exact.logits.abs().max())
     assert fingerprint(teacher, ids, "float32") == fingerprint(teacher, ids, "float32")
