@@ -144,8 +144,8 @@ class Learner:
         with arithmetic(self.device, config.precision):
             loss = summed_loss(self.model, inputs, targets)
         (loss / targets.numel()).backward()  # not by the targets that count: processes would weigh theirs differently
-        with arithmetic(self.device, config.precision):  # Muon's products too, as Jordan et al. compute them
-            self.optimization.step()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            self.optimization.step()  # Muon's products in 16 bits too, as Jordan et al. compute them
         total, count = sum_over_ranks(torch.stack([loss.detach(), (targets != NO_TARGET).sum()])).tolist()
         step = self.optimization.steps_done
         if not math.isfinite(total):
