@@ -42,8 +42,8 @@ DATA = (
     "and cons data set, Ganapathibhotla and Liu 2008, CC BY 4.0)"
 )
 RATED = (
-    "; mean ratings of the film sentences, other rated sentences (on products, from leading articles, tweets) and rated "
-    'words (Hutto and Gilbert 2014, "VADER", MIT)'
+    "; mean ratings of the film sentences, other rated sentences (on products, from leading articles, tweets) and "
+    'rated words (Hutto and Gilbert 2014, "VADER", MIT)'
 )
 REVIEWS = (
     "; as text without labels the sentences of 2,000 reviews (polarity data set v2.0, Pang and Lee 2004, CC BY 4.0)"
