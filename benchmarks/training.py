@@ -109,10 +109,10 @@ def begin(name: str, config: LanguageConfig, vocabulary: int, threads: int) -> N
 
 
 def turn(steps: int) -> tuple[float, float]:
-    """Make some steps; the seconds that they took, and the last loss."""
+    """Make some steps; the seconds that one took in the mean, and the last loss."""
     start = time.perf_counter()
     losses = [step() for _ in range(steps)]
-    return time.perf_counter() - start, losses[-1]
+    return (time.perf_counter() - start) / steps, losses[-1]
 
 
 def measure(preset: str, config: Config) -> dict[str, Any]:
@@ -125,11 +125,11 @@ def measure(preset: str, config: Config) -> dict[str, Any]:
         num_steps=10_000,
         evaluate_every=10_000,
     )
+    steps = config.steps * STEPS_FOR_ONE[preset]
     fresh = multiprocessing.get_context("spawn")
     start = (settings, VOCABULARY[preset], config.threads)
     processes = {name: ProcessPoolExecutor(1, fresh, begin, (name, *start)) for name in SIDES}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what starts now leaves Ctrl-C to this process
-    steps = config.steps * STEPS_FOR_ONE[preset]
     first = {name: process.submit(turn, config.steps) for name, process in processes.items()}  # warms up
     signal.signal(signal.SIGINT, before)
     try:
@@ -141,7 +141,7 @@ def measure(preset: str, config: Config) -> dict[str, Any]:
     finally:
         for process in processes.values():
             process.shutdown()
-    tokens = steps * settings.batch_size * settings.context
+    tokens = settings.batch_size * settings.context
     rate = {name: round(tokens / statistics.median(times)) for name, times in seconds.items()}
     apart = max(abs(losses["ours"] - loss) for loss in losses.values())
     to_plain, to_kept = (ratios(seconds[name], seconds["ours"]) for name in (PLAIN, KEPT))

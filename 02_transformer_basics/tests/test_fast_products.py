@@ -74,6 +74,19 @@ def test_on_one_thread_onednn_makes_the_gradient_of_small_weights_too(rows: int,
 
 
 @needs_onednn
+@pytest.mark.parametrize(("inputs", "outputs", "turns"), [(128, 512, False), (256, 256, False), (256, 2048, True)])
+def test_matrices_are_turned_for_large_weights_alone(
+    inputs: int, outputs: int, turns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(fast_products, "WORTH_TURNING", WORTH_TURNING)
+    monkeypatch.setattr(fast_products, "of_convolution", lambda *each: asked.append(1) or of_convolution(*each))
+    with FastProducts():
+        gradients(torch.randn(64, inputs), torch.randn(outputs, inputs), None, torch.randn(64, outputs))
+    assert bool(asked) is not turns
+
+
+@needs_onednn
 @given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_any_size_and_any_order_in_memory(
     rows: int, inputs: int, outputs: int, x_turned: bool, weight_turned: bool, seed: int

@@ -25,6 +25,7 @@ import sentiment_distillation
 import train_sentiment
 from average_sentiment import averaged
 from distilbert import DistilBertClassifier, DistilBertConfig
+from lab.checkpoints import save_checkpoint
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment_data import LABELS, SentimentData
@@ -653,6 +654,17 @@ def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them
     assert fingerprint(teacher, ids, "float32") == fingerprint(teacher, ids, "float32")
     assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids, "bfloat16")
     assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids[1:], "float32")
+
+
+def test_answers_of_another_version_are_asked_for_anew(
+    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+) -> None:
+    teacher, ids = asked
+    path, mark = tmp_path / "answers.pth", fingerprint(teacher, ids, "float32")
+    whole = teachers_answers(teacher, ids, "float32", path)
+    old = {"fingerprint": mark, "summaries": whole.summaries * 0, "logits": whole.logits * 0}
+    save_checkpoint(path, sentiment_distillation.KIND, old)
+    assert torch.equal(teachers_answers(teacher, ids, "float32", path).logits, whole.logits)
 
 
 def test_soft_targets_and_their_gradient() -> None:
