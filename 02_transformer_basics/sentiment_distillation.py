@@ -21,9 +21,9 @@ from torch import Tensor
 from distilbert import DistilBertClassifier
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, gather, rank, world_size
-from lab.launch import note
-from lab.progress import watch
-from lab.training import polite_interrupt
+from lab.launch import warn_once
+from lab.progress import track
+from lab.training import deferred_interrupt
 from optimization import Precision
 from sentiment_measures import summaries_and_logits
 from token_batches import batches_by_length
@@ -98,8 +98,8 @@ def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], precis
     portions = ask(teacher, ids, precision, done)
     if rank() == 0:
         rounds = -(-(len(ids) - done) // (PORTION * world_size()))
-        portions = watch(portions, rounds, "asking the teacher", lambda _: "")
-    with polite_interrupt() as interrupted:
+        portions = track(portions, rounds, "asking the teacher", lambda _: "")
+    with deferred_interrupt() as interrupted:
         for count, (chosen, (summaries, logits)) in enumerate(portions, 1):
             answers.summaries[chosen], answers.logits[chosen] = summaries, logits
             done += len(chosen)
@@ -108,7 +108,7 @@ def teachers_answers(teacher: DistilBertClassifier, ids: list[list[int]], precis
                 keep_answers(path, mark, done, answers)
             if stopping:
                 if rank() == 0:
-                    note("stopped; what the teacher said is kept, and the same command goes on from there")
+                    warn_once("stopped; what the teacher said is kept, and the same command goes on from there")
                 raise KeyboardInterrupt
     return answers
 

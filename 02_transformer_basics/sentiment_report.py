@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distilbert import DistilBertClassifier
 from lab.distributed import world_size
-from lab.files import atomic_folder, portable, write_json
+from lab.files import atomic_folder, display_path, write_json
 from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
 from lab.training import CHECKPOINT
@@ -194,7 +194,7 @@ def command(config: Config) -> str:
         data = config.data is not None and not word.startswith("--") and path.exists()
         same = data and config.data is not None and path.resolve() == config.data.resolve()
         named = "DATA_FOLDER" if path.is_dir() else path.name
-        words.append(named if same else portable(path) if path.is_absolute() else word)
+        words.append(named if same else display_path(path) if path.is_absolute() else word)
     return " ".join(words)
 
 

@@ -27,7 +27,7 @@ from generation import Sampling, token_probabilities
 from gpt2 import GPT2
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
-from lab.launch import launch, note
+from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
@@ -307,7 +307,7 @@ def main(config: Config) -> None:
     record = RunRecord(__file__, config.output_dir, config)
     loaded = load_model(GENERATION, config.model, own if config.engine == "scratch" else None)
     if loaded.note:
-        note(loaded.note)
+        warn_once(loaded.note)
     inside = loaded  # our own model, where something is asked that only it can tell
     if config.engine != "scratch" and (config.compare or config.show_probs or config.show_attention):
         inside = own(GENERATION, loaded.folder, loaded.name)

@@ -26,7 +26,7 @@ from lab.files import atomic_folder, replaceable_folder, write_json
 from lab.launch import launch
 from lab.memory import keep_freed_memory
 from lab.metrics import METRICS, write_metrics
-from lab.progress import watch
+from lab.progress import track
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
@@ -39,7 +39,7 @@ from optimization import Precision
 
 KIND = "a language model's training run"  # what checkpoint.pth says it holds
 SAMPLES, SAMPLE_TOKENS = 4, 200
-Rows = list[dict[str, Any]]
+MetricRows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def describe(record: StepRecord, started: float, before: int) -> str:
     return f"loss {record.loss:.3f}  learning rate {record.learning_rate:.1e}  {speed:,.0f} tokens/s"
 
 
-def learn(config: Config, preset: Preset, model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts) -> Rows:
+def learn(config: Config, preset: Preset, model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts) -> MetricRows:
     """Train `model` in place, with checkpoints and samples; returns the rows of metrics of all steps."""
     ids, validation = (encode(tokenizer, list(part.values())) for part in (texts.training, texts.validation))
     default = PRESETS[config.preset].model
@@ -137,7 +137,7 @@ def learn(config: Config, preset: Preset, model: GPT2, tokenizer: PreTrainedToke
     stream: Iterator[StepRecord]
     stream = train(settings, model, ids, validation[: config.evaluation_tokens + 1], state, config.device)
     if rank() == 0:
-        stream = watch(stream, settings.num_steps - len(rows), "step", lambda r: describe(r, started, before))
+        stream = track(stream, settings.num_steps - len(rows), "step", lambda r: describe(r, started, before))
 
     def is_due(record: StepRecord) -> bool:
         return record.step % config.checkpoint_every == 0 or record.step == settings.num_steps
@@ -205,7 +205,7 @@ def write_model(
     tokenizer: PreTrainedTokenizerFast,
     metrics: dict[str, Any],
     words: dict[str, str],
-    rows: Rows,
+    rows: MetricRows,
 ) -> list[str]:
     """Write everything into a new folder that then takes the place of the earlier one; gives the files' names."""
     samples = [sample(model, tokenizer, preset.prompt, seed, SAMPLE_TOKENS) for seed in range(SAMPLES)]

@@ -28,7 +28,7 @@ from lab.errors import UserError
 from lab.files import replaceable_folder
 from lab.launch import launch
 from lab.memory import keep_freed_memory
-from lab.progress import watch
+from lab.progress import track
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
@@ -168,7 +168,7 @@ def learn(config: Config, device: torch.device) -> Trained:
         learner.load_state_dict(state)
     stream: Iterator[Record] = (Record(numbers, learner.state_dict) for numbers in train(learner, dev))
     if rank() == 0:
-        stream = watch(stream, learner.records_left(), "record", describe)
+        stream = track(stream, learner.records_left(), "record", describe)
     due = config.checkpoint_every
     stream = checkpointed(
         stream,

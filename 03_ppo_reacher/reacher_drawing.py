@@ -13,7 +13,7 @@ from controllers import FOREARM, UPPER_ARM, Policy
 from environments import spec_of
 from lab.animations import captioned
 from lab.errors import UserError
-from lab.launch import note
+from lab.launch import warn_once
 from lab.rendering import has_display, rendering_problem
 
 SIZE = 256  # pixels
@@ -70,7 +70,7 @@ def open_for_filming(env_id: str, is_reacher: bool) -> gym.Env:
         return open_with_pictures(env_id, "rgb_array", **settings)
     if not is_reacher:
         raise UserError(f"{env_id} cannot be rendered here: {problem}")
-    note(f"no OpenGL here ({problem}); the arm is drawn by hand instead")
+    warn_once(f"no OpenGL here ({problem}); the arm is drawn by hand instead")
     return gym.make(env_id)
 
 

@@ -22,7 +22,7 @@ from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
-from lab.progress import watch
+from lab.progress import track
 from lab.record import RunRecord
 from lab.training import checkpointed, saved_run
 from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
@@ -72,7 +72,7 @@ def learn(config: Config) -> tuple[PPOConfig, list[dict[str, Any]], SavedAgent]:
     stream = train(settings, state)
     if rank() == 0:
         left = settings.num_iterations - first
-        stream = watch(stream, left, "iteration", lambda r: describe(r, time.perf_counter() - started, first))
+        stream = track(stream, left, "iteration", lambda r: describe(r, time.perf_counter() - started, first))
     stream = checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=lambda r: is_due(r, settings))
     agent = None
     for record in stream:

@@ -15,11 +15,11 @@ import lab.projects  # noqa: F401 - lets the projects' modules be found
 from controllers import random_policy
 from evaluate import evaluate_policy
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, portable
+from lab.files import ROOT, display_path
 from lab.intervals import difference, estimate
 from lab.launch import launch
-from lab.record import circumstances
-from lab.rows import Rows
+from lab.record import environment_info
+from lab.rows import ResumableResults
 from ppo import PPOConfig
 from ppo_reacher import ENV_ID, train_and_evaluate
 
@@ -69,7 +69,7 @@ def run(variant: str, seed: int, config: Config, dice: float) -> dict[str, Any]:
     return {"variant": variant, "seed": seed, "return": mean_return, "seconds": round(seconds, 2)}
 
 
-def summary(rows: Rows) -> list[dict[str, Any]]:
+def summary(rows: ResumableResults) -> list[dict[str, Any]]:
     """Every variant with its interquartile mean and interval, and how far it lies from the whole algorithm."""
     returns = {variant: [row["return"] for row in rows.find(variant=variant)] for variant in TITLES}
     found = []
@@ -95,8 +95,8 @@ def main(config: Config) -> None:
     assert set(TITLES) - {NOTHING} <= {field.name for field in fields(PPOConfig)}
     base = asdict(settings_of(NOTHING, 0, config.num_iterations))
     base |= {"hidden_sizes": list(base["hidden_sizes"])}  # as JSON gives them back
-    rows = Rows(config.output, {"episodes": config.episodes, "ppo": base})
-    before = circumstances()
+    rows = ResumableResults(config.output, {"episodes": config.episodes, "ppo": base})
+    before = environment_info()
     space: Any = gym.make(ENV_ID).action_space
     dice = float(evaluate_policy(random_policy(space, seed=0), ENV_ID, config.episodes).returns.mean())
     for seed in range(config.seeds):
@@ -112,7 +112,7 @@ def main(config: Config) -> None:
         away = row["difference"]
         said = f", {away['mean']:+.3f} ({away['low']:+.3f} to {away['high']:+.3f})" if away else ""
         print(f"without {row['title']:<28} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}){said}")
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

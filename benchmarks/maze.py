@@ -19,9 +19,9 @@ import torch
 import lab.projects  # noqa: F401 - lets the projects' modules be found
 from batched_q_learning import BatchedQLearning, random_numbers
 from lab.errors import UserError
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
-from lab.record import circumstances
+from lab.record import environment_info
 from q_learning_agent import QLearningAgent, train
 from value_iteration import as_arrays, value_iteration
 from world_tables import World
@@ -142,14 +142,14 @@ def main(config: Config) -> None:
         if not getattr(config, name) > 0:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be positive")
     writable_folder(config.output.parent)
-    before = circumstances(("torch", "numpy", "gymnasium"))
+    before = environment_info(("torch", "numpy", "gymnasium"))
     with ProcessPoolExecutor(config.processes, get_context("spawn")) as pool:
         found = summary(config, before, measure(config, pool))
     write_json(config.output, found)
     ratio = found["median_ratio"][SIDES[2]]
     verdict = "the prize is won" if ratio >= PRIZE else "the bar is met" if ratio >= BAR else "the bar is missed"
     print(f"median: {ratio} times the dictionary's steps a second: {verdict} (bar {BAR}, prize {PRIZE})")
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

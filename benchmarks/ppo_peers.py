@@ -25,11 +25,11 @@ import lab.projects  # noqa: F401 - lets the projects' modules be found
 from controllers import inverse_kinematics_controller, random_policy
 from evaluate import evaluate_policy
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, portable
+from lab.files import ROOT, display_path
 from lab.intervals import estimate
 from lab.launch import launch
-from lab.record import circumstances
-from lab.rows import Rows
+from lab.record import environment_info
+from lab.rows import ResumableResults
 from ppo_config import PPOConfig
 
 ENV_ID = "Reacher-v5"
@@ -94,7 +94,7 @@ def reached(row: dict[str, Any], threshold: float) -> tuple[float, float] | None
     return next(((steps, seconds) for steps, seconds, value in points if value >= threshold), None)
 
 
-def summary(rows: Rows, threshold: float) -> list[dict[str, Any]]:
+def summary(rows: ResumableResults, threshold: float) -> list[dict[str, Any]]:
     """Every side with its interquartile mean and interval, time, and when (the median of those) it got to -3.75."""
     found = []
     for side in SIDES:
@@ -133,8 +133,8 @@ def main(config: Config) -> None:
     settings = {name: getattr(config, name) for name in names} | {
         "steps": config.num_iterations * PPOConfig().steps_per_iter
     }
-    rows = Rows(config.output, settings)
-    before = circumstances()
+    rows = ResumableResults(config.output, settings)
+    before = environment_info()
     failed: dict[str, dict[str, Any]] = {}
     for seed in range(max(config.seeds, config.our_seeds)):
         for side in SIDES:
@@ -163,7 +163,7 @@ def main(config: Config) -> None:
     for row in found:
         said = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
         print(f"{row['side']:<40} {said}")
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

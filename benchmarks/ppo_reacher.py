@@ -23,7 +23,7 @@ from lab.files import ROOT, writable_folder, write_json
 from lab.intervals import estimate
 from lab.launch import launch
 from lab.plots import smooth
-from lab.record import circumstances
+from lab.record import environment_info
 from ppo import PPOConfig, train
 from ppo_reports import CURVE_WINDOW
 
@@ -74,7 +74,7 @@ def main(config: Config) -> None:
     """Measure, print, write."""
     writable_folder(config.output.parent)
     torch.set_num_threads(1)
-    before = circumstances()
+    before = environment_info()
     controller = evaluate_policy(inverse_kinematics_controller(), ENV_ID, config.episodes).returns
     steps = config.num_iterations * PPOConfig().steps_per_iter
     rows: list[dict[str, Any]] = []

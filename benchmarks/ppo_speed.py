@@ -22,7 +22,7 @@ from lab.errors import UserError, require_at_least
 from lab.files import ROOT, writable_folder, write_json
 from lab.launch import launch
 from lab.projects import FOLDERS
-from lab.record import circumstances
+from lab.record import environment_info
 
 SIDES = {  # and the bar: how many times as long as ours they must take at least
     "ours": None,
@@ -80,7 +80,7 @@ class Side:
 def main(config: Config) -> None:
     """Start all sides, let them take turns, print and write."""
     writable_folder(config.output.parent)
-    before = circumstances(("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3"))
+    before = environment_info(("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3"))
     pythons = {name: config.peers_python if ", " in name else Path(sys.executable) for name in SIDES}
     sides = {name: Side(name, python, config) for name, python in pythons.items() if has(python, name)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}

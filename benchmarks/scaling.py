@@ -23,9 +23,9 @@ import lab.projects  # noqa: F401 - lets the projects' modules be found
 from batched_q_learning import BatchedQLearning, random_numbers
 from gpt2 import GPT2
 from lab.errors import require_at_least
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
-from lab.record import circumstances
+from lab.record import environment_info
 from maze_env import SimpleMaze
 from maze_layout import random_maze
 from ppo import Learner, PPOConfig
@@ -235,7 +235,7 @@ def q_learning_rows(config: Config) -> Iterator[dict[str, Any]]:
 def main(config: Config) -> None:
     """Measure, write."""
     writable_folder(config.output.parent)
-    before = circumstances()
+    before = environment_info()
     parts = {
         "ppo": {
             "title": "PPO on Reacher-v5",
@@ -258,7 +258,7 @@ def main(config: Config) -> None:
     }
     settings = {name: getattr(config, name) for name in ("repetitions", "seconds")}
     write_json(config.output, {"parts": parts, "settings": settings, "circumstances": before})
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

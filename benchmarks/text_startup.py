@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import require_at_least
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
-from lab.record import circumstances
+from lab.record import environment_info
 
 PROJECT, MODELS = ROOT / "02_transformer_basics", ROOT / "assets/models"
 SCRIPTS = {
@@ -66,8 +66,8 @@ def main(config: Config) -> None:
         results[what] = {"seconds": times, "median_ratio": statistics.median(ratios), "bar": BAR}
         shown = {engine: f"{min(seconds):.2f} s" for engine, seconds in times.items()}
         print(f"{what}: {shown}, median ratio {results[what]['median_ratio']:.2f} (at most {BAR})")
-    write_json(config.output, {"results": results, **circumstances()})
-    print(f"wrote {portable(config.output)}")
+    write_json(config.output, {"results": results, **environment_info()})
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ import transformers
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
 from lab.errors import require_at_least
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
 from lab.memory import keep_freed_memory
-from lab.record import circumstances
+from lab.record import environment_info
 from language_data import Windows
 from language_presets import PRESETS
 from language_training import LanguageConfig, Learner, new_model
@@ -160,7 +160,7 @@ def main(config: Config) -> None:
     require_at_least(1, config, "repetitions", "steps", "threads")
     writable_folder(config.output.parent)
     torch.set_num_threads(config.threads)  # for the record; the sides do so themselves
-    before = circumstances(("torch", "transformers"))
+    before = environment_info(("torch", "transformers"))
     found = {}
     for preset in PRESETS:
         found[preset] = measure(preset, config)
@@ -169,7 +169,7 @@ def main(config: Config) -> None:
         print(f"{preset}: {ratio} times a plain loop, {met} (bar {BAR}); {kept} times one that keeps freed memory")
     settings = {name: getattr(config, name) for name in ("repetitions", "steps", "threads")}
     write_json(config.output, {"presets": found, "least_ratio": BAR, "settings": settings, "circumstances": before})
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ import lab.projects  # noqa: F401 - lets the projects' modules be found
 from distilbert import DistilBertClassifier
 from gpt2 import GPT2
 from lab.errors import require_at_least
-from lab.files import ROOT, portable, read_text, writable_folder, write_json
+from lab.files import ROOT, display_path, read_text, writable_folder, write_json
 from lab.launch import launch
-from lab.record import circumstances
+from lab.record import environment_info
 from quantization import PRECISIONS
 
 BARS = {"float32": 1.3, "16 bits": 3.0, "int8": 4.0, "batch of 8, float32": 1.2, "sentiment": 2.0}
@@ -181,14 +181,14 @@ def main(config: Config) -> None:
     require_at_least(1, config, "repetitions", "new_tokens", "sentences", "threads")
     writable_folder(config.output.parent)
     torch.set_num_threads(config.threads)
-    before = circumstances(("torch", "transformers"))
+    before = environment_info(("torch", "transformers"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if config.perplexity_only:
         earlier = json.loads(read_text(config.output))
         again = {"perplexity": perplexities(config), "perplexity_circumstances": before}
         write_json(config.output, earlier | again)
-        print(f"perplexity: {again['perplexity']}\nwrote {portable(config.output)}")
+        print(f"perplexity: {again['perplexity']}\nwrote {display_path(config.output)}")
         return
     found = measure(config)
     settings = {name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")}
@@ -199,7 +199,7 @@ def main(config: Config) -> None:
     for name, ratio in ratios(found).items():
         print(f"{name}: {ratio} times transformers, {'met' if ratio >= BARS[name] else 'missed'} (bar {BARS[name]})")
     print(f"perplexity: {found['perplexity']}")
-    print(f"wrote {portable(config.output)}")
+    print(f"wrote {display_path(config.output)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lab.errors import UserError, require_at_least
 from lab.evidence import publish
-from lab.files import ROOT, portable, read_text, writable_folder
+from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.runner import read_record, run_script
 
 RESULTS, QUICK = ROOT / "benchmarks/results", ROOT / "runs/bench"
@@ -183,7 +183,7 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
         flags += ["--data", str(config.data)]
     if config.peers_python.exists() and takes(text, "peers_python"):
         flags += ["--peers_python", str(config.peers_python)]
-    print(f"\n{portable(benchmark.path)} {' '.join(flags)}", flush=True)
+    print(f"\n{display_path(benchmark.path)} {' '.join(flags)}", flush=True)
     status = run_script(benchmark.path, flags)
     if status == 130:
         raise KeyboardInterrupt
@@ -198,7 +198,7 @@ def takes(script: str, flag: str) -> bool:
 def missing(benchmark: Benchmark, config: Bench) -> str:
     """What keeps a benchmark from running here, in words; nothing if nothing does."""
     if not benchmark.path.is_file():
-        return f"there is no {portable(benchmark.path)}"
+        return f"there is no {display_path(benchmark.path)}"
     if re.search(r"^    data: Path$", read_text(benchmark.path), re.MULTILINE) and config.data is None:
         return "it needs --data, the folder of the text data"
     absent = [name for name in benchmark.packages if importlib.util.find_spec(name) is None]
@@ -214,7 +214,7 @@ def check(name: str, folder: Path, config: Bench) -> str:
     if benchmark.ratios is None:
         return "not checked: a short run says nothing about its figures"
     if not committed.exists():
-        return f"not checked: there is no {portable(committed)} yet"
+        return f"not checked: there is no {display_path(committed)} yet"
     before, now = (benchmark.ratios(read_record(path)) for path in (committed, folder / benchmark.file))
     lines = [moved(side, before[side], now[side], config.tolerance) for side in before if side in now]
     said = [line for line in lines if line]

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
-from lab.files import ROOT, portable, read_text, writable_folder
+from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.intervals import band, difference, estimate
 from lab.metrics import METRICS, read_metrics
 from lab.plots import Curve, draw_curves, drawable, new_figure, save_figure, smooth, symlog
@@ -132,7 +132,7 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
         raise UserError("two runs at least are needed for a comparison; name their output folders")
     names = [folder.resolve().name for folder in folders]
     unique = len(set(names)) == len(names)
-    groups = [read_group(path, name if unique else portable(path)) for path, name in zip(folders, names, strict=True)]
+    groups = [read_group(path, name if unique else display_path(path)) for path, name in zip(folders, names, strict=True)]
     first, *others = (run for group in groups for run in group.runs)
     for other in others:
         common, fewer = first.config.keys() & other.config.keys(), min(len(first.config), len(other.config))
@@ -257,4 +257,4 @@ def compare(folders: Sequence[Path], config: Compare) -> None:
         print("One run cannot tell a difference from luck; `lab repeat` makes a folder of seeds to compare.")
     elif any(len(group.runs) < FEW for group in groups):
         print(f"Intervals from fewer than {FEW} seeds are narrower than they should be.")
-    print(f"wrote {portable(picture)}" if drawn else f"no curves: a run has no {METRICS}")
+    print(f"wrote {display_path(picture)}" if drawn else f"no curves: a run has no {METRICS}")

@@ -14,7 +14,7 @@ from typing import Any
 from lab.errors import UserError
 from lab.evidence_pictures import draw_pictures
 from lab.evidence_tables import TABLES
-from lab.files import ROOT, atomic, portable
+from lab.files import ROOT, atomic, display_path
 
 FIGURE = re.compile(r"<!-- from (?P<file>\S+) (?P<key>\S+) ?(?P<format>\S*) -->(?P<shown>.*?)<!-- end -->", re.DOTALL)
 TABLE = re.compile(r"<!-- table (?P<name>\S+) -->\n(?P<shown>.*?)<!-- end table -->", re.DOTALL)
@@ -31,9 +31,9 @@ def quoted() -> list[tuple[str, str, str]]:
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         for match in FIGURE.finditer(text):
-            found.append((f"{portable(readme)}: {match['file']} {match['key']}", match["shown"], from_source(match)))
+            found.append((f"{display_path(readme)}: {match['file']} {match['key']}", match["shown"], from_source(match)))
         for match in TABLE.finditer(text):
-            found.append((f"{portable(readme)}: table {match['name']}", match["shown"], table(match, readme.parent)))
+            found.append((f"{display_path(readme)}: table {match['name']}", match["shown"], table(match, readme.parent)))
     return found
 
 
@@ -65,7 +65,7 @@ def publish() -> None:
     and is named on standard error.
     """
     for path in draw_pictures():
-        print(f"drew {portable(path)}")
+        print(f"drew {display_path(path)}")
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         fresh = FIGURE.sub(_fresh_figure, text)
@@ -73,7 +73,7 @@ def publish() -> None:
         if fresh != text:
             with atomic(readme) as temporary:
                 temporary.write_text(fresh, encoding="utf-8")
-            print(f"updated {portable(readme)}")
+            print(f"updated {display_path(readme)}")
 
 
 def _fresh_figure(match: re.Match[str]) -> str:

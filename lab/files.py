@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def portable(path: Path) -> str:
+def display_path(path: Path) -> str:
     """`path` as it may be shown to others: relative to the lab where it lies inside, with forward slashes."""
     resolved = path.resolve()
     return (resolved.relative_to(ROOT) if resolved.is_relative_to(ROOT) else path).as_posix()

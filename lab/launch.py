@@ -74,7 +74,7 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
 
 
 @functools.cache
-def note(message: str) -> None:
+def warn_once(message: str) -> None:
     """Print one line on standard error, once however often it is said: work goes on, but not as might be expected."""
     print("note: " + " ".join(message.split()), file=sys.stderr)
 

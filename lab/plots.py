@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from lab.files import atomic
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb0", "#e0802a", "#3a9a5b", "#c0392b", "#777777"
-MANY = (BLUE, ORANGE, GREEN, RED, "#8e5bb5", "#8a6d3b", "#d36fa8", "#17a2b8")
+PALETTE = (BLUE, ORANGE, GREEN, RED, "#8e5bb5", "#8a6d3b", "#d36fa8", "#17a2b8")
 plt.rcParams |= {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -123,8 +123,8 @@ def draw_curves(
 ) -> None:
     """Draw several curves with their bands into `axes`, and baselines as dashed lines."""
     for number, curve in enumerate(curves):
-        color = MANY[number % len(MANY)]
-        style = "--" if number >= len(MANY) else "-"
+        color = PALETTE[number % len(PALETTE)]
+        style = "--" if number >= len(PALETTE) else "-"
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
         axes.plot(curve.x, curve.y, style, color=color, marker=marker, markersize=4, linewidth=1.6, label=curve.name)

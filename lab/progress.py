@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Record = TypeVar("Record")
 
 
-def watch(records: Iterable[Record], total: int, what: str, describe: Callable[[Record], str]) -> Iterator[Record]:
+def track(records: Iterable[Record], total: int, what: str, describe: Callable[[Record], str]) -> Iterator[Record]:
     """Pass `records` on while showing on standard error how far they are; `describe` puts one into a few words.
 
     On a terminal this is a live bar with the time left; elsewhere a line for every tenth of the way.

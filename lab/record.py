@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lab.files import ROOT, portable, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "transformers", "tokenizers")
 
@@ -39,7 +39,7 @@ class RunRecord:
         self.output_dir = writable_folder(output_dir)
         self.config = config
         self.started = time.perf_counter()
-        self.figures: list[dict[str, Any]] = []
+        self.checks: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
         self.files: list[Path] = []
 
@@ -51,16 +51,16 @@ class RunRecord:
 
     def check(self, name: str, value: float | str, expected: str, ok: bool) -> None:
         """Note a figure that shows whether the run worked, beside what is expected of it, in words."""
-        self.figures.append({"name": name, "value": _plain(value), "expected": expected, "ok": bool(ok)})
+        self.checks.append({"name": name, "value": _plain(value), "expected": expected, "ok": bool(ok)})
 
     def save(self, quiet: bool = False) -> None:
         """Write the record, and unless `quiet` say on the terminal what was found and written."""
         write_json(self.file(f"{self.name}.json"), self.as_dict())
         if quiet:
             return
-        for figure in self.figures:
-            print(f"{figure['name']}: {figure['value']} (expected: {figure['expected']})")
-        print("wrote " + ", ".join(portable(path) for path in self.files))
+        for check in self.checks:
+            print(f"{check['name']}: {check['value']} (expected: {check['expected']})")
+        print("wrote " + ", ".join(display_path(path) for path in self.files))
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data."""
@@ -68,7 +68,7 @@ class RunRecord:
             "script": self.name,
             "date": date.today().isoformat(),
             "seconds": round(time.perf_counter() - self.started, 2),
-            "figures": self.figures,
+            "figures": self.checks,
             "results": _plain(self.results),
             "files": [path.name for path in self.files],
             "config": _plain(dataclasses.asdict(self.config)),
@@ -78,13 +78,13 @@ class RunRecord:
         }
 
 
-def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """What a measurement depends on beside its settings: command, date, commit, machine, threads, versions."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
-    arguments = [portable(Path(each)) if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    arguments = [display_path(Path(each)) if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return {
-        "command": " ".join(["python", portable(Path(sys.argv[0])), *arguments]),
+        "command": " ".join(["python", display_path(Path(sys.argv[0])), *arguments]),
         "date": date.today().isoformat(),
         "commit": commit.stdout.strip() if commit and commit.returncode == 0 else None,
         "processor": processor(),
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
-        return portable(value)
+        return display_path(value)
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else str(value)
     return value

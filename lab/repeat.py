@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.compare import Group, draw, print_table, read_group, shown
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, portable, read_text, writable_folder, write_json
+from lab.files import ROOT, display_path, read_text, writable_folder, write_json
 from lab.intervals import estimate
 from lab.runner import SCRIPTS, read_record, run_script
 from lab.training import CHECKPOINT
@@ -50,7 +50,7 @@ def folder_of(name: str, flags: Sequence[str]) -> Path:
 
 def claim(folder: Path, script: Path, flags: Sequence[str]) -> None:
     """Note in `folder` what is run in it. Raises UserError where that is something else."""
-    asked = {"script": portable(script), "flags": list(flags)}
+    asked = {"script": display_path(script), "flags": list(flags)}
     path = writable_folder(folder) / "repeat.json"
     if path.exists():
         earlier = read_record(path)
@@ -104,9 +104,9 @@ def report(folder: Path, group: Group, config: Repeat) -> None:
         name: [shown(group.values(name)), f"{min(group.values(name)):.5g}", f"{max(group.values(name)):.5g}"]
         for name in names
     }
-    print_table(portable(folder), columns, rows)
+    print_table(display_path(folder), columns, rows)
     drawn = draw(folder / "curve.png", [group], config.y)
     estimates = {name: dict(zip(("mean", "low", "high"), estimate(group.values(name)), strict=True)) for name in names}
     claimed = read_record(folder / "repeat.json")
     write_json(folder / "repeat.json", {**claimed, "seeds": len(group.runs), "figures": estimates})
-    print(f"wrote {portable(folder / 'repeat.json')}" + (f", {portable(folder / 'curve.png')}" if drawn else ""))
+    print(f"wrote {display_path(folder / 'repeat.json')}" + (f", {display_path(folder / 'curve.png')}" if drawn else ""))

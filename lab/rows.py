@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
-from lab.files import portable, writable_folder, write_json
+from lab.files import display_path, writable_folder, write_json
 from lab.runner import read_record
 
 
-class Rows:
+class ResumableResults:
     """The rows of a results file, written whole after every new one.
 
     Args:
@@ -27,7 +27,7 @@ class Rows:
         if path.exists():
             self.contents = read_record(path)
             if self.contents.get("settings") != settings or not isinstance(self.contents.get("rows"), list):
-                raise UserError(f"{portable(path)} holds rows of other settings; move it away or name another --output")
+                raise UserError(f"{display_path(path)} holds rows of other settings; move it away or name another --output")
 
     def find(self, **key: Any) -> list[dict[str, Any]]:
         """The rows with these entries."""

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
-from lab.files import ROOT, portable, writable_folder
+from lab.files import ROOT, display_path, writable_folder
 
 SCRIPTS = {
     "maze": ROOT / "01_q_learning_maze/train.py",
@@ -73,7 +73,7 @@ def run_everything(root: Path) -> int:
     root = writable_folder(root.resolve())
     rows: list[tuple[Step, dict[str, Any] | None, float]] = []
     for number, step in enumerate(tour(root), 1):
-        print(f"\n[{number}/{len(tour(root))}] {step.title}: {portable(step.script)}", flush=True)
+        print(f"\n[{number}/{len(tour(root))}] {step.title}: {display_path(step.script)}", flush=True)
         rows.append(run_step(step, root))
         if rows[-1][1] is None and step.script == SCRIPTS["reacher"]:
             break  # nothing to evaluate
@@ -122,4 +122,4 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
     if not console.is_terminal:
         console = Console(width=150)
     console.print(table)
-    print(f"All files are under {portable(root)}, a folder for each project. {sum(s for _, _, s in rows):.0f} seconds.")
+    print(f"All files are under {display_path(root)}, a folder for each project. {sum(s for _, _, s in rows):.0f} seconds.")

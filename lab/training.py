@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, rank, world_size
 from lab.errors import UserError
-from lab.launch import note
+from lab.launch import warn_once
 
 CHECKPOINT = "checkpoint.pth"
 Settings = TypeVar("Settings")
@@ -48,7 +48,7 @@ def saved_run(
         return given, None, []
     if not path.exists():
         if rank() == 0:
-            note(f"nothing to resume in {folder}; starting afresh")
+            warn_once(f"nothing to resume in {folder}; starting afresh")
         return given, None, []
     saved = load_checkpoint(path, kind)
     try:
@@ -78,7 +78,7 @@ def checkpointed(
     On Ctrl-C the work on the record under way is finished and saved, then KeyboardInterrupt raised, in all processes
     alike; a second Ctrl-C stops at once where there is only one.
     """
-    with polite_interrupt() as interrupted:
+    with deferred_interrupt() as interrupted:
         for record in stream:
             yield record
             stopping = any_rank(interrupted())
@@ -89,12 +89,12 @@ def checkpointed(
                     save_checkpoint(folder / CHECKPOINT, kind, contents)
             if stopping:
                 if rank() == 0:
-                    note("stopped and saved; --resume goes on from there")
+                    warn_once("stopped and saved; --resume goes on from there")
                 raise KeyboardInterrupt
 
 
 @contextmanager
-def polite_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once.
 
     With several processes none does: torchrun sends each of them a second one when the terminal has sent the first.

@@ -18,7 +18,7 @@ from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, missing
 from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
-from lab.rows import Rows
+from lab.rows import ResumableResults
 
 MODELS = ROOT / "assets/models"
 # A benchmark that notes its flags and finds the ratio in $RATIO.
@@ -330,18 +330,18 @@ def test_every_proof_that_the_pages_name_is_a_test() -> None:
 
 
 def test_rows_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
-    rows = Rows(tmp_path / "rows.json", {"episodes": 3})
+    rows = ResumableResults(tmp_path / "rows.json", {"episodes": 3})
     rows.add({"variant": "a", "seed": 0, "return": 1.0})
-    again = Rows(tmp_path / "rows.json", {"episodes": 3})
+    again = ResumableResults(tmp_path / "rows.json", {"episodes": 3})
     assert again.find(variant="a", seed=0) == [{"variant": "a", "seed": 0, "return": 1.0}]
     assert again.find(variant="a", seed=1) == []
     again.finish(summary=[1])
     assert json.loads((tmp_path / "rows.json").read_text())["summary"] == [1]
     with pytest.raises(UserError, match="rows of other settings"):
-        Rows(tmp_path / "rows.json", {"episodes": 4})
+        ResumableResults(tmp_path / "rows.json", {"episodes": 4})
     (tmp_path / "rows.json").write_text("{")
     with pytest.raises(UserError, match=r"rows\.json"):
-        Rows(tmp_path / "rows.json", {"episodes": 3})
+        ResumableResults(tmp_path / "rows.json", {"episodes": 3})
 
 
 def test_the_ablation_goes_on_and_counts_divergence_as_random_actions(

@@ -27,12 +27,12 @@ from lab import doctor, progress, rendering
 from lab.animations import CAPTION_HEIGHT, captioned, save_gif, side_by_side
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, atomic, atomic_folder, portable, read_text, replaceable_folder, writable_folder, write_json
-from lab.launch import launch, note, parse_arguments
+from lab.files import ROOT, atomic, atomic_folder, display_path, read_text, replaceable_folder, writable_folder, write_json
+from lab.launch import launch, warn_once, parse_arguments
 from lab.memory import keep_freed_memory
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
-from lab.progress import watch
-from lab.record import RunRecord, circumstances
+from lab.progress import track
+from lab.record import RunRecord, environment_info
 from lab.rendering import prepare_rendering, rendering_problem
 from lab.seeding import seed_everything
 from lab.texts import collect_texts, printable
@@ -162,9 +162,9 @@ def test_a_reader_that_goes_away_is_no_error(lines: int, buffered: bool) -> None
 
 
 def test_a_note_is_one_line_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    note.cache_clear()
+    warn_once.cache_clear()
     for _ in range(3):
-        note("drawn by hand:\n no display")
+        warn_once("drawn by hand:\n no display")
     assert capsys.readouterr() == ("", "note: drawn by hand: no display\n")
 
 
@@ -336,8 +336,8 @@ def test_json_and_text_are_utf_8(tmp_path: Path) -> None:
 
 
 def test_paths_are_shown_relative_to_the_lab(tmp_path: Path) -> None:
-    assert portable(ROOT / "runs/../lab/files.py") == "lab/files.py"
-    assert portable(tmp_path) == tmp_path.as_posix()
+    assert display_path(ROOT / "runs/../lab/files.py") == "lab/files.py"
+    assert display_path(tmp_path) == tmp_path.as_posix()
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_the_command_of_a_measurement_names_no_place_on_this_machine(monkeypatch
     monkeypatch.setattr(
         sys, "argv", [str(ROOT / "benchmarks/x.py"), "--output", str(ROOT / "runs/x.json"), "--steps", "5"]
     )
-    assert circumstances()["command"] == "python benchmarks/x.py --output runs/x.json --steps 5"
+    assert environment_info()["command"] == "python benchmarks/x.py --output runs/x.json --steps 5"
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_the_command_of_a_measurement_names_no_place_on_this_machine(monkeypatch
 def test_where_nobody_watches_progress_is_about_ten_lines(
     capsys: pytest.CaptureFixture[str], total: int, lines: int
 ) -> None:
-    assert list(watch(iter(range(total)), total, "walk", lambda i: f"at {i}")) == list(range(total))
+    assert list(track(iter(range(total)), total, "walk", lambda i: f"at {i}")) == list(range(total))
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == lines
@@ -449,7 +449,7 @@ def test_on_a_terminal_progress_is_a_bar_with_numbers(
 ) -> None:
     make = progress.Console
     monkeypatch.setattr(progress, "Console", lambda **_: make(stderr=True, force_terminal=True, width=100))
-    assert list(watch(iter(range(5)), 5, "walk", lambda i: f"at {i}")) == list(range(5))
+    assert list(track(iter(range(5)), 5, "walk", lambda i: f"at {i}")) == list(range(5))
     out, err = capsys.readouterr()
     assert out == ""
     for text in ("walk", "5/5", "at 4"):
@@ -458,7 +458,7 @@ def test_on_a_terminal_progress_is_a_bar_with_numbers(
 
 def test_a_watched_stream_stops_when_its_reader_does() -> None:
     taken: list[int] = []
-    for number in watch((taken.append(i) or i for i in range(100)), 100, "walk", str):
+    for number in track((taken.append(i) or i for i in range(100)), 100, "walk", str):
         if number == 2:
             break
     assert taken == [0, 1, 2]
@@ -652,7 +652,7 @@ def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, mon
     (snapshot / "config.json").write_text("{}")
     assert doctor.cached_models() == ["openai-community/gpt2"]
     assert doctor.version("no-such-package").startswith("not installed")
-    assert [portable(path) for path in doctor.shipped_models()] == ["assets/models/language", "assets/models/sentiment"]
+    assert [display_path(path) for path in doctor.shipped_models()] == ["assets/models/language", "assets/models/sentiment"]
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

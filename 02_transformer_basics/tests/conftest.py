@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 
 from distilbert import DistilBertConfig
-from lab.launch import launch, note
+from lab.launch import launch, warn_once
 from language_data import byte_pair_tokenizer
 from language_training import LanguageConfig, new_model
 from sentiment_data import LABELS
@@ -80,7 +80,7 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Re
     """Calls a script's `main` as its command line does, in this process, writing to a temporary folder."""
 
     def run(script: ModuleType, *arguments: str) -> Result:
-        note.cache_clear()
+        warn_once.cache_clear()
         capsys.readouterr()  # what preparing the test has printed is not the script's
         if "--output_dir" not in arguments:
             arguments = (*arguments, "--output_dir", str(tmp_path / "out"))
