@@ -17,15 +17,15 @@ import torch
 import tyro
 
 from compare_sentiment import read_metrics
-from distilbert import DistilBertClassifier
 from lab.errors import UserError
 from lab.files import replaceable_folder
 from lab.launch import launch
 from lab.record import RunRecord
-from sentiment_data import read_data
-from sentiment_options import Config as TrainingRun
-from sentiment_options import Options
-from sentiment_report import write_report
+from models.distilbert import DistilBertClassifier
+from sentiment.data import read_data
+from sentiment.options import Config as TrainingRun
+from sentiment.options import Options
+from sentiment.report import write_report
 from train_sentiment import load_tokenizer
 
 

@@ -26,13 +26,13 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from bpe_training import Merge, Pair, learn_merges, merge_pair
-from byte_level import ALPHABET, BYTE_OF, CHARACTERS, split
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, atomic, read_text, write_json
 from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
+from tokenizer.byte_level import ALPHABET, BYTE_OF, CHARACTERS, split
+from tokenizer.training import Merge, Pair, learn_merges, merge_pair
 
 
 class Rule(NamedTuple):

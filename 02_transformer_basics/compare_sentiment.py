@@ -21,10 +21,10 @@ from lab.errors import UserError
 from lab.files import read_text
 from lab.launch import launch
 from lab.record import RunRecord
-from sentiment_data import SentimentData, read_data
-from sentiment_measures import accuracy_interval
-from sentiment_options import Options
-from sentiment_report import NAMES, figures
+from sentiment.data import SentimentData, read_data
+from sentiment.metrics import accuracy_interval
+from sentiment.options import Options
+from sentiment.report import NAMES, figures
 from train_sentiment import label_targets
 
 METHODS = {

@@ -192,7 +192,9 @@ def main(config: Config) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     difference = convert(config.source or package_folder(), config.output_dir)
-    print(f"wrote {display_path(config.output_dir)}: largest difference from BertModel's hidden states {difference:.1e}")
+    print(
+        f"wrote {display_path(config.output_dir)}: largest difference from BertModel's hidden states {difference:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fast_products import FastProducts
 from lab.distributed import average_gradients
 from lab.errors import UserError, require_at_least
+from speed.onednn import FastProducts
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, so that five rounds suffice
 Precision = Literal["float32", "bfloat16"]

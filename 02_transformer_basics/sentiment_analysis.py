@@ -21,18 +21,17 @@ import torch
 import tyro
 from rich.console import Console
 
-from distilbert import DistilBertClassifier
-from explanation import Explanation, coloured, draw_explanations, explain, plain
+from engines import read_own, reader, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.texts import collect_texts, printable
-from look_inside import check_layer_and_head
-from pretrained import SENTIMENT, LoadedModel, load_folder, load_model
-from scratch_engine import read_own, reader
-from side_by_side import race
-from token_batches import check_ids
+from models.batching import check_ids
+from models.distilbert import DistilBertClassifier
+from models.hub import SENTIMENT, LoadedModel, load_folder, load_model
+from models.internals import check_layer_and_head
+from sentiment.attribution import Explanation, coloured, draw_explanations, explain, plain
 
 EXAMPLES = {
     "A wonderful film, funny and moving from start to finish.": "POSITIVE",
@@ -118,7 +117,7 @@ def compare(engines: dict[str, LoadedModel], texts: list[str], config: Config, r
     """Run both engines on `texts`, show them side by side, and note the difference."""
     device = pick_device(config.device)
     runs = {name: partial(classify, loaded, texts, config.batch_size, device) for name, loaded in engines.items()}
-    answers = race(runs)
+    answers = time_interleaved(runs)
     theirs, ours = answers["pipeline"][0], answers["scratch"][0]
     pairs = list(zip(theirs, ours, strict=True))
     differences = [abs(a["score"] - b["score"]) if a["label"] == b["label"] else 1.0 for a, b in pairs]
@@ -163,7 +162,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 def draw_attention_of(inside: LoadedModel, text: str, config: Config, path: Path) -> None:
     """The chosen head of our own model over the tokens of `text`."""
-    from attention_drawing import draw_head
+    from models.attention_plots import draw_head
 
     encoding = inside.tokenizer.encode(text)
     with torch.inference_mode():

@@ -23,19 +23,18 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from generation import Sampling, token_probabilities
-from gpt2 import GPT2
+from engines import reader, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
-from look_inside import check_layer_and_head
-from pretrained import GENERATION, LoadedModel, load_folder, load_model
-from scratch_engine import reader
-from side_by_side import race
-from token_batches import check_ids, pad_left
+from models.batching import check_ids, pad_left
+from models.generation import Sampling, token_probabilities
+from models.gpt2 import GPT2
+from models.hub import GENERATION, LoadedModel, load_folder, load_model
+from models.internals import check_layer_and_head
 
 EXAMPLES = ("Once upon a time", "The old man looked at the sea and", "It was a dark night, and")
 Steps = list[dict[str, Any]]  # of one text: each token, its probability, and the likeliest with theirs
@@ -244,7 +243,7 @@ def visible(token: str) -> str:
 
 def compare(engines: dict[str, LoadedModel], prompts: list[str], config: Config, record: RunRecord) -> None:
     """Run both engines on `prompts`, show them side by side, and note the difference."""
-    answers = race({name: partial(new_tokens, loaded, prompts, config) for name, loaded in engines.items()})
+    answers = time_interleaved({name: partial(new_tokens, loaded, prompts, config) for name, loaded in engines.items()})
     speeds = {name: sum(map(len, rows)) / seconds for name, (rows, seconds) in answers.items()}
     theirs, ours = answers["pipeline"][0], answers["scratch"][0]
     if not config.json:
@@ -276,7 +275,7 @@ def largest_difference(engines: dict[str, LoadedModel], prompt: str, new: list[i
 
 def draw_attention_of(inside: LoadedModel, prompt: str, new: list[int], config: Config, path: Path) -> None:
     """The chosen head of our own model over the tokens of a prompt and its continuation."""
-    from attention_drawing import draw_head  # here: Matplotlib takes a second, and the text comes first
+    from models.attention_plots import draw_head  # here: Matplotlib takes a second, and the text comes first
 
     ids = [*inside.tokenizer([prompt])["input_ids"][0], *new]
     with torch.inference_mode():

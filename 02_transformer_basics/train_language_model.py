@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from gpt2 import GPT2
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.files import atomic_folder, replaceable_folder, write_json
@@ -31,10 +30,11 @@ from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
 from lab.training import CHECKPOINT, checkpointed, saved_run
-from language_data import BYTES, Texts, byte_pair_tokenizer, character_tokenizer, encode, read_texts
-from language_presets import PRESETS, Preset, describe_presets, fetch
-from language_reports import OURS, compare, draw_curve, measure, model_card, sample, table
-from language_training import Activation, LanguageConfig, StepRecord, new_model, train
+from language_model.data import BYTES, Texts, byte_pair_tokenizer, character_tokenizer, encode, read_texts
+from language_model.presets import PRESETS, Preset, describe_presets, fetch
+from language_model.reports import OURS, compare, draw_curve, measure, model_card, sample, table
+from language_model.training import Activation, LanguageConfig, StepRecord, new_model, train
+from models.gpt2 import GPT2
 from optimization import Precision
 
 KIND = "a language model's training run"  # what checkpoint.pth says it holds

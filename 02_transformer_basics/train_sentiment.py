@@ -21,7 +21,6 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from distilbert import DistilBertClassifier
 from lab.devices import pick_device
 from lab.distributed import process_group, rank
 from lab.errors import UserError
@@ -32,9 +31,10 @@ from lab.progress import track
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.training import CHECKPOINT, checkpointed, saved_run
-from sentiment_data import SentimentData, read_data
-from sentiment_distillation import neighbours, teachers_answers, transfer_texts
-from sentiment_models import (
+from models.distilbert import DistilBertClassifier
+from sentiment.data import SentimentData, read_data
+from sentiment.distillation import neighbours, teachers_answers, transfer_texts
+from sentiment.model_setup import (
     encode,
     from_encoder,
     from_scratch,
@@ -43,8 +43,8 @@ from sentiment_models import (
     train_tokenizer,
     wrap,
 )
-from sentiment_options import Config, Options
-from sentiment_training import Learner, StepRecord, Targets, Texts, smoothed, softened, train
+from sentiment.options import Config, Options
+from sentiment.training import Learner, StepRecord, Targets, Texts, smoothed, softened, train
 
 KIND = "a sentiment training run"  # what checkpoint.pth says it holds
 RATING = 2 / 3  # of a rating's units, from -4 to 4: by so much the odds for POSITIVE grow by a factor of e
@@ -196,7 +196,7 @@ def main(config: Config) -> None:
     with process_group():
         trained = learn(config, device)
         if rank() == 0:
-            from sentiment_report import write_report
+            from sentiment.report import write_report
 
             model, tokenizer = trained.start.model.cpu(), trained.start.tokenizer
             metrics = write_report(config, trained.options, trained.data, model, tokenizer, trained.rows)

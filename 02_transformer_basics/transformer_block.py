@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from activations import ACTIVATIONS
-from causal_attention import LONGEST, blocked_causal_attention
 from lab.errors import UserError
+from speed.activations import ACTIVATIONS
+from speed.causal_attention import LONGEST, blocked_causal_attention
 
 CAUSAL = "causal"  # as a mask: `causal_mask(T)`, which the fused kernel need not read, and half of the work
 Mask = Tensor | str | None  # boolean, as listed above, or CAUSAL
@@ -331,9 +331,9 @@ class Config:
 @torch.no_grad()
 def main(config: Config) -> None:
     """Print the ladder, draw the picture, write the record."""
-    from attention_drawing import draw_attention
     from lab.record import RunRecord
     from lab.seeding import seed_everything
+    from models.attention_plots import draw_attention
 
     _at_least_one(length=config.length, batch_size=config.batch_size)
     MultiHeadAttention(config.embed_dim, config.num_heads)  # refuses sizes that do not fit, before anything is written

@@ -21,13 +21,13 @@ import transformers
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
 from batched_q_learning import BatchedQLearning, random_numbers
-from gpt2 import GPT2
 from lab.errors import require_at_least
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
 from lab.record import environment_info
 from maze_env import SimpleMaze
 from maze_layout import random_maze
+from models.gpt2 import GPT2
 from ppo import Learner, PPOConfig
 from reacher_vec import ReacherVectorEnv
 from rollout import RolloutCollector

@@ -28,9 +28,9 @@ from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
 from lab.memory import keep_freed_memory
 from lab.record import environment_info
-from language_data import Windows
-from language_presets import PRESETS
-from language_training import LanguageConfig, Learner, new_model
+from language_model.data import Windows
+from language_model.presets import PRESETS
+from language_model.training import LanguageConfig, Learner, new_model
 from optimization import Optimization
 
 BAR = 1.2

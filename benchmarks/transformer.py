@@ -19,13 +19,13 @@ import transformers
 from torch import nn
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
-from distilbert import DistilBertClassifier
-from gpt2 import GPT2
 from lab.errors import require_at_least
 from lab.files import ROOT, display_path, read_text, writable_folder, write_json
 from lab.launch import launch
 from lab.record import environment_info
-from quantization import PRECISIONS
+from models.distilbert import DistilBertClassifier
+from models.gpt2 import GPT2
+from speed.quantization import PRECISIONS
 
 BARS = {"float32": 1.3, "16 bits": 3.0, "int8": 4.0, "batch of 8, float32": 1.2, "sentiment": 2.0}
 PROMPT = 16

@@ -132,7 +132,9 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
         raise UserError("two runs at least are needed for a comparison; name their output folders")
     names = [folder.resolve().name for folder in folders]
     unique = len(set(names)) == len(names)
-    groups = [read_group(path, name if unique else display_path(path)) for path, name in zip(folders, names, strict=True)]
+    groups = [
+        read_group(path, name if unique else display_path(path)) for path, name in zip(folders, names, strict=True)
+    ]
     first, *others = (run for group in groups for run in group.runs)
     for other in others:
         common, fewer = first.config.keys() & other.config.keys(), min(len(first.config), len(other.config))

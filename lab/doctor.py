@@ -48,7 +48,8 @@ def state() -> dict[str, str]:
         else f"does not work ({problem}); drawings replace it",
         "official models": ", ".join(cached_models())
         or "none cached; the lab's own are used when the hub is out of reach",
-        "the lab's models": ", ".join(display_path(path) for path in shipped_models()) or "missing: is the clone complete?",
+        "the lab's models": ", ".join(display_path(path) for path in shipped_models())
+        or "missing: is the clone complete?",
         "hub": "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when a model is not cached",
     }
 

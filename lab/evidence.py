@@ -31,9 +31,13 @@ def quoted() -> list[tuple[str, str, str]]:
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         for match in FIGURE.finditer(text):
-            found.append((f"{display_path(readme)}: {match['file']} {match['key']}", match["shown"], from_source(match)))
+            found.append(
+                (f"{display_path(readme)}: {match['file']} {match['key']}", match["shown"], from_source(match))
+            )
         for match in TABLE.finditer(text):
-            found.append((f"{display_path(readme)}: table {match['name']}", match["shown"], table(match, readme.parent)))
+            found.append(
+                (f"{display_path(readme)}: table {match['name']}", match["shown"], table(match, readme.parent))
+            )
     return found
 
 

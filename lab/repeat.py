@@ -109,4 +109,6 @@ def report(folder: Path, group: Group, config: Repeat) -> None:
     estimates = {name: dict(zip(("mean", "low", "high"), estimate(group.values(name)), strict=True)) for name in names}
     claimed = read_record(folder / "repeat.json")
     write_json(folder / "repeat.json", {**claimed, "seeds": len(group.runs), "figures": estimates})
-    print(f"wrote {display_path(folder / 'repeat.json')}" + (f", {display_path(folder / 'curve.png')}" if drawn else ""))
+    print(
+        f"wrote {display_path(folder / 'repeat.json')}" + (f", {display_path(folder / 'curve.png')}" if drawn else "")
+    )

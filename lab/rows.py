@@ -27,7 +27,9 @@ class ResumableResults:
         if path.exists():
             self.contents = read_record(path)
             if self.contents.get("settings") != settings or not isinstance(self.contents.get("rows"), list):
-                raise UserError(f"{display_path(path)} holds rows of other settings; move it away or name another --output")
+                raise UserError(
+                    f"{display_path(path)} holds rows of other settings; move it away or name another --output"
+                )
 
     def find(self, **key: Any) -> list[dict[str, Any]]:
         """The rows with these entries."""

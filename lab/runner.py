@@ -122,4 +122,5 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
     if not console.is_terminal:
         console = Console(width=150)
     console.print(table)
-    print(f"All files are under {display_path(root)}, a folder for each project. {sum(s for _, _, s in rows):.0f} seconds.")
+    seconds = sum(s for _, _, s in rows)
+    print(f"All files are under {display_path(root)}, a folder for each project. {seconds:.0f} seconds.")

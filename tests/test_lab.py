@@ -27,8 +27,17 @@ from lab import doctor, progress, rendering
 from lab.animations import CAPTION_HEIGHT, captioned, save_gif, side_by_side
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, atomic, atomic_folder, display_path, read_text, replaceable_folder, writable_folder, write_json
-from lab.launch import launch, warn_once, parse_arguments
+from lab.files import (
+    ROOT,
+    atomic,
+    atomic_folder,
+    display_path,
+    read_text,
+    replaceable_folder,
+    writable_folder,
+    write_json,
+)
+from lab.launch import launch, parse_arguments, warn_once
 from lab.memory import keep_freed_memory
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import track
@@ -652,7 +661,10 @@ def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, mon
     (snapshot / "config.json").write_text("{}")
     assert doctor.cached_models() == ["openai-community/gpt2"]
     assert doctor.version("no-such-package").startswith("not installed")
-    assert [display_path(path) for path in doctor.shipped_models()] == ["assets/models/language", "assets/models/sentiment"]
+    assert [display_path(path) for path in doctor.shipped_models()] == [
+        "assets/models/language",
+        "assets/models/sentiment",
+    ]
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

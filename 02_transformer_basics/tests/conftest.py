@@ -9,12 +9,12 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from distilbert import DistilBertConfig
 from lab.launch import launch, warn_once
-from language_data import byte_pair_tokenizer
-from language_training import LanguageConfig, new_model
-from sentiment_data import LABELS
-from sentiment_models import MAX_LENGTH, from_scratch, save_classifier, train_tokenizer
+from language_model.data import byte_pair_tokenizer
+from language_model.training import LanguageConfig, new_model
+from models.distilbert import DistilBertConfig
+from sentiment.data import LABELS
+from sentiment.model_setup import MAX_LENGTH, from_scratch, save_classifier, train_tokenizer
 
 SENTENCES = [
     "a wonderful film, funny and moving from start to finish",

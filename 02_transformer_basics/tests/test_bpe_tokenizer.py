@@ -17,10 +17,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import bpe_tokenizer
 from bpe_tokenizer import BytePairTokenizer, Rule, merge_by_queue, merge_by_scanning
-from bpe_training import Merge, learn_merges, merge_pair
-from byte_level import ALPHABET, CHARACTERS, split
 from lab.errors import UserError
 from lab.files import ROOT
+from tokenizer.byte_level import ALPHABET, CHARACTERS, split
+from tokenizer.training import Merge, learn_merges, merge_pair
 
 Both = tuple[BytePairTokenizer, Tokenizer]  # ours and the library's, of one vocabulary
 GPT2 = ROOT.parent / "shared/data/gpt2_bpe"

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distilbert import DistilBertClassifier
-from gpt2 import GPT2
 from lab.errors import UserError
+from models.distilbert import DistilBertClassifier
+from models.gpt2 import GPT2
 
 MODELS = {"language": GPT2, "classifier": DistilBertClassifier}
 

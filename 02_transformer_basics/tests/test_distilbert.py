@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distilbert import DistilBertClassifier
 from lab.errors import UserError
-from token_batches import batches_by_length, pad_left, pad_right
+from models.batching import batches_by_length, pad_left, pad_right
+from models.distilbert import DistilBertClassifier
 
 SMALL = {"vocab_size": 97, "dim": 24, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "max_position_embeddings": 33}
 OFFICIAL = {"vocab_size": 30522, "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072}

@@ -7,11 +7,21 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import sentiment_analysis
-from distilbert import DistilBertClassifier, DistilBertConfig
-from explanation import CLOSE, LINE, MOST_LINES, Explanation, _flow, coloured, draw_explanations, explain, plain
+from engines import FileTokenizer, reader
 from lab.errors import UserError
-from pretrained import SENTIMENT, LoadedModel, load_model
-from scratch_engine import FileTokenizer, reader
+from models.distilbert import DistilBertClassifier, DistilBertConfig
+from models.hub import SENTIMENT, LoadedModel, load_model
+from sentiment.attribution import (
+    CLOSE,
+    LINE,
+    MOST_LINES,
+    Explanation,
+    _flow,
+    coloured,
+    draw_explanations,
+    explain,
+    plain,
+)
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "good", "bad", "won", "##derful", "film", ".", "é"]
 NEUTRAL, DIRECTION = torch.tensor([0.0, 0.0, 3.0, -3.0]), torch.tensor([3.0, -3.0, 0.0, 0.0])

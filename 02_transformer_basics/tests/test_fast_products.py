@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-import fast_products
-from distilbert import DistilBertClassifier, DistilBertConfig
-from fast_products import AVAILABLE, LEAST, PICTURES, WORTH_TURNING, FastProducts, of_convolution, product, suits
-from gpt2 import GPT2, GPT2Config
-from language_training import total_loss
-from quantization import Shared
-from sentiment_measures import logits_of
+from language_model.training import total_loss
+from models.distilbert import DistilBertClassifier, DistilBertConfig
+from models.gpt2 import GPT2, GPT2Config
+from sentiment.metrics import logits_of
+from speed import onednn as fast_products
+from speed.onednn import AVAILABLE, LEAST, PICTURES, WORTH_TURNING, FastProducts, of_convolution, product, suits
+from speed.quantization import Shared
 
 needs_onednn = pytest.mark.skipif(not AVAILABLE, reason="PyTorch was built without MKL or without oneDNN")
 SMALL_BERT = DistilBertConfig(vocab_size=9, max_position_embeddings=8, dim=16, n_heads=2, n_layers=2, hidden_dim=16)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation import logits_process
 
-from generation import Sampling, first_visible, keep_top_k, keep_top_p, penalize_repetition, token_probabilities
-from gpt2 import GPT2
 from lab.errors import UserError
-from token_batches import pad_left
+from models.batching import pad_left
+from models.generation import Sampling, first_visible, keep_top_k, keep_top_p, penalize_repetition, token_probabilities
+from models.gpt2 import GPT2
 
 V, CONTEXT = 97, 160
 SETTINGS = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}

@@ -11,13 +11,13 @@ import torch
 import transformers
 from torch import Tensor
 
-import gpt2
-from generation import LayerCache
-from gpt2 import GPT2, GPT2Config
 from lab.errors import UserError
 from lab.launch import launch
-from quantization import pack
-from token_batches import pad_left, pad_right
+from models import gpt2
+from models.batching import pad_left, pad_right
+from models.generation import LayerCache
+from models.gpt2 import GPT2, GPT2Config
+from speed.quantization import pack
 
 FOLDER = Path(__file__).resolve().parent.parent
 SMALL = {"vocab_size": 97, "n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions": 33}

@@ -22,20 +22,28 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import fast_products
 import optimization
 import train_language_model
-from fast_products import product
-from gpt2 import GPT2
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import world_size
 from lab.errors import UserError
-from language_data import NO_TARGET, UNKNOWN, Windows, byte_pair_tokenizer, character_tokenizer, encode, read_texts
-from language_presets import PRESETS, fetch
-from language_reports import measure
-from language_training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
-from ngram_baseline import bits_of_texts
+from language_model.data import (
+    NO_TARGET,
+    UNKNOWN,
+    Windows,
+    byte_pair_tokenizer,
+    character_tokenizer,
+    encode,
+    read_texts,
+)
+from language_model.ngram_baseline import bits_of_texts
+from language_model.presets import PRESETS, fetch
+from language_model.reports import measure
+from language_model.training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
+from models.gpt2 import GPT2
 from optimization import Optimization, OptimizerConfig, Precision, arithmetic, learning_rate_at, orthogonalized
+from speed import onednn as fast_products
+from speed.onednn import product
 
 Call = Callable[..., Any]
 SCRIPT = Path(__file__).parent.parent / "train_language_model.py"

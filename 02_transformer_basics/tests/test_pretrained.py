@@ -19,9 +19,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, DistilBertModel
 
-import pretrained
 from lab.errors import UserError
-from pretrained import GENERATION, SENTIMENT, Task, find_on_hub, hub_reachable, load_model
+from models import hub as pretrained
+from models.hub import GENERATION, SENTIMENT, Task, find_on_hub, hub_reachable, load_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DECISION_SECONDS = 3.0

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import quantization
-from generation import LayerCache
-from gpt2 import GPT2
 from lab.errors import UserError
 from lab.files import ROOT
-from quantization import (
+from models.generation import LayerCache
+from models.gpt2 import GPT2
+from speed import quantization
+from speed.quantization import (
     PRECISIONS,
     EightBits,
     FastBlock,

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sentiment_data
 from lab.errors import UserError
 from lab.files import ROOT
-from sentiment_data import PART, RATED, RUN, letters, read_data, read_examples, read_rated, read_reviews, without_leaks
+from sentiment import data as sentiment_data
+from sentiment.data import PART, RATED, RUN, letters, read_data, read_examples, read_rated, read_reviews, without_leaks
 
 DATA = ROOT.parent / "shared/data/sentiment"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the sentiment files of shared/data")

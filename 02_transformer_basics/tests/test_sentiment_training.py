@@ -21,16 +21,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 import average_sentiment
 import compare_sentiment
-import sentiment_distillation
 import train_sentiment
 from average_sentiment import averaged
-from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.checkpoints import save_checkpoint
 from lab.errors import UserError
 from lab.files import ROOT
-from sentiment_data import LABELS, SentimentData
-from sentiment_distillation import clauses, fingerprint, neighbours, teachers_answers, transfer_texts, varied
-from sentiment_measures import (
+from models.distilbert import DistilBertClassifier, DistilBertConfig
+from sentiment import distillation as sentiment_distillation
+from sentiment.data import LABELS, SentimentData
+from sentiment.distillation import clauses, fingerprint, neighbours, teachers_answers, transfer_texts, varied
+from sentiment.metrics import (
     accuracy_interval,
     best_temperature,
     calibration_error,
@@ -39,9 +39,9 @@ from sentiment_measures import (
     measure,
     worst_mistakes,
 )
-from sentiment_models import encode, from_encoder, from_scratch, from_teacher, smaller_tokenizer, train_tokenizer
-from sentiment_options import Options
-from sentiment_training import Learner, Targets, Texts, TrainingConfig, batches_of_epoch, smoothed, softened, train
+from sentiment.model_setup import encode, from_encoder, from_scratch, from_teacher, smaller_tokenizer, train_tokenizer
+from sentiment.options import Options
+from sentiment.training import Learner, Targets, Texts, TrainingConfig, batches_of_epoch, smoothed, softened, train
 from train_sentiment import RATING, label_targets, load_tokenizer
 
 Call = Callable[..., Any]
@@ -604,8 +604,8 @@ def test_a_teacher_is_asked_about_no_text_again(
 ASKING = """
 import sys, torch
 from pathlib import Path
-import sentiment_distillation
-from distilbert import DistilBertClassifier
+from sentiment import distillation as sentiment_distillation
+from models.distilbert import DistilBertClassifier
 from lab.distributed import process_group, rank
 folder, name = Path(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

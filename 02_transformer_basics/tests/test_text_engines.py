@@ -16,15 +16,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-import attention_drawing
-import pretrained
-import scratch_engine
+import engines
 import sentiment_analysis
-import side_by_side
 import text_generation
-from attention_drawing import draw_head
-from pretrained import GENERATION, SENTIMENT, load_folder, load_model
-from scratch_engine import read_own, read_tokenizer, reader
+from engines import read_own, read_tokenizer, reader
+from models import attention_plots as attention_drawing
+from models import hub as pretrained
+from models.attention_plots import draw_head
+from models.hub import GENERATION, SENTIMENT, load_folder, load_model
 
 PROJECT = Path(__file__).parent.parent
 Call = Callable[..., Any]
@@ -73,11 +72,11 @@ def test_a_repetition_penalty_is_the_pipelines() -> None:
 def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
     """Both engines stop at the token that ends a text, and show nothing of it."""
     config = text_generation.Config(max_new_tokens=30, temperature=1.0, batch_size=3)
-    engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, read_own)]
+    loaded_engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, read_own)]
     stop = 70  # any token: this model ends no text by itself
-    for loaded in engines:
+    for loaded in loaded_engines:
         loaded.tokenizer.eos_token_id = stop
-    theirs, ours = (text_generation.new_tokens(loaded, ["fine", "a", "Once"] * 4, config) for loaded in engines)
+    theirs, ours = (text_generation.new_tokens(loaded, ["fine", "a", "Once"] * 4, config) for loaded in loaded_engines)
     assert ours == theirs
     ended = [row for row in ours if stop in row]
     assert ended
@@ -120,8 +119,8 @@ def test_the_scratch_engine_loads_one_model_once(
     def forbidden(*_: Any) -> None:
         raise AssertionError("the library loads a model")
 
-    original = scratch_engine.read_own
-    monkeypatch.setattr(scratch_engine, "read_own", counted)
+    original = engines.read_own
+    monkeypatch.setattr(engines, "read_own", counted)
     monkeypatch.setattr(pretrained, "load_folder", forbidden)
     monkeypatch.setattr(script, "load_folder", forbidden)
     flags = ("--explain",) if script is sentiment_analysis else ("--show_probs", "2", "--max_new_tokens", "2")
@@ -200,8 +199,8 @@ def test_compare_notices_a_faulty_model(
             loaded.model.positions.weight[:, 0] += 2.0
         return loaded
 
-    original = scratch_engine.read_own
-    monkeypatch.setattr(scratch_engine, "read_own", faulty)
+    original = engines.read_own
+    monkeypatch.setattr(engines, "read_own", faulty)
     monkeypatch.setattr(sentiment_analysis, "read_own", faulty)
     model = tiny_classifier if script is sentiment_analysis else tiny_language
     assert call(script, "a funny film", "--compare", "--model", str(model)).status == 0
@@ -219,10 +218,10 @@ def test_a_race_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.Monk
         now[0] += times.pop(0)
         return name.upper()
 
-    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: now[0])
     times = {"a": [4.0, 1.0, 2.0], "b": [3.0, 2.5, 0.5]}
     runs = {name: lambda name=name: runner(name, times[name]) for name in times}
-    found = side_by_side.race(runs, seconds=11.0)
+    found = engines.time_interleaved(runs, seconds=11.0)
     assert order == ["a", "b"] * 2 + ["a", "b"]
     assert found == {"a": ("A", 1.0), "b": ("B", 0.5)}
 

@@ -20,11 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
-import pretrained
 import sentiment_analysis
 import text_generation
 from lab.errors import UserError
-from pretrained import SENTIMENT, load_folder, load_model
+from models import hub as pretrained
+from models.hub import SENTIMENT, load_folder, load_model
 from sentiment_analysis import EXAMPLES, classify
 from text_generation import continue_prompts
 

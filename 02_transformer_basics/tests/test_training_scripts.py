@@ -12,12 +12,12 @@ import torch
 
 import train_language_model
 import train_sentiment
-from distilbert import DistilBertClassifier
 from lab.files import ROOT
-from pretrained import SENTIMENT
-from sentiment_data import read_examples
-from sentiment_measures import logits_of, measure
-from sentiment_models import encode
+from models.distilbert import DistilBertClassifier
+from models.hub import SENTIMENT
+from sentiment.data import read_examples
+from sentiment.metrics import logits_of, measure
+from sentiment.model_setup import encode
 from train_sentiment import load_tokenizer
 
 Call = Callable[..., Any]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from causal_attention import LONGEST
 from lab.errors import UserError
+from speed.causal_attention import LONGEST
 from transformer_block import (
     ACTIVATIONS,
     CAUSAL,

@@ -9,12 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import distilbert
-import gpt2
 import transformer_block
-from distilbert import DistilBertClassifier
-from gpt2 import GPT2
-from pretrained import GENERATION, SENTIMENT, Task
+from models import distilbert, gpt2
+from models.distilbert import DistilBertClassifier
+from models.gpt2 import GPT2
+from models.hub import GENERATION, SENTIMENT, Task
 
 LESSON = Path(__file__).parent.parent / "README.md"
 MODELS: list[tuple[Task, Any]] = [(SENTIMENT, DistilBertClassifier), (GENERATION, GPT2)]

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from checkpoint_files import build, read_checkpoint, read_settings
-from fast_products import FastProducts
 from lab.errors import UserError
 from lab.files import ROOT
-from look_inside import Inside, run_and_keep
-from token_batches import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
+from models.batching import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
+from models.checkpoints import build, read_checkpoint, read_settings
+from models.internals import Inside, run_and_keep
+from speed.onednn import FastProducts
 from transformer_block import TransformerBlock, padding_mask
 
 LAYER_NAMES = {  # ours -> theirs, in every block
@@ -167,7 +167,7 @@ class Demonstration:
 
 def main(config: Demonstration) -> None:
     """Load both, compare."""
-    from pretrained import SENTIMENT, load_folder
+    from models.hub import SENTIMENT, load_folder
 
     ours = DistilBertClassifier.from_pretrained(config.model)
     theirs = load_folder(SENTIMENT, config.model, str(config.model))

@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distilbert import DistilBertClassifier
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, gather, rank, world_size
 from lab.launch import warn_once
 from lab.progress import track
 from lab.training import deferred_interrupt
+from models.batching import batches_by_length
+from models.distilbert import DistilBertClassifier
 from optimization import Precision
-from sentiment_measures import summaries_and_logits
-from token_batches import batches_by_length
+from sentiment.metrics import summaries_and_logits
 
 KIND = "a teacher's answers"
 NEIGHBOURS = 8

@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from byte_level import ALPHABET, CHARACTERS, split
 from lab.errors import UserError
+from tokenizer.byte_level import ALPHABET, CHARACTERS, split
 
 Pair = tuple[int, int]  # two symbols that stand side by side
 _SYMBOL_OF = [ALPHABET.index(character) for character in CHARACTERS]  # of each byte

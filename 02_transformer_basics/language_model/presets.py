@@ -5,8 +5,8 @@ import importlib.util
 from dataclasses import dataclass
 
 from lab.errors import UserError
-from language_data import Texts, split
-from language_training import LanguageConfig
+from language_model.data import Texts, split
+from language_model.training import LanguageConfig
 
 SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 

@@ -22,15 +22,15 @@ import torch
 from rich.text import Text
 from torch import Tensor
 
-from fast_products import FastProducts
 from lab.errors import UserError
 from lab.texts import printable
-from pretrained import LoadedModel
+from models.hub import LoadedModel
+from speed.onednn import FastProducts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from distilbert import DistilBertClassifier
+    from models.distilbert import DistilBertClassifier
 
 STEPS, MOST_STEPS, CLOSE = 32, 512, 0.002  # doubled until the shares add up as closely as that
 TOKENS_AT_A_TIME = 4096  # memory: every step keeps what its gradient needs

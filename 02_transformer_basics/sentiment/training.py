@@ -26,12 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from distilbert import DistilBertClassifier
 from lab.distributed import rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
+from models.batching import pad_right
+from models.distilbert import DistilBertClassifier
 from optimization import Optimization, OptimizerConfig, Precision, arithmetic
-from sentiment_measures import Measures, logits_of, measure
-from token_batches import pad_right
+from sentiment.metrics import Measures, logits_of, measure
 
 WINDOW = 50  # batches whose texts are sorted by length together
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from gpt2 import GPT2
 from lab.plots import learning_curve
-from language_data import UNKNOWN, encode
-from language_training import total_loss
-from ngram_baseline import bits_of_texts
+from language_model.data import UNKNOWN, encode
+from language_model.ngram_baseline import bits_of_texts
+from language_model.training import total_loss
+from models.gpt2 import GPT2
 
 OURS = "this model"
 Row = dict[str, Any]  # one of the comparison: a name, and the bits per byte of every text and of all together

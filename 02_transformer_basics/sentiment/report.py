@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from distilbert import DistilBertClassifier
 from lab.distributed import world_size
 from lab.files import atomic_folder, display_path, write_json
 from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
 from lab.training import CHECKPOINT
-from sentiment_data import SentimentData
-from sentiment_measures import accuracy_interval, best_temperature, confusion, logits_of, measure, worst_mistakes
-from sentiment_models import encode, save_classifier
-from sentiment_options import Config, Options
+from models.distilbert import DistilBertClassifier
+from sentiment.data import SentimentData
+from sentiment.metrics import accuracy_interval, best_temperature, confusion, logits_of, measure, worst_mistakes
+from sentiment.model_setup import encode, save_classifier
+from sentiment.options import Config, Options
 
 SHOWN = 5  # mistakes a part
 NO_LICENCE = ("sst2_",)  # parts whose sentences are shown on the terminal alone

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fast_products import FastProducts
-from gpt2 import GPT2, GPT2Config
 from lab.devices import pick_device
 from lab.distributed import gather, rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
 from lab.seeding import check_seed, random_state, restore_random_state
-from language_data import NO_TARGET, Windows
+from language_model.data import NO_TARGET, Windows
+from models.gpt2 import GPT2, GPT2Config
 from optimization import Optimization, OptimizerConfig, Precision, arithmetic
+from speed.onednn import FastProducts
 
 Activation = Literal["gelu", "gelu_new", "relu"]  # by the names of config.json; "gelu_new" is what GPT-2 has
 STANDARD_DEVIATION = 0.02  # of the first weights

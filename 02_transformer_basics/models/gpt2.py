@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import generation
-from checkpoint_files import build, read_checkpoint, read_settings, write_checkpoint
-from generation import LayerCache
 from lab.errors import UserError
 from lab.files import ROOT
-from look_inside import Inside, run_and_keep
-from quantization import check_precision, pack
-from token_batches import check_ids
+from models import generation
+from models.batching import check_ids
+from models.checkpoints import build, read_checkpoint, read_settings, write_checkpoint
+from models.generation import LayerCache
+from models.internals import Inside, run_and_keep
+from speed.quantization import check_precision, pack
 from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
 
 ACTIVATION_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
@@ -230,7 +230,7 @@ class Demonstration:
 
 def main(config: Demonstration) -> None:
     """Load both, compare, generate."""
-    from pretrained import GENERATION, load_folder
+    from models.hub import GENERATION, load_folder
 
     ours = GPT2.from_pretrained(config.model, config.precision)
     theirs = load_folder(GENERATION, config.model, str(config.model))

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from checkpoint_files import fill, read_checkpoint, read_settings, write_checkpoint
-from distilbert import DistilBertClassifier, DistilBertConfig
 from lab.errors import UserError
+from models.checkpoints import fill, read_checkpoint, read_settings, write_checkpoint
+from models.distilbert import DistilBertClassifier, DistilBertConfig
 from transformer_block import TransformerBlock
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

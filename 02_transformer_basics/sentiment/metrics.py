@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distilbert import DistilBertClassifier
+from models.batching import batches_by_length, pad_right
+from models.distilbert import DistilBertClassifier
 from optimization import Precision, arithmetic
-from token_batches import batches_by_length, pad_right
 
 BINS = 15
 TOKENS = 2048  # a batch, padding included

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from lab.files import ROOT, atomic, write_json
-from pretrained import WEIGHTS, find_on_hub
+from models.hub import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=Any)

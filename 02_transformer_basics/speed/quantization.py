@@ -26,14 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fast_products import linear
 from lab.errors import UserError
 from lab.files import ROOT
+from speed.onednn import linear
 from transformer_block import Answer, Mask, TransformerBlock, attention, causal_mask
 
 if TYPE_CHECKING:
-    from generation import LayerCache
-    from gpt2 import GPT2
+    from models.generation import LayerCache
+    from models.gpt2 import GPT2
 
 HAS_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -250,7 +250,7 @@ class Demonstration:
 
 def main(config: Demonstration) -> None:
     """One line a precision."""
-    from gpt2 import GPT2
+    from models.gpt2 import GPT2
 
     input_ids = torch.arange(8)[None]  # (1, T)
     expected = None

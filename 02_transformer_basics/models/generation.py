@@ -24,7 +24,7 @@ from lab.errors import UserError
 from lab.files import ROOT
 
 if TYPE_CHECKING:
-    from gpt2 import GPT2
+    from models.gpt2 import GPT2
 
 
 class LayerCache:
@@ -259,8 +259,8 @@ class Demonstration:
 
 def main(config: Demonstration) -> None:
     """One line for each way to choose the next token, then the time with and without the cache."""
-    from gpt2 import GPT2
-    from pretrained import GENERATION, load_folder
+    from models.gpt2 import GPT2
+    from models.hub import GENERATION, load_folder
 
     ours, tokenizer = GPT2.from_pretrained(config.model), load_folder(GENERATION, config.model, "").tokenizer
     input_ids = torch.tensor([tokenizer(config.prompt)["input_ids"]], dtype=torch.long)  # (1, T)

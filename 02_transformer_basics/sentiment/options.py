@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distilbert import DistilBertConfig
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT
 from lab.seeding import check_seed
-from sentiment_models import MAX_LENGTH, SPECIAL_TOKENS
-from sentiment_training import TrainingConfig
+from models.distilbert import DistilBertConfig
+from sentiment.model_setup import MAX_LENGTH, SPECIAL_TOKENS
+from sentiment.training import TrainingConfig
 
 Method = Literal["scratch", "finetune", "distill"]
 DEFAULTS: dict[str, dict[str, Any]] = {

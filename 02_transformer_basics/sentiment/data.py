@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from lab.errors import UserError
 from lab.files import read_text
-from pretrained import hub_reachable
+from models.hub import hub_reachable
 
 Examples = list[tuple[str, int]]  # text and class, for the lesson's files 1 for positive
 LABELS = ("NEGATIVE", "POSITIVE")

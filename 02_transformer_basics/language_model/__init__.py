@@ -1,0 +1,1 @@
+"""Training a GPT-2 from random weights."""

@@ -1,0 +1,1 @@
+"""The parts of the byte-level BPE tokenizer in `bpe_tokenizer.py`."""
