@@ -82,7 +82,7 @@ class Config:
     """Learning rate at its highest."""
     warmup_steps: int | None = None
     """Steps in which it rises to that; then it falls along a cosine."""
-    final_learning_rate: float | None = None
+    min_lr_ratio: float | None = None
     """Share of it that is left at the end."""
     weight_decay: float | None = None
     """Decay of matrices, times the learning rate; biases and norms have none."""

@@ -31,7 +31,7 @@ from lab.record import environment_info
 from language_model.data import Windows
 from language_model.presets import PRESETS
 from language_model.training import LanguageConfig, Learner, new_model
-from optimization import Optimization
+from optimization import OptimizerGroup
 
 BAR = 1.2
 VOCABULARY = {"shakespeare": 67, "books": PRESETS["books"].vocab_size}
@@ -78,7 +78,7 @@ def plain(config: LanguageConfig, vocabulary: int) -> Step:
         new_model(config, vocabulary).save_pretrained(Path(folder))
         model = transformers.GPT2LMHeadModel.from_pretrained(folder).train()
     windows = Windows(random_ids(config, vocabulary), config.context, config.batch_size, config.seed)
-    optimization = Optimization(model, config.optimization())
+    optimization = OptimizerGroup(model, config.optimization())
 
     def step() -> float:
         inputs, targets = windows.next()

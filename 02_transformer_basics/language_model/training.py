@@ -22,8 +22,9 @@ from lab.errors import UserError, require_at_least
 from lab.seeding import check_seed, random_state, restore_random_state
 from language_model.data import NO_TARGET, Windows
 from models.gpt2 import GPT2, GPT2Config
-from optimization import Optimization, OptimizerConfig, Precision, arithmetic
+from optimization import OptimizerConfig, OptimizerGroup, Precision
 from speed.onednn import FastProducts
+from speed.training import matmul_precision
 
 Activation = Literal["gelu", "gelu_new", "relu"]  # by the names of config.json; "gelu_new" is what GPT-2 has
 STANDARD_DEVIATION = 0.02  # of the first weights
@@ -45,7 +46,7 @@ class LanguageConfig:
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 1.2e-2
     warmup_steps: int = 50
-    final_learning_rate: float = 0.0
+    min_lr_ratio: float = 0.0
     weight_decay: float = 0.1
     beta2: float = 0.99
     max_grad_norm: float = 1.0
@@ -133,7 +134,7 @@ class Learner:
         self.device = pick_device(device)
         self.model = model.to(self.device).train()
         self.windows = Windows(ids, config.context, config.batch_size, config.seed)
-        self.optimization = Optimization(self.model, config.optimization())
+        self.optimization = OptimizerGroup(self.model, config.optimization())
         self.text = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
         torch.manual_seed(config.seed + 1_000_003 * rank())  # dropout of its own in each process
 
@@ -141,7 +142,7 @@ class Learner:
         """One step along the gradient of a batch."""
         config, learning_rate = self.config, self.optimization.learning_rate
         inputs, targets = (part.to(self.device) for part in self.windows.next())
-        with arithmetic(self.device, config.precision):
+        with matmul_precision(self.device, config.precision):
             loss = summed_loss(self.model, inputs, targets)
         (loss / targets.numel()).backward()  # not by the targets that count: processes would weigh theirs differently
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from models.batching import batches_by_length, pad_right
 from models.distilbert import DistilBertClassifier
-from optimization import Precision, arithmetic
+from optimization import Precision
+from speed.training import matmul_precision
 
 BINS = 15
 TOKENS = 2048  # a batch, padding included
@@ -47,7 +48,7 @@ def summaries_and_logits(
     device = model.words.weight.device
     summaries = torch.empty(len(ids), model.config.dim)  # (N, E)
     logits = torch.empty(len(ids), len(model.labels))  # (N, C)
-    with arithmetic(device, precision):
+    with matmul_precision(device, precision):
         for chosen in batches_by_length([len(text) for text in ids], TOKENS):
             input_ids, attention_mask = pad_right([ids[i] for i in chosen], device)
             summary = model.summarize(model.embed(input_ids), attention_mask)  # (B, 1, E)

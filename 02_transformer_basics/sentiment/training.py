@@ -30,8 +30,9 @@ from lab.distributed import rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
 from models.batching import pad_right
 from models.distilbert import DistilBertClassifier
-from optimization import Optimization, OptimizerConfig, Precision, arithmetic
+from optimization import OptimizerConfig, OptimizerGroup, Precision
 from sentiment.metrics import Measures, logits_of, measure
+from speed.training import matmul_precision
 
 WINDOW = 50  # batches whose texts are sorted by length together
 
@@ -161,7 +162,7 @@ class Learner:
             weight_decay=config.weight_decay,
             beta2=0.999,
         )
-        self.optimization = Optimization(model, settings, shares_by_depth(model, config.layer_decay))
+        self.optimization = OptimizerGroup(model, settings, shares_by_depth(model, config.layer_decay))
         self.averaged = AveragedModel(model, multi_avg_fn=self.move_average)
         self.best_score = (-1.0, -math.inf)
         self.best: dict[str, Tensor] = {}
@@ -192,7 +193,7 @@ class Learner:
             dropped = torch.rand(input_ids.shape, device=self.device) < self.config.word_dropout  # (B, T)
             dropped[:, 0] = False  # [CLS], where the decision is read
             input_ids = input_ids.masked_fill(dropped, self.mask_id)
-        with arithmetic(self.device, self.config.precision):
+        with matmul_precision(self.device, self.config.precision):
             summary = self.model.summarize(self.model.embed(input_ids), attention_mask)  # (B, 1, E)
             logits = self.model.decide(summary).float()  # (B, C)
         wanted = self.targets.probabilities[rows].to(self.device)  # (B, C)

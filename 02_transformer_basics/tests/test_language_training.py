@@ -41,9 +41,10 @@ from language_model.presets import PRESETS, fetch
 from language_model.reports import measure
 from language_model.training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
 from models.gpt2 import GPT2
-from optimization import Optimization, OptimizerConfig, Precision, arithmetic, learning_rate_at, orthogonalized
+from optimization import OptimizerConfig, OptimizerGroup, Precision, learning_rate_at, newton_schulz
 from speed import onednn as fast_products
 from speed.onednn import product
+from speed.training import matmul_precision
 
 Call = Callable[..., Any]
 SCRIPT = Path(__file__).parent.parent / "train_language_model.py"
@@ -206,7 +207,7 @@ def test_loss_and_gradients_are_those_of_the_plain_formula(vocabulary: int, prec
     found = []
     for formula in (summed_loss, plainly_summed_loss):
         model.zero_grad()
-        with arithmetic(torch.device("cpu"), precision):
+        with matmul_precision(torch.device("cpu"), precision):
             loss = formula(model, inputs, targets)
         (3 * loss).backward()
         found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
@@ -264,8 +265,8 @@ def test_an_optimizer_of_another_version_is_named() -> None:
     record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
     state = record.snapshot()
     for group in state["optimization"]["optimizers"][0]["param_groups"]:
-        del group["share"]
-    with pytest.raises(UserError, match=r"--resume: .*another version \(share\)"):
+        del group["lr_scale"]
+    with pytest.raises(UserError, match=r"--resume: .*another version \(lr_scale\)"):
         next(train(SMALL, fresh(SMALL), numbers(70), numbers(70), state))
 
 
@@ -300,18 +301,18 @@ def test_products_of_the_model_and_of_muon_are_computed_as_asked(
 
     def watched_orthogonalized(matrices: Tensor) -> Tensor:
         of_muon.append((matrices @ matrices.mT).dtype)
-        return orthogonalized(matrices)
+        return newton_schulz(matrices)
 
     monkeypatch.setattr(fast_products, "LEAST", 1)
     monkeypatch.setattr(fast_products, "product", watched_product)
-    monkeypatch.setattr(optimization, "orthogonalized", watched_orthogonalized)
+    monkeypatch.setattr(optimization, "newton_schulz", watched_orthogonalized)
     next(train(config, fresh(config), numbers(70), numbers(70)))
     assert set(of_muon) == {torch.bfloat16 if precision == "bfloat16" else torch.float32}
     assert bool(by_onednn) == (precision == "float32" and fast_products.AVAILABLE)
 
 
 def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
-    config = OptimizerConfig(num_steps=110, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    config = OptimizerConfig(num_steps=110, warmup_steps=10, learning_rate=1.0, min_lr_ratio=0.1)
     rates = [learning_rate_at(step, config) for step in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0
@@ -323,7 +324,7 @@ def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 32), (2, 32, 8)])
 def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    result = orthogonalized(matrices)
+    result = newton_schulz(matrices)
     values = torch.linalg.svdvals(result)
     assert ((values > 0.5) & (values < 1.3)).all()
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
@@ -350,7 +351,7 @@ def test_parameters_move_by_their_share_of_the_learning_rate() -> None:
             torch.manual_seed(0)
             model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4))
             before = [p.detach().clone() for p in model.parameters()]
-            optimization = Optimization(model, settings, dict.fromkeys(model[1].parameters(), shares))
+            optimization = OptimizerGroup(model, settings, dict.fromkeys(model[1].parameters(), shares))
             model(torch.arange(5)).square().sum().backward()
             optimization.step()
             moved.append([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
@@ -371,7 +372,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         f"sys.path[:0] = [{str(SCRIPT.parent)!r}, {str(SCRIPT.parent.parent)!r}]\n"
         "import optimization\n"
         "from lab.distributed import average_gradients, gather, process_group, rank\n"
-        "from language_training import LanguageConfig, new_model, train\n"
+        "from language_model.training import LanguageConfig, new_model, train\n"
         "config = LanguageConfig(embed_dim=16, num_layers=2, num_heads=2, context=8, batch_size=4, num_steps=8)\n"
         "gradients = []\n"
         "def keep(parameters):\n"
@@ -406,7 +407,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
 
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world_size() == 1
-    monkeypatch.setattr("language_data.world_size", lambda: 3)
+    monkeypatch.setattr("language_model.data.world_size", lambda: 3)
     with pytest.raises(UserError, match="--batch_size 4 is no multiple of the 3 processes"):
         Windows(torch.arange(50), 4, 4, 0)
 
