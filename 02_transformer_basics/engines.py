@@ -1,34 +1,37 @@
-"""Our own models behind the two text scripts: read from a folder without importing `transformers`, which takes seconds.
+"""Our own models for the two text scripts, loaded without importing `transformers`, which takes seconds; and timing.
 
-The tokenizer is the `tokenizers` library, which `transformers` wraps too; a folder that lacks its `tokenizer.json`, the
-layout of old, is left to `transformers`.
+The tokenizer is the `tokenizers` library, which `transformers` wraps too. A folder without `tokenizer.json`, an older
+layout, is left to `transformers`.
 """
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from tokenizers import Encoding, Tokenizer
 
 from lab.errors import UserError
+from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier
 from models.gpt2 import GPT2
-from models.hub import LoadedModel, Reader, Task, check_vocabulary, what_is_missing
+from models.hub import LoadedModel, Loader, Task, check_vocabulary, missing_files
+from speed import accelerate
 
 Device = torch.device | str
 Answer = TypeVar("Answer")
-MOST_ROUNDS = 5
+MAX_ROUNDS = 5
 
 
 class FileTokenizer:
-    """What the scripts ask of the library's tokenizer, by the same names, and the `Encoding` of a single text."""
+    """The part of the library's tokenizer that the scripts use, under the same names."""
 
     def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], positions: int) -> None:
-        """`settings`: of `tokenizer_config.json`, or of `config.json` where it lacks them; `positions` of the model."""
+        """`settings`: those of `config.json` and `tokenizer_config.json`; `positions`: the model's maximum length."""
         self.tokenizer = tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -38,16 +41,17 @@ class FileTokenizer:
         self.mask_token_id = self._special(settings, "mask_token")
 
     def _special(self, settings: dict[str, Any], role: str) -> int | None:
-        """The id of a special token: named as text, or as an object with the text in it, or given as a number."""
-        named = settings.get(role)
-        named = named.get("content") if isinstance(named, dict) else named
-        number = self.tokenizer.token_to_id(named) if isinstance(named, str) else settings.get(f"{role}_id")
-        if number is None and role == "mask_token":
-            number = self.tokenizer.token_to_id("[MASK]")
-        return number if isinstance(number, int) else None
+        """Return the id of a special token: settings hold its text, an object with its text, or its id."""
+        token = settings.get(role)
+        if isinstance(token, dict):
+            token = token.get("content")
+        token_id = self.tokenizer.token_to_id(token) if isinstance(token, str) else settings.get(f"{role}_id")
+        if token_id is None and role == "mask_token":
+            token_id = self.tokenizer.token_to_id("[MASK]")
+        return token_id if isinstance(token_id, int) else None
 
     def encode(self, text: str) -> Encoding:
-        """Ids, tokens, words and places of a text, cut to the model's length."""
+        """Return ids, tokens, words and offsets of a text, truncated to the model's length."""
         self.tokenizer.enable_truncation(self.model_max_length)
         try:
             return self.tokenizer.encode(text)
@@ -55,32 +59,67 @@ class FileTokenizer:
             self.tokenizer.no_truncation()
 
     def __call__(self, texts: Sequence[str], truncation: bool = False, verbose: bool = True) -> dict[str, Any]:
-        """Ids of every text, under "input_ids"."""
+        """Return the ids of every text, under "input_ids"."""
         if truncation:
             return {"input_ids": [self.encode(text).ids for text in texts]}
         return {"input_ids": [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """The text of `ids`."""
+        """Return the text of `ids`."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
 
-def reader(precision: str = "float32", device: Device = "cpu") -> Reader:
-    """What `pretrained.load_model` reads a folder with, for weights of this precision on this device."""
-    return partial(read_own, precision=precision, device=device)
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which form of our own model runs."""
+
+    accelerate: bool = False
+    """Run the accelerated form of our own model (speed/): same answers, faster. Default: the lesson's plain code."""
+    precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    """Precision of the accelerated weights; other than float32 it switches --accelerate on."""
+
+    @property
+    def form(self) -> str:
+        """The name of the form: "plain", "accelerated", or "accelerated, int8"."""
+        if self.precision != "float32":
+            return f"accelerated, {self.precision}"
+        return "accelerated" if self.accelerate else "plain"
+
+    def check(self, engine: str, compare: bool) -> None:
+        """Raise UserError, naming the flag, where our own model does not run at all."""
+        if self.form == "plain" or engine == "scratch" or compare:
+            return
+        flag = "--accelerate" if self.precision == "float32" else f"--precision {self.precision}"
+        raise UserError(f"{flag} is for our own engine; add --engine scratch or --compare")
 
 
-def read_own(task: Task, folder: Path, name: str, precision: str = "float32", device: Device = "cpu") -> LoadedModel:
-    """Our DistilBERT or GPT-2 with the weights of `folder`, and its tokenizer.
+PLAIN = EngineOptions()
 
-    Raises UserError, one line, as `pretrained.load_folder` does, and for an architecture that is not ours.
+
+def note_form(options: EngineOptions) -> None:
+    """Say on standard error that a lower precision has switched on the accelerated form."""
+    if options.precision != "float32" and not options.accelerate:
+        warn_once(f"--precision {options.precision} runs the accelerated form of our own model (--accelerate)")
+
+
+def loader(options: EngineOptions = PLAIN, device: Device = "cpu") -> Loader:
+    """Return `load_own` with these options, as `models.hub.load_model` takes it."""
+    return partial(load_own, options=options, device=device)
+
+
+def load_own(
+    task: Task, folder: Path, name: str, options: EngineOptions = PLAIN, device: Device = "cpu"
+) -> LoadedModel:
+    """Return our DistilBERT or GPT-2 with the weights in `folder`, in the form asked for, and its tokenizer.
+
+    Raises UserError, one line, as `models.hub.load_folder` does, and for an architecture that is not ours.
     """
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
-    if missing := what_is_missing(folder):
+    if missing := missing_files(folder):
         raise UserError(f"{name}: {missing}")
     try:
-        model = _read_model(task, folder, precision, device)
+        model = _load_plain(task, folder).to(device)
     except UserError as error:  # it names the folder; the user may have asked by another name
         raise UserError(
             f"{name}: cannot be loaded for {task.name} ({str(error).removeprefix(f'{folder}: ')})"
@@ -89,34 +128,36 @@ def read_own(task: Task, folder: Path, name: str, precision: str = "float32", de
     tokenizer = read_tokenizer(folder, name, positions)
     special = {token.content for token in tokenizer.tokenizer.get_added_tokens_decoder().values() if token.special}
     check_vocabulary(tokenizer.tokenizer.get_vocab(), special, model.config.vocab_size, name)
+    if options.form != "plain":
+        model = accelerate(model, options.precision)
     return LoadedModel(name, model, tokenizer, folder)
 
 
-def _read_model(task: Task, folder: Path, precision: str, device: Device) -> DistilBertClassifier | GPT2:
+def _load_plain(task: Task, folder: Path) -> DistilBertClassifier | GPT2:
     if task.name == "text-generation":
-        return GPT2.from_pretrained(folder, precision, device)
+        return GPT2.from_pretrained(folder)
     model = DistilBertClassifier.from_pretrained(folder)
     kind = _read_settings(folder / "config.json").get("problem_type")
     if len(model.labels) < 2 or kind not in (None, "single_label_classification"):
         raise UserError("it does not choose one of several labels")
-    return model.to(device)
+    return model
 
 
 def read_tokenizer(folder: Path, name: str, positions: int) -> FileTokenizer:
-    """The tokenizer in `folder`, for a model with so many positions. Raises UserError where it is damaged."""
+    """Return the tokenizer in `folder`, for a model with `positions`. Raises UserError where it is damaged."""
     settings = _read_settings(folder / "config.json") | _read_settings(folder / "tokenizer_config.json")
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         else:
-            tokenizer = _by_transformers(folder)
-    except Exception as error:  # the library raises nothing more particular
+            tokenizer = _load_by_transformers(folder)
+    except Exception as error:  # the library raises nothing more specific
         raise UserError(f"{name}: its tokenizer is damaged ({' '.join(str(error).split())[:150]})") from None
     return FileTokenizer(tokenizer, settings, positions)
 
 
-def _by_transformers(folder: Path) -> Tokenizer:
-    """The tokenizer of an older layout, `vocab.txt` or `vocab.json` with `merges.txt`."""
+def _load_by_transformers(folder: Path) -> Tokenizer:
+    """Return the tokenizer of an older layout, `vocab.txt` or `vocab.json` with `merges.txt`."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -125,7 +166,7 @@ def _by_transformers(folder: Path) -> Tokenizer:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where there is none, or another thing than settings in it."""
+    """Return the settings in a JSON file; none where the file is missing or holds something else."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -134,12 +175,12 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def time_interleaved(runs: Mapping[str, Callable[[], Answer]], seconds: float = 3.0) -> dict[str, tuple[Answer, float]]:
-    """Answer and shortest time in seconds of each of `runs`, called in turn: five rounds, none begun after `seconds`.
+    """Return answer and shortest time in seconds of each of `runs`: up to five rounds, none started after `seconds`.
 
-    What else the machine does slows them all, since they take turns, and hardly counts in the shortest time.
+    The runs take turns, so that other load on the machine slows all of them, and hardly affects the shortest time.
     """
     started, best = time.perf_counter(), {}
-    for number in range(MOST_ROUNDS):
+    for number in range(MAX_ROUNDS):
         if number and time.perf_counter() - started > seconds:
             break
         for name, run in runs.items():

@@ -1,10 +1,11 @@
-"""Sentiment of sentences with a fine-tuned DistilBERT: the Hugging Face pipeline's, or our own from scratch.
+"""Classify the sentiment of texts with a fine-tuned DistilBERT: the Hugging Face pipeline's, or our own from scratch.
 
 python sentiment_analysis.py                                   # built-in examples
 python sentiment_analysis.py "What a film!" "I want my money back."
-python sentiment_analysis.py --file reviews.txt --json         # one text a line in, one JSON object a line out
+python sentiment_analysis.py --file reviews.txt --json         # one text per line in, one JSON object per line out
 echo "Not bad at all." | python sentiment_analysis.py -
-python sentiment_analysis.py --engine scratch --explain        # our own model, and which words carried its decision
+python sentiment_analysis.py --engine scratch --explain        # our own model, and each word's part in its decision
+python sentiment_analysis.py --engine scratch --accelerate     # the same model, faster
 python sentiment_analysis.py --show_attention --layer 1 --head 2
 python sentiment_analysis.py --compare                         # both engines side by side
 """
@@ -12,7 +13,7 @@ python sentiment_analysis.py --compare                         # both engines si
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from engines import read_own, reader, time_interleaved
+from engines import EngineOptions, load_own, loader, note_form, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
@@ -46,51 +47,53 @@ MAX_BARS = 25
 
 @dataclass(frozen=True)
 class Config:
-    """Say of each text whether it is positive or negative."""
+    """Classify each text as positive or negative."""
 
     texts: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Texts to classify; `-` reads them from standard input, one a line. Built-in examples if there are none."""
+    """Texts to classify; `-` reads them from standard input, one per line. Default: built-in examples."""
     file: Path | None = None
-    """UTF-8 file with one text a line."""
+    """UTF-8 file with one text per line."""
     model: str | None = None
-    """Folder or Hugging Face hub name of a model. Default: the official DistilBERT, or the lab's own offline."""
+    """Folder or Hugging Face hub name of a model. Default: the official DistilBERT, or the bundled one offline."""
     engine: Literal["pipeline", "scratch"] = "pipeline"
-    """Hugging Face's pipeline, or our own DistilBERT (distilbert.py)."""
+    """Hugging Face's pipeline, or our own DistilBERT (models/distilbert.py)."""
+    own_model: EngineOptions = field(default_factory=EngineOptions)
     compare: bool = False
-    """Run both engines on the same texts and show them side by side."""
+    """Run the pipeline and our own model on the same texts and show them side by side, with the time of each."""
     explain: bool = False
-    """Show which words carried each decision (explanation.py), on the terminal and as a picture."""
+    """Show how much each word contributed to the decision (sentiment/attribution.py), as text and as a picture."""
     show_attention: bool = False
-    """Draw where the words of the first text look, in one head of our own model with the same weights."""
+    """Draw the attention weights of one head of our own model over the first text."""
     layer: int = 0
     """Layer to draw, from 0."""
     head: int = 0
     """Head to draw, from 0."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or mps."""
+    """auto (a GPU if available), cpu, cuda or mps."""
     batch_size: int = 32
-    """Texts that go through the pipeline together; our own engine puts texts of like length together by itself."""
+    """Texts per batch of the pipeline; our own engine groups texts of similar length by itself."""
     json: bool = False
-    """Print one JSON object a line instead of a table."""
+    """Print one JSON object per line instead of a table."""
     output_dir: Path = Path(__file__).parent / "results"
     """Folder for the pictures and the record of the run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "batch_size")
+        self.own_model.check(self.engine, self.compare)
         if (self.layer or self.head) and not self.show_attention:
-            raise UserError("--layer and --head say what --show_attention draws; give that too")
+            raise UserError("--layer and --head choose what --show_attention draws; add --show_attention")
 
 
 def classify(
     loaded: LoadedModel, texts: list[str], batch_size: int, device: torch.device | str = "cpu"
 ) -> list[dict[str, Any]]:
-    """Label and score, the label's probability, of each text. Longer texts are cut to the model's length."""
+    """Return label and score (its probability) of each text. Longer texts are truncated to the model's length."""
     if isinstance(loaded.model, DistilBertClassifier):
         probabilities = loaded.model.predict(loaded.tokenizer(texts, truncation=True)["input_ids"])  # (N, C)
         scores, labels = (each.tolist() for each in probabilities.max(dim=-1))  # (N,), (N,)
         answers: Any = [{"label": loaded.model.labels[n], "score": p} for n, p in zip(labels, scores, strict=True)]
     else:
-        from transformers import pipeline  # here, since it takes seconds, and our own model does without it
+        from transformers import pipeline  # here: it takes seconds, and our own model does not need it
 
         classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
         with torch.inference_mode():
@@ -99,43 +102,54 @@ def classify(
 
 
 def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
-    """Say on standard error which texts are longer than the model can read.
+    """Note on standard error which texts are longer than the model can read.
 
     Raises UserError for a text whose ids the model has no embeddings for.
     """
     longest = loaded.tokenizer.model_max_length
     for number, ids in enumerate(loaded.tokenizer(texts, verbose=False)["input_ids"], 1):
         if len(ids) > longest:
-            warn_once(f"text {number} has {len(ids)} tokens; only the first {longest} are read")
+            warn_once(f"text {number} has {len(ids)} tokens; only the first {longest} are used")
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
             raise UserError(f"{loaded.name}: its tokenizer does not belong to it: text {number}: {error}") from None
 
 
-def compare(engines: dict[str, LoadedModel], texts: list[str], config: Config, record: RunRecord) -> None:
-    """Run both engines on `texts`, show them side by side, and note the difference."""
+def compare(
+    pipeline: LoadedModel, plain_model: LoadedModel, texts: list[str], config: Config, record: RunRecord
+) -> None:
+    """Run the pipeline and both forms of our model on `texts`, show the labels, and note agreement and speed."""
     device = pick_device(config.device)
-    runs = {name: partial(classify, loaded, texts, config.batch_size, device) for name, loaded in engines.items()}
+    options = config.own_model if config.own_model.form != "plain" else EngineOptions(accelerate=True)
+    accelerated = load_own(SENTIMENT, plain_model.folder, plain_model.name, options, device)
+    engines = {"pipeline": pipeline, "scratch": plain_model, options.form: accelerated}
+    runs = {name: partial(classify, each, texts, config.batch_size, device) for name, each in engines.items()}
     answers = time_interleaved(runs)
-    theirs, ours = answers["pipeline"][0], answers["scratch"][0]
-    pairs = list(zip(theirs, ours, strict=True))
-    differences = [abs(a["score"] - b["score"]) if a["label"] == b["label"] else 1.0 for a, b in pairs]
+    labels = {name: results for name, (results, _) in answers.items()}
     speeds = {name: len(texts) / seconds for name, (_, seconds) in answers.items()}
+    record.results["texts_per_second"] = speeds
+    pairs = list(zip(labels["pipeline"], labels["scratch"], strict=True))
+    differences = [abs(a["score"] - b["score"]) if a["label"] == b["label"] else 1.0 for a, b in pairs]
     if not config.json:
         print(f"{'pipeline':<17}{'scratch':<17}{'difference':<12}text")
-        for (a, b), difference in zip(pairs, differences, strict=True):
-            sides = "".join(f"{side['label']:<9}{side['score']:.4f}  " for side in (a, b))
-            print(f"{sides}{difference:<12.1e}{printable(a['text'])}")
-    record.results["texts_per_second"] = speeds
+        for (theirs, ours), difference in zip(pairs, differences, strict=True):
+            sides = "".join(f"{side['label']:<9}{side['score']:.4f}  " for side in (theirs, ours))
+            print(f"{sides}{difference:<12.1e}{printable(theirs['text'])}")
     record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
-    ratio = speeds["scratch"] / speeds["pipeline"]
-    shown = f"pipeline {speeds['pipeline']:.0f}, scratch {speeds['scratch']:.0f}, {ratio:.2f} times"
-    record.check("texts a second", shown, "scratch is faster", ratio > 1.0)
+    for name in ("scratch", options.form) if options.precision != "float32" else ("scratch",):
+        same = sum(a["label"] == b["label"] for a, b in zip(labels["pipeline"], labels[name], strict=True))
+        expected = "all" if name == "scratch" else f"the cost of {options.precision}"
+        ok = name != "scratch" or same == len(texts)
+        record.check(f"labels that agree, {name}", f"{same} of {len(texts)}", expected, ok)
+    ratio = speeds[options.form] / speeds["pipeline"]
+    per_engine = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
+    expected = "accelerated is faster than the pipeline"
+    record.check("texts per second", f"{per_engine}, {ratio:.2f} times", expected, ratio > 1.0)
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """A bar for each of the first texts: how sure the model is, coloured by label."""
+    """Draw a bar for each of the first texts: the probability of its label, coloured by label."""
     from lab.plots import BLUE, GREY, ORANGE, drawable, new_figure, save_figure  # here: it takes a second
 
     shown = results[:MAX_BARS]
@@ -160,20 +174,19 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_attention_of(inside: LoadedModel, text: str, config: Config, path: Path) -> None:
-    """The chosen head of our own model over the tokens of `text`."""
-    from models.attention_plots import draw_head
+def draw_attention_of(plain_model: LoadedModel, text: str, config: Config, path: Path) -> None:
+    """Draw the chosen head of our own model over the tokens of `text`."""
+    from lab.attention_plots import draw_head
 
-    encoding = inside.tokenizer.encode(text)
+    encoding = plain_model.tokenizer.encode(text)
+    input_ids = torch.tensor([encoding.ids], device=pick_device(config.device))  # (1, T)
     with torch.inference_mode():
-        attentions = inside.model.look_inside(
-            torch.tensor([encoding.ids], device=pick_device(config.device))
-        ).attentions
+        attentions = plain_model.model.forward_with_internals(input_ids).attentions
     draw_head(attentions, config.layer, config.head, [printable(token) for token in encoding.tokens], path)
 
 
 def show(results: list[dict[str, Any]], explanations: list[Explanation], config: Config, name: str) -> None:
-    """A line for each text, and its words where they were asked about, coloured on a terminal."""
+    """Print a line for each text, and its words' contributions if asked for, coloured on a terminal."""
     console = Console(highlight=False, soft_wrap=True)
     for number, result in enumerate(results):
         if config.json:
@@ -185,33 +198,41 @@ def show(results: list[dict[str, Any]], explanations: list[Explanation], config:
             console.print(" " * 17, coloured(explanations[number]), sep="")
         elif explanations:
             print(" " * 17 + plain(explanations[number]))
-    sys.stdout.flush()  # before the pictures are drawn, which takes a second
+    sys.stdout.flush()  # before drawing, which takes a second
 
 
 def main(config: Config) -> None:
     """Load, classify, print, draw, record."""
     texts = collect_texts(config.texts, config.file, tuple(EXAMPLES))
+    note_form(config.own_model)
     device = pick_device(config.device)
     record = RunRecord(__file__, config.output_dir, config)
-    loaded = load_model(SENTIMENT, config.model, reader(device=device) if config.engine == "scratch" else None)
+    load = loader(config.own_model, device) if config.engine == "scratch" else None
+    loaded = load_model(SENTIMENT, config.model, load)
     if loaded.note:
         warn_once(loaded.note)
-    inside = loaded  # our own model, where something is asked that only it can tell
-    if config.engine != "scratch" and (config.compare or config.explain or config.show_attention):
-        inside = read_own(SENTIMENT, loaded.folder, loaded.name, device=device)
+    plain_model = loaded  # the form with gradients and attention weights
+    is_plain = config.engine == "scratch" and config.own_model.form == "plain"
+    if not is_plain and (config.compare or config.explain or config.show_attention):
+        plain_model = load_own(SENTIMENT, loaded.folder, loaded.name, device=device)
     if config.show_attention:
-        check_layer_and_head(inside.model.config.n_layers, inside.model.config.n_heads, config.layer, config.head)
+        sizes = plain_model.model.config
+        check_layer_and_head(sizes.n_layers, sizes.n_heads, config.layer, config.head)
     check_texts(loaded, texts)
+    if config.engine == "scratch" and not config.json:
+        print(f"our own DistilBERT, {config.own_model.form}\n")
     results = classify(loaded, texts, config.batch_size, device)
-    explanations = [explain(inside, text) for text in texts] if config.explain else []
+    explanations = [explain(plain_model, text) for text in texts] if config.explain else []
     record.results = {"model": loaded.name, "engine": config.engine, "texts": results[:MAX_BARS]}
+    if config.engine == "scratch":
+        record.results["form"] = config.own_model.form
     record.results["labels"] = Counter(result["label"] for result in results)
     if config.compare:
-        theirs = loaded if config.engine == "pipeline" else load_folder(SENTIMENT, loaded.folder, loaded.name)
-        compare({"pipeline": theirs, "scratch": inside}, texts, config, record)
+        pipeline = loaded if config.engine == "pipeline" else load_folder(SENTIMENT, loaded.folder, loaded.name)
+        compare(pipeline, plain_model, texts, config, record)
     if config.json or not config.compare:
         show(results, explanations, config, loaded.name)
-    write_pictures(results, explanations, inside, config, record)
+    write_pictures(results, explanations, plain_model, config, record)
     if texts == list(EXAMPLES):
         check_examples(results, record)
     record.save(quiet=config.json)
@@ -220,27 +241,27 @@ def main(config: Config) -> None:
 def write_pictures(
     results: list[dict[str, Any]],
     explanations: list[Explanation],
-    inside: LoadedModel,
+    plain_model: LoadedModel,
     config: Config,
     record: RunRecord,
 ) -> None:
-    """What was asked for beside the bars."""
+    """Draw the bars, and the explanations and the attention head if asked for."""
     draw(results, record.file("sentiment_analysis.png"))
     if explanations:
         draw_explanations(explanations, record.file("sentiment_explanation.png"))
         record.results["explanations"] = [explanation.as_dict() for explanation in explanations[:MAX_BARS]]
     if config.show_attention:
-        draw_attention_of(inside, results[0]["text"], config, record.file("sentiment_attention.png"))
+        draw_attention_of(plain_model, results[0]["text"], config, record.file("sentiment_attention.png"))
         record.results["attention"] = {"text": results[0]["text"], "layer": config.layer, "head": config.head}
 
 
 def check_examples(results: list[dict[str, Any]], record: RunRecord) -> None:
-    """Note how many of the built-in examples got the label that a reader would give."""
-    right = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
+    """Note how many of the built-in examples are labelled correctly."""
+    correct = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
     first = f"{results[0]['label']} {results[0]['score']:.2f}"
     expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
-    value = f"{first}; {right} of {len(EXAMPLES)} examples as a reader would"
-    record.check("label and score", value, expected, ok=right == len(EXAMPLES))
+    value = f"{first}; {correct} of {len(EXAMPLES)} examples labelled correctly"
+    record.check("label and score", value, expected, ok=correct == len(EXAMPLES))
 
 
 if __name__ == "__main__":

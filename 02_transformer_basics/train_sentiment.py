@@ -111,7 +111,7 @@ def start_distill(options: Options, data: SentimentData, config: Config, device:
     labelled = [text for text, _ in data.train]
     unlabelled = random.Random(options.seed).sample(data.unlabelled, min(options.sentences, len(data.unlabelled)))
     tokenizer, kept = smaller_tokenizer(whole, labelled + unlabelled, options.size("vocab_size"))
-    alike = neighbours(whole.get_vocab(), teacher.words.weight.detach().cpu())
+    alike = neighbours(whole.get_vocab(), teacher.word_embeddings.weight.detach().cpu())
     texts = transfer_texts(labelled, unlabelled, options.copies, alike, options.seed)
     answers = teachers_answers(teacher, encode(whole, texts), options.precision, config.output_dir / ANSWERS)
     model = from_teacher(teacher.cpu(), kept, options.architecture(teacher.config, len(tokenizer)))

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the check that many flags share."""
+"""The one exception for a user's mistake, and the checks that many flags and functions share."""
 
 import math
 from typing import Any
@@ -17,3 +17,16 @@ def require_at_least(least: float, config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not least <= value < math.inf:
             raise UserError(f"--{name} is {value}; it must be at least {least:g}")
+
+
+def check_at_least_one(**sizes: int) -> None:
+    """Raise UserError, naming the argument, unless all sizes are 1 or more."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name} must be at least 1, not {size}")
+
+
+def check_sequences(x: Any, embed_dim: int) -> None:
+    """Raise UserError unless the tensor `x` is (batch, time, embed_dim)."""
+    if x.ndim != 3 or x.shape[-1] != embed_dim:
+        raise UserError(f"x must be (batch, time, {embed_dim}), not {tuple(x.shape)}")

@@ -71,7 +71,7 @@ class RunRecord:
             "figures": self.checks,
             "results": _plain(self.results),
             "files": [path.name for path in self.files],
-            "config": _plain(dataclasses.asdict(self.config)),
+            "config": _plain(_flat(self.config)),
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -110,6 +110,15 @@ def processor() -> str:
     described = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", described.read_text(), re.M) if described.exists() else []
     return names[0] if names else platform.processor()
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    """Return the options of a configuration by name; those of a nested group stand next to the others, as flags do."""
+    options: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        options |= _flat(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return options
 
 
 def _plain(value: Any) -> Any:

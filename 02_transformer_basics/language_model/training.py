@@ -23,8 +23,8 @@ from lab.seeding import check_seed, random_state, restore_random_state
 from language_model.data import NO_TARGET, Windows
 from models.gpt2 import GPT2, GPT2Config
 from optimization import OptimizerConfig, OptimizerGroup, Precision
-from speed.onednn import FastProducts
-from speed.training import matmul_precision
+from speed.onednn import use_onednn_linear
+from speed.training import matmul_precision, training_copy
 
 Activation = Literal["gelu", "gelu_new", "relu"]  # by the names of config.json; "gelu_new" is what GPT-2 has
 STANDARD_DEVIATION = 0.02  # of the first weights
@@ -114,7 +114,7 @@ def total_loss(model: GPT2, ids: Tensor, context: int) -> float:
     inputs, targets = ids[:-1], ids[1:]
     whole, length = len(inputs) // context * context, context * max(TOKENS_PER_EVALUATION // context, 1)
     nats = 0.0
-    with FastProducts():
+    with use_onednn_linear():
         for start in range(0, whole, length):
             batch = slice(start, min(start + length, whole))
             windows = (part[batch].view(-1, context).to(device) for part in (inputs, targets))  # -> (B, T)
@@ -132,7 +132,8 @@ class Learner:
     def __init__(self, config: LanguageConfig, model: GPT2, ids: Tensor, validation_ids: Tensor, device: str) -> None:
         self.config, self.validation_ids = config, validation_ids
         self.device = pick_device(device)
-        self.model = model.to(self.device).train()
+        self.model = model.to(self.device)
+        self.fast_model = training_copy(self.model).train()  # the same parameters
         self.windows = Windows(ids, config.context, config.batch_size, config.seed)
         self.optimization = OptimizerGroup(self.model, config.optimization())
         self.text = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
@@ -143,7 +144,7 @@ class Learner:
         config, learning_rate = self.config, self.optimization.learning_rate
         inputs, targets = (part.to(self.device) for part in self.windows.next())
         with matmul_precision(self.device, config.precision):
-            loss = summed_loss(self.model, inputs, targets)
+            loss = summed_loss(self.fast_model, inputs, targets)
         (loss / targets.numel()).backward()  # not by the targets that count: processes would weigh theirs differently
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             self.optimization.step()  # Muon's products in 16 bits too, as Jordan et al. compute them
@@ -164,7 +165,7 @@ class Learner:
 
     def validation_loss(self) -> float:
         """Nats a token on the text that is not trained on."""
-        return total_loss(self.model, self.validation_ids, self.config.context) / (len(self.validation_ids) - 1)
+        return total_loss(self.fast_model, self.validation_ids, self.config.context) / (len(self.validation_ids) - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a run needs to go on to the same bits. All processes must call it together."""

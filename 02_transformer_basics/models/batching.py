@@ -1,4 +1,4 @@
-"""Texts of different lengths as tensors: padded, checked, and put together so that little of the work is padding.
+"""Batches of texts of different lengths: padded, checked, and grouped by length so that little is padding.
 
 Shapes: B batch, T time (positions).
 """
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lab.errors import UserError
 
-TOKENS_PER_BATCH = 512  # measured: with more, what lies between two products no longer fits into the cache
+TOKENS_PER_BATCH = 512  # measured: with more, the activations no longer fit into the processor's cache
 
 
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Numbers of the texts in batches, the shortest first; a batch, padding included, holds `tokens_per_batch` at most.
+    """Return the indices of the texts in batches, shortest first, of at most `tokens_per_batch` with padding.
 
-    A text that is longer than that makes a batch by itself. Raises UserError for a text of no tokens.
+    A longer text is a batch by itself. Raises UserError for a text of no tokens.
     """
     if lengths and min(lengths) < 1:
         raise UserError(f"text {lengths.index(min(lengths)) + 1} has no tokens")
@@ -29,12 +29,12 @@ def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> list[lis
 
 
 def pad_right(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor | None]:
-    """Ids -> input_ids (B, T) filled up with 0, and attention_mask (B, T), None where no text needs padding."""
+    """Return input_ids (B, T), padded with 0 on the right, and attention_mask (B, T), None if nothing is padded."""
     return _pad(texts, device, left=False)
 
 
 def pad_left(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor | None]:
-    """The same with the padding first, so that what is generated follows each text directly."""
+    """Return the same with the padding on the left, so that generated tokens follow each text directly."""
     return _pad(texts, device, left=True)
 
 
@@ -46,8 +46,9 @@ def _pad(texts: Sequence[Sequence[int]], device: torch.device | str, left: bool)
         rows.append([*padding, *text] if left else [*text, *padding])
         ones.append([*padding, *[1] * len(text)] if left else [*[1] * len(text), *padding])
     input_ids = torch.tensor(rows, device=device)  # (B, T)
-    even = min(map(len, texts)) == longest
-    return input_ids, None if even else torch.tensor(ones, device=device)  # (B, T), (B, T)
+    if min(map(len, texts)) == longest:
+        return input_ids, None
+    return input_ids, torch.tensor(ones, device=device)  # (B, T), (B, T)
 
 
 def check_ids(input_ids: Tensor, vocab_size: int, positions: int) -> None:
@@ -55,7 +56,7 @@ def check_ids(input_ids: Tensor, vocab_size: int, positions: int) -> None:
     if input_ids.ndim != 2 or input_ids.dtype not in (torch.int64, torch.int32) or 0 in input_ids.shape:
         raise UserError(f"input_ids must be (batch, time) of integers, not {input_ids.dtype} {tuple(input_ids.shape)}")
     if input_ids.shape[1] > positions:
-        raise UserError(f"{input_ids.shape[1]} tokens are more than the {positions} that the model can see at once")
+        raise UserError(f"{input_ids.shape[1]} tokens are more than the model's {positions}")
     if int(input_ids.min()) < 0 or int(input_ids.max()) >= vocab_size:
-        wrong = input_ids[(input_ids < 0) | (input_ids >= vocab_size)][0].item()
-        raise UserError(f"input_ids hold {wrong}; the vocabulary ends at {vocab_size - 1}")
+        unknown = input_ids[(input_ids < 0) | (input_ids >= vocab_size)][0].item()
+        raise UserError(f"input_ids hold {unknown}; the vocabulary ends at {vocab_size - 1}")

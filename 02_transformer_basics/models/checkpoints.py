@@ -1,11 +1,10 @@
-"""A checkpoint in the Hugging Face layout, `config.json` beside the weights, as data, nothing else: read and written.
+"""Checkpoints in the Hugging Face layout, `config.json` next to the weights: read and written as data only.
 
 Weights are `model.safetensors`, or several files listed in `model.safetensors.index.json`, or the older
-`pytorch_model.bin`, in one or several files too. That one is a pickle, which could hold code: `weights_only=True`
-takes tensors from it and refuses everything else.
+`pytorch_model.bin`, in one or several files too. The latter is a pickle, which could hold code: `weights_only=True`
+loads tensors from it and refuses everything else.
 
-Every mistake is a UserError of one line that begins with the name that was asked for. Run this file by itself to see
-what is in the model that ships.
+Every error is a UserError of one line that begins with the name that was asked for.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
-from lab.files import ROOT, atomic, write_json
+from lab.files import atomic, write_json
 from models.hub import WEIGHTS, find_on_hub
 
 Config = TypeVar("Config")
@@ -30,7 +29,7 @@ Model = TypeVar("Model", bound=Any)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as it lies on the disk: the name it was asked for by, its settings, its tensors by their names there."""
+    """A model as stored: the name it was asked for by, its settings, its tensors by their stored names."""
 
     name: str
     settings: dict[str, Any]
@@ -38,7 +37,7 @@ class Checkpoint:
 
 
 def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
-    """Read a folder, or a model of the Hugging Face hub from its cache or from the hub itself.
+    """Return the checkpoint in a folder, or of a name on the Hugging Face hub, from its cache or from the hub itself.
 
     Raises UserError where there is none, where it is of another architecture than `model_type`, damaged, or incomplete.
     """
@@ -52,7 +51,7 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
 
 
 def read_settings(config_class: type[Config], checkpoint: Checkpoint) -> Config:
-    """The fields of `config_class` from `config.json`; those it lacks keep their default, which is the official size.
+    """Return `config_class` with its fields from `config.json`; missing ones keep their default, the official size.
 
     Raises UserError for a value of another type than the default's, and for sizes below 1.
     """
@@ -71,24 +70,25 @@ def read_settings(config_class: type[Config], checkpoint: Checkpoint) -> Config:
 
 
 def write_checkpoint(folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write `config.json` and `model.safetensors`: settings and tensors by their official names, as `read_checkpoint`
-    gives them. A tensor's type stays what it is; `"dtype": "float32"` among the settings lets readers compute in that.
+    """Write `config.json` and `model.safetensors`: settings and tensors by their official names, as in `Checkpoint`.
+
+    Tensors keep their dtype; `"dtype": "float32"` among the settings lets readers compute in float32.
     """
     with atomic(folder / WEIGHTS[0]) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
-        temporary.chmod(0o644)  # the library makes it its owner's alone
+        temporary.chmod(0o644)  # the library makes it readable by its owner only
     write_json(folder / "config.json", dict(settings))
 
 
 def _is_like(value: Any, default: Any) -> bool:
-    """Whether a setting has the type of its default; where that is None, it is a size that may be left out."""
+    """Return True if a setting has the type of its default; None is the default of a size that may be left out."""
     if default is None:
         return value is None or type(value) is int
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
-class _NoFirstValues(TorchFunctionMode):
-    """Leaves parameters without the values that `torch.nn.init` would give them."""
+class _SkipInit(TorchFunctionMode):
+    """Skip the initialization of `torch.nn.init`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":
@@ -97,35 +97,36 @@ class _NoFirstValues(TorchFunctionMode):
 
 
 def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
-    """The model that `make` gives, with the checkpoint's tensors as its parameters, in eval mode.
+    """Return the model that `make` returns, with the checkpoint's tensors as its parameters, in eval mode.
 
-    `make` is called where tensors have shapes but no memory. Raises UserError as `make` and `fill` do.
+    `make` runs on the meta device, where tensors have shapes but no memory. Raises UserError as `make` and
+    `assign_state_dict` do.
     """
     try:
-        # Shapes without memory: the checkpoint's tensors take their places. First values would be of no use, and on the
-        # device "meta" PyTorch imports its compiler for them, which takes as long as all else at the start.
-        with torch.device("meta"), _NoFirstValues():
+        # The checkpoint's tensors replace the parameters, so initial weights would be wasted; and on the meta device
+        # PyTorch imports its compiler for them, which takes longer than loading the model.
+        with torch.device("meta"), _SkipInit():
             model = make()
     except UserError as error:
         raise UserError(f"{checkpoint.name}: {error}") from None
-    fill(model, model.from_official(checkpoint.tensors), checkpoint.name)
+    assign_state_dict(model, model.convert_hf_state_dict(checkpoint.tensors), checkpoint.name)
     return model.eval()
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Make `tensors`, by the names of the model's own parameters, the parameters; memory layout and all.
+def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Make `tensors`, named like the model's parameters, its parameters, without a copy.
 
-    Raises UserError for one that is missing, left over, of another shape, or not of floating-point numbers.
+    Raises UserError for one that is missing, unexpected, of another shape, or not of floating-point numbers.
     """
     expected = model.state_dict()
     for key, parameter in expected.items():
         if key not in tensors:
-            raise UserError(f"{name}: its weights lack what {type(model).__name__} needs for {key}")
+            raise UserError(f"{name}: its weights lack {key}, which {type(model).__name__} needs")
         if tensors[key].shape != parameter.shape or not tensors[key].is_floating_point():
-            found, wanted = tuple(tensors[key].shape), tuple(parameter.shape)
-            raise UserError(f"{name}: weights for {key} are {tensors[key].dtype} {found}, where {wanted} is expected")
-    if left := sorted(tensors.keys() - expected.keys()):
-        raise UserError(f"{name}: weights of another architecture: nothing here takes {left[0]}")
+            shape, expected_shape = tuple(tensors[key].shape), tuple(parameter.shape)
+            raise UserError(f"{name}: weights for {key} are {tensors[key].dtype} {shape}, not {expected_shape}")
+    if unexpected := sorted(tensors.keys() - expected.keys()):
+        raise UserError(f"{name}: weights of another architecture: unexpected {unexpected[0]}")
     model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, assign=True)
 
 
@@ -135,30 +136,30 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        raise UserError(f"{name}: {path.name} is damaged, no JSON") from None
+        raise UserError(f"{name}: {path.name} is damaged: not JSON") from None
     if not isinstance(value, dict):
         raise UserError(f"{name}: {path.name} holds no settings")
     return value
 
 
 def _read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    found = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
-    if found is None:
+    path = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
+    if path is None:
         raise UserError(f"{name}: no weights in it ({WEIGHTS[0]} or {WEIGHTS[2]} is expected)")
-    if found.suffix != ".json":
-        return _read_file(found, name)
+    if path.suffix != ".json":
+        return _read_file(path, name)
     tensors = {}
-    for shard in _shards(_read_json(found, name), name):
+    for shard in _shards(_read_json(path, name), name):
         tensors |= _read_file(folder / shard, name)
     return tensors
 
 
 def _shards(index: dict[str, Any], name: str) -> list[str]:
-    """The files that an index lists: names beside it, never paths to elsewhere."""
+    """Return the file names that an index lists: files next to it, never paths to elsewhere."""
     listed = index.get("weight_map")
     files = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
     if not files or any(Path(file).name != file or "\\" in file for file in files):
-        raise UserError(f"{name}: the index of its weights must name files beside it")
+        raise UserError(f"{name}: the index of its weights must name files next to it")
     return files
 
 
@@ -172,28 +173,20 @@ def _read_file(path: Path, name: str) -> dict[str, Tensor]:
     except Exception as error:  # damaged and hostile files raise errors of many kinds
         raise UserError(f"{name}: {path.name} is damaged or holds more than tensors ({type(error).__name__})") from None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{name}: {path.name} holds other things than named tensors")
+        raise UserError(f"{name}: {path.name} holds something other than named tensors")
     return tensors
 
 
-@dataclass
-class Demonstration:
-    """List what is in a checkpoint: every tensor's name, shape, type and size."""
+def accept_old_names(new_names: Mapping[str, str]) -> Callable[..., None]:
+    """Return a hook for `register_load_state_dict_pre_hook`: training checkpoints written before a rename still load.
 
-    model: Path = ROOT / "assets/models/language"  # Folder of a model.
-    model_type: str = "gpt2"  # The architecture that its config.json must name.
+    `new_names`: old name of a direct submodule -> its name now.
+    """
 
+    def rename(_: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        for key in list(state):
+            module, dot, rest = key.removeprefix(prefix).partition(".")
+            if key.startswith(prefix) and module in new_names:
+                state[f"{prefix}{new_names[module]}{dot}{rest}"] = state.pop(key)
 
-def main(config: Demonstration) -> None:
-    """One line a tensor."""
-    tensors = read_checkpoint(config.model, config.model_type).tensors
-    for name, tensor in tensors.items():
-        print(f"{name:<40} {tuple(tensor.shape)!s:<14} {str(tensor.dtype).removeprefix('torch.')}")
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    print(f"{len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values()):,} numbers, {total:,} bytes")
-
-
-if __name__ == "__main__":
-    from lab.launch import launch
-
-    launch(Demonstration, main)
+    return rename

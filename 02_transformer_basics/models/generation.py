@@ -1,195 +1,237 @@
-"""Text from a language model: one token after the other, each read again together with all before it.
-Run this file by itself to see what the ways to choose a token do.
+"""Text from a language model: predict a token, append it, predict the next one.
 
-The cache keeps the keys and values of earlier positions, which never change, so a step computes one new position. A
-step of a model of 124 million parameters reads all of them once from memory: that, and not arithmetic, is its cost.
+The cache keeps the keys and values of earlier positions, which never change, so that a step
+computes one new position instead of all.
 
-Shapes: B batch, T tokens so far (prompt, padding included), V vocabulary, H heads, D head size, C capacity of a cache.
+Shapes: B batch, T tokens so far (prompt and padding included), V vocabulary, H heads, D head size,
+C capacity of a cache.
 
-Sources: top-k, Fan et al. 2018, "Hierarchical Neural Story Generation"; top-p, Holtzman et al. 2020, "The Curious Case
-of Neural Text Degeneration"; repetition penalty, Keskar et al. 2019, "CTRL", section 4.1.
+Sources: top-k, Fan et al. 2018, "Hierarchical Neural Story Generation"; top-p, Holtzman et al.
+2020, "The Curious Case of Neural Text Degeneration"; repetition penalty, Keskar et al. 2019,
+"CTRL", section 4.1.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lab.errors import UserError
-from lab.files import ROOT
-
-if TYPE_CHECKING:
-    from models.gpt2 import GPT2
 
 
-class LayerCache:
-    """Keys and values of one layer in memory that is taken once: new ones are written behind the earlier ones."""
+class KVCache:
+    """The keys and values of one layer, in a buffer that is allocated once."""
 
-    def __init__(self, memory: Tensor) -> None:
-        """`memory` (2, B, H, C, D), for keys and values of C positions."""
-        self.memory, self.length = memory, 0
+    def __init__(self, buffer: Tensor) -> None:
+        """`buffer` (2, B, H, C, D), for the keys and values of C positions."""
+        self.buffer = buffer
+        self.length = 0  # positions written so far
 
     def __call__(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of new positions, (B, H, T, D) each -> those of all positions so far, (B, H, Tk, D) each."""
-        start, self.length = self.length, self.length + key.shape[2]
-        self.memory[:, :, :, start : self.length] = torch.stack([key, value])
-        keys, values = self.memory[:, :, :, : self.length]  # (2, B, H, C, D) -> twice (B, H, Tk, D)
+        """Append new keys and values, (B, H, T, D) each; return all so far, (B, H, Tk, D) each."""
+        start = self.length
+        self.length = start + key.shape[2]
+        self.buffer[0, :, :, start : self.length] = key
+        self.buffer[1, :, :, start : self.length] = value
+        keys, values = self.buffer[:, :, :, : self.length]  # (2, B, H, C, D) -> two (B, H, Tk, D)
         return keys, values
+
+
+class LanguageModel(Protocol):
+    """What `generate` needs of a model: `models.gpt2.GPT2`, and what `speed.accelerate` returns."""
+
+    config: Any  # with n_positions, the context
+
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Return logits, as `GPT2.forward` does."""
+        ...
+
+    def new_cache(self, batch_size: int, capacity: int) -> list[KVCache]:
+        """Return an empty cache for each layer."""
+        ...
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: always the likeliest at temperature 0, else drawn from what the filters leave."""
+    """How the next token is chosen: the most likely one (greedy), or sampled."""
 
     temperature: float = 0.0
+    """Divides the logits: below 1 is more conservative, above 1 more random; 0 is greedy."""
     top_k: int | None = None
+    """Sample from the k most likely tokens only."""
     top_p: float | None = None
+    """Sample from the smallest set of most likely tokens whose probabilities sum to this."""
     repetition_penalty: float | None = None
+    """Above 1: penalises tokens already present."""
 
     def __post_init__(self) -> None:
+        """Raise UserError, naming the flag, for values out of range."""
         if not 0.0 <= self.temperature < math.inf or 0.0 < self.temperature < 1e-6:
-            raise UserError(f"temperature is {self.temperature}; it must be 0 (the likeliest token) or from 1e-6 on")
+            raise UserError(
+                f"--temperature is {self.temperature}; it must be 0 (greedy) or >= 1e-6"
+            )
         if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k is {self.top_k}; it must be at least 1")
+            raise UserError(f"--top_k is {self.top_k}; it must be at least 1")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
-        if self.repetition_penalty is not None and not 0.0 < self.repetition_penalty < math.inf:
-            raise UserError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0, and 1 does nothing")
+            raise UserError(f"--top_p is {self.top_p}; it must be above 0 and at most 1")
+        penalty = self.repetition_penalty
+        if penalty is not None and not 0.0 < penalty < math.inf:
+            raise UserError(f"--repetition_penalty is {penalty}; it must be above 0, and 1 is off")
 
 
-def penalize_repetition(logits: Tensor, tokens: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
-    """logits (B, V), tokens (B, T), seen (B, T), 0 for padding -> logits (B, V), lower for tokens that were there.
-    Divides positive logits by the penalty and multiplies negative ones: Keskar et al. 2019, with regard to the sign.
+GREEDY = Sampling()
+
+
+def penalize_repetition(
+    logits: Tensor, tokens: Tensor, attention_mask: Tensor | None, penalty: float
+) -> Tensor:
+    """Return logits (B, V), lower for the tokens (B, T) already present, padding not counted.
+
+    Positive logits are divided by the penalty and negative ones multiplied, so that both become
+    less likely (Keskar et al. 2019, with regard to the sign).
     """
-    there = torch.zeros_like(logits, dtype=torch.long)  # (B, V)
-    there.scatter_add_(1, tokens, torch.ones_like(tokens) if seen is None else seen.long())
+    token_counts = torch.zeros_like(logits, dtype=torch.long)  # (B, V)
+    ones = torch.ones_like(tokens) if attention_mask is None else attention_mask.long()  # (B, T)
+    token_counts.scatter_add_(1, tokens, ones)
     penalized = torch.where(logits < 0, logits * penalty, logits / penalty)
-    return torch.where(there > 0, penalized, logits)
+    return torch.where(token_counts > 0, penalized, logits)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """logits (B, V), all but the k highest of each row set to -inf; ties with the k-th stay."""
-    lowest = logits.topk(min(k, logits.shape[-1]), dim=-1).values[:, -1:]  # (B, V) -> (B, k) -> (B, 1)
-    return logits.masked_fill(logits < lowest, -math.inf)
+    """Return logits (B, V) with all but the k highest of each row at -inf; ties stay."""
+    highest = logits.topk(min(k, logits.shape[-1]), dim=-1).values  # (B, V) -> (B, k)
+    return logits.masked_fill(logits < highest[:, -1:], -math.inf)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """logits (B, V), all set to -inf but the fewest likeliest tokens of each row that together have probability p."""
-    ascending, order = logits.sort(dim=-1)
-    tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - p  # (B, V), True for what can go from the unlikely end
-    tail[:, -1] = False  # the likeliest always stays
-    return logits.masked_fill(tail.scatter(1, order, tail), -math.inf)
+    """Return logits (B, V), all at -inf but the most likely tokens that sum to probability p."""
+    ascending, order = logits.sort(dim=-1)  # (B, V) each
+    cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)  # from the least likely token up
+    removed = cumulative <= 1.0 - p
+    removed[:, -1] = False  # the most likely token always stays
+    return logits.masked_fill(removed.scatter(1, order, removed), -math.inf)
 
 
-def token_probabilities(logits: Tensor, tokens: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
-    """The distribution (B, V) that the next token is drawn from, after logits (B, V) and tokens (B, T) so far.
-    At temperature 0 it is that of temperature 1, unfiltered, whose likeliest token is taken.
+def token_probabilities(
+    logits: Tensor, tokens: Tensor, attention_mask: Tensor | None, sampling: Sampling
+) -> Tensor:
+    """Return the distribution (B, V) that the next token is sampled from.
+
+    logits (B, V), tokens (B, T) so far, attention_mask (B, T). At temperature 0 it is that of
+    temperature 1 without filters, whose most likely token is chosen.
     """
     if sampling.repetition_penalty is not None:
-        logits = penalize_repetition(logits, tokens, seen, sampling.repetition_penalty)
+        logits = penalize_repetition(logits, tokens, attention_mask, sampling.repetition_penalty)
     if sampling.temperature > 0.0:
         logits = logits / sampling.temperature
-        logits = logits if sampling.top_k is None else keep_top_k(logits, sampling.top_k)
-        logits = logits if sampling.top_p is None else keep_top_p(logits, sampling.top_p)
+        if sampling.top_k is not None:
+            logits = keep_top_k(logits, sampling.top_k)
+        if sampling.top_p is not None:
+            logits = keep_top_p(logits, sampling.top_p)
     return logits.softmax(dim=-1)
 
 
-def choose(
-    logits: Tensor, tokens: Tensor, seen: Tensor | None, sampling: Sampling, generator: torch.Generator | None
+def sample_next_token(
+    logits: Tensor,
+    tokens: Tensor,
+    attention_mask: Tensor | None,
+    sampling: Sampling,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """The next token of each row (B,), from logits (B, V) and the tokens (B, T) so far."""
+    """Return the next token of each row (B,), from logits (B, V) and the tokens (B, T) so far."""
     if sampling.temperature == 0.0 and sampling.repetition_penalty is None:
         return logits.argmax(dim=-1)  # (B, V) -> (B,)
-    probabilities = token_probabilities(logits, tokens, seen, sampling)
+    probabilities = token_probabilities(logits, tokens, attention_mask, sampling)  # (B, V)
     if sampling.temperature == 0.0:
         return probabilities.argmax(dim=-1)  # (B, V) -> (B,)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]  # (B, V) -> (B, 1) -> (B,)
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]  # (B, V) -> (B,)
 
 
-def first_visible(length: int, context: int) -> int:
-    """The first of `length` tokens that a sliding window shows: it jumps by half a window at a time.
+def window_start(length: int, context: int) -> int:
+    """Return the first of `length` tokens in the window; it moves by half a window at a time.
 
-    Learned positions are counted from the window's edge: with every jump the whole window is computed anew.
+    Positions are counted from the window's start, so every move recomputes the whole window.
     """
     jump = max(1, context // 2)
     return max(0, math.ceil((length - context) / jump)) * jump
 
 
 def stream(
-    model: "GPT2",
+    model: LanguageModel,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    repetition_penalty: float | None = None,
+    sampling: Sampling = GREEDY,
     stop_tokens: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     use_cache: bool = True,
     slide: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield the next token of every row (B,) as soon as it is known; arguments and errors as for `generate`."""
-    sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+    """Yield the next token of every row (B,), step by step; arguments and errors as `generate`."""
     check_prompt(model, input_ids, attention_mask, max_new_tokens, slide)
-    stop = None if not stop_tokens else torch.tensor(stop_tokens, device=input_ids.device)
-    return _steps(model, input_ids, attention_mask, max_new_tokens, sampling, stop, generator, use_cache)
+    if attention_mask is not None and bool(attention_mask.all()):
+        attention_mask = None  # no padding
+    stop = None
+    if stop_tokens:
+        stop = torch.tensor(stop_tokens, device=input_ids.device)
+    return _steps(
+        model, input_ids, attention_mask, max_new_tokens, sampling, stop, generator, use_cache
+    )
 
 
 def generate(
-    model: "GPT2",
+    model: LanguageModel,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    repetition_penalty: float | None = None,
+    sampling: Sampling = GREEDY,
     stop_tokens: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     use_cache: bool = True,
     slide: bool = False,
 ) -> Tensor:
-    """Prompts (B, T), padded on the left, with attention_mask (B, T) -> prompts and new tokens in one tensor.
+    """Return the prompts (B, T) with their continuations: (B, T + new tokens).
 
     Args:
-        max_new_tokens: at most as many columns are added; fewer where every row has come to a stop token.
-        temperature: 0 takes the likeliest token, otherwise it divides the logits before one is drawn.
-        top_k, top_p: draw from the k likeliest tokens, from the fewest that together have probability p.
-        repetition_penalty: above 1 makes tokens less likely that are there already, padding not counted.
-        stop_tokens: a row that has come to one repeats it until the others are done.
-        generator: what the draws come from; torch's own by default.
-        use_cache: False computes all positions in every step: slow, to compare with.
-        slide: beyond the model's context forget the earliest tokens (`first_visible`) instead of refusing.
-    Raises UserError for values out of range, padding on the right, and, unless `slide`, more tokens than the context.
+        input_ids, attention_mask: prompts, padded on the left; 1 for tokens and 0 for padding.
+        max_new_tokens: tokens to add; fewer where every row has reached a stop token.
+        sampling: how each token is chosen; greedy by default.
+        stop_tokens: a row that has reached one repeats it until all rows are done.
+        generator: random numbers for sampling; PyTorch's global ones by default.
+        use_cache: False recomputes all positions at every step: slow, for comparison.
+        slide: beyond the model's context, drop the earliest tokens instead of refusing.
+    Raises UserError for values out of range, padding on the right, and, unless `slide`, more
+    tokens than the context.
     """
     steps = stream(
         model,
         input_ids,
         attention_mask,
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        repetition_penalty=repetition_penalty,
+        sampling=sampling,
         stop_tokens=stop_tokens,
         generator=generator,
         use_cache=use_cache,
         slide=slide,
     )
-    return torch.cat([input_ids, *(chosen[:, None] for chosen in steps)], dim=1)  # (B, T), N times (B, 1) -> (B, T + N)
+    new_tokens = [token[:, None] for token in steps]  # N times (B, 1)
+    return torch.cat([input_ids, *new_tokens], dim=1)  # (B, T + N)
 
 
 @torch.inference_mode()
 def _steps(
-    model: "GPT2",
+    model: LanguageModel,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     max_new_tokens: int,
@@ -198,88 +240,65 @@ def _steps(
     generator: torch.Generator | None,
     use_cache: bool,
 ) -> Iterator[Tensor]:
-    """The loop behind `stream`."""
-    batch_size, prompt = input_ids.shape
-    tokens = torch.cat([input_ids, input_ids.new_zeros(batch_size, max_new_tokens)], dim=1)  # (B, T + new)
-    seen = None
-    if attention_mask is not None and not bool(attention_mask.all()):
-        seen = torch.cat([attention_mask, attention_mask.new_ones(batch_size, max_new_tokens)], dim=1)  # (B, T + new)
-    context, start, cache = model.config.n_positions, -1, None
+    """Yield tokens: the loop behind `stream`."""
+    batch_size, prompt_length = input_ids.shape
+    total = prompt_length + max_new_tokens
+    # Allocate the result: prompt, then room for the new tokens, (B, total).
+    tokens = torch.cat([input_ids, input_ids.new_zeros(batch_size, max_new_tokens)], dim=1)
+    if attention_mask is not None:
+        ones = attention_mask.new_ones(batch_size, max_new_tokens)
+        attention_mask = torch.cat([attention_mask, ones], dim=1)  # (B, T) -> (B, total)
+    context = model.config.n_positions
+    cache, start = None, -1
     done = torch.zeros(batch_size, dtype=torch.bool, device=tokens.device)
-    for length in range(prompt, prompt + max_new_tokens):
-        visible = first_visible(length, context)
-        fresh = not use_cache or visible != start  # nothing of what can be seen is in the cache
-        if fresh:
-            start = visible
-            cache = model.new_cache(batch_size, min(context, tokens.shape[1])) if use_cache else None
-        new = tokens[:, start if fresh else length - 1 : length]  # (B, T) at first, then (B, 1)
-        logits = model(new, None if seen is None else seen[:, start:length], cache, last_only=True)[:, -1]  # (B, V)
-        earlier = None if seen is None else seen[:, :length]
-        chosen = choose(logits.float(), tokens[:, :length], earlier, sampling, generator)  # (B,)
+    for length in range(prompt_length, total):
+        # Read the whole window when it has moved or there is no cache, else the newest token.
+        cache_is_stale = not use_cache or window_start(length, context) != start
+        if cache_is_stale:
+            start = window_start(length, context)
+            cache = model.new_cache(batch_size, min(context, total)) if use_cache else None
+        new = tokens[:, start:length] if cache_is_stale else tokens[:, length - 1 : length]
+        # Predict: (B, T) at first, then (B, 1) -> logits of the next token (B, V).
+        window_mask = None if attention_mask is None else attention_mask[:, start:length]
+        logits = model(new, window_mask, cache, last_only=True)[:, -1].float()
+        # Choose a token for each row.
+        earlier_mask = None if attention_mask is None else attention_mask[:, :length]
+        earlier = tokens[:, :length]
+        next_token = sample_next_token(logits, earlier, earlier_mask, sampling, generator)  # (B,)
+        # Rows that are done repeat their stop token.
         if stop is not None:
-            chosen = torch.where(done, tokens[:, length - 1], chosen)  # the last token of a row that is done is a stop
-            done |= torch.isin(chosen, stop)
-        tokens[:, length] = chosen
-        yield chosen
+            next_token = torch.where(done, tokens[:, length - 1], next_token)
+            done |= torch.isin(next_token, stop)
+        # Append it, and end when all rows are done.
+        tokens[:, length] = next_token
+        yield next_token
         if stop is not None and bool(done.all()):
             return
 
 
 def check_prompt(
-    model: "GPT2", input_ids: Tensor, attention_mask: Tensor | None, max_new_tokens: int, slide: bool
+    model: LanguageModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    max_new_tokens: int,
+    slide: bool,
 ) -> None:
     """Raise UserError unless the prompts can be continued."""
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-    if input_ids.ndim != 2 or 0 in input_ids.shape:
-        raise UserError(f"a prompt must have at least one token; input_ids are {tuple(input_ids.shape)}")
-    context, total = model.config.n_positions, input_ids.shape[1] + max_new_tokens
-    if total > context and not slide:
+    shape = tuple(input_ids.shape)
+    if input_ids.ndim != 2 or 0 in shape:
+        raise UserError(f"a prompt must have at least one token; input_ids are {shape}")
+    context = model.config.n_positions
+    if shape[1] + max_new_tokens > context and not slide:
         raise UserError(
-            f"{input_ids.shape[1]} tokens of prompt and {max_new_tokens} new ones are more than the {context} that the "
-            "model can see at once; ask for fewer, or let the window slide"
+            f"{shape[1]} prompt tokens and {max_new_tokens} new ones are more than the model's "
+            f"context of {context}; ask for fewer, or let the window slide"
         )
     if attention_mask is None:
         return
     if attention_mask.shape != input_ids.shape:
-        raise UserError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids are {tuple(input_ids.shape)}")
-    steps = attention_mask.long().diff(dim=1)  # (B, T) -> (B, T - 1)
-    if bool((steps < 0).any()) or not bool(attention_mask[:, -1].all()):
-        raise UserError("prompts must be padded on the left, so that what is new follows their last token")
-
-
-@dataclass
-class Demonstration:
-    """Continue a prompt in several ways, and compare the cache with computing everything anew."""
-
-    prompt: str = "It was a dark night, and"  # What to continue.
-    model: Path = ROOT / "assets/models/language"  # Folder of a GPT-2 with its tokenizer.
-    max_new_tokens: int = 24  # Tokens to add.
-
-
-def main(config: Demonstration) -> None:
-    """One line for each way to choose the next token, then the time with and without the cache."""
-    from models.gpt2 import GPT2
-    from models.hub import GENERATION, load_folder
-
-    ours, tokenizer = GPT2.from_pretrained(config.model), load_folder(GENERATION, config.model, "").tokenizer
-    input_ids = torch.tensor([tokenizer(config.prompt)["input_ids"]], dtype=torch.long)  # (1, T)
-    ways: list[dict[str, Any]] = [{}, {"repetition_penalty": 1.3}, {"temperature": 0.8}, {"temperature": 1.5}]
-    ways += [{"temperature": 1.5, "top_k": 10}, {"temperature": 1.5, "top_p": 0.8}]
-    for options in ways:
-        generator = torch.Generator().manual_seed(0)
-        tokens = ours.generate(input_ids, max_new_tokens=config.max_new_tokens, generator=generator, **options)
-        name = ", ".join(f"{key} {value}" for key, value in options.items()) or "the likeliest token"
-        print(f"{name}: {tokenizer.decode(tokens[0])!r}")
-    found = {}
-    for use_cache in (True, False):
-        begin = time.perf_counter()
-        found[use_cache] = ours.generate(input_ids, max_new_tokens=config.max_new_tokens, use_cache=use_cache)
-        print(f"{'with' if use_cache else 'without'} the cache: {time.perf_counter() - begin:.3f} seconds")
-    print(f"same tokens: {found[True].equal(found[False])}")
-
-
-if __name__ == "__main__":
-    from lab.launch import launch
-
-    launch(Demonstration, main)
+        raise UserError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids are {shape}")
+    falls = attention_mask.long().diff(dim=1) < 0  # (B, T) -> (B, T - 1)
+    if bool(falls.any()) or not bool(attention_mask[:, -1].all()):
+        raise UserError("prompts must be padded on the left: new tokens follow their last token")

@@ -1,13 +1,11 @@
-"""GPT-2, whole, from the lesson's own block: reads an official checkpoint of any size and predicts the next token.
+"""GPT-2, built from the lesson's `TransformerBlock`: reads official checkpoints of any size.
 
-Run this file by itself for a demonstration with the model that ships.
+Shapes: B batch, T time (positions), H heads, D head size, E embedding = H * D, V vocabulary,
+L layers. With a cache, T counts the new positions and Tk all of them.
 
-Shapes: B batch, T time (positions), H heads, D head size, E embedding = H * D, V vocabulary, L layers.
-With a cache, T counts the new positions and Tk all of them.
-
-Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners": pre-norm blocks, one more norm at
-the end, and the token embeddings once more as output map. Weights and their names: OpenAI's release, as the Hugging
-Face `transformers` library stores it.
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners": pre-norm
+blocks, one more norm at the end, and the token embeddings as output projection. Weights and their
+names: OpenAI's release, as the Hugging Face `transformers` library stores it.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,17 +17,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.errors import UserError
-from lab.files import ROOT
-from models import generation
 from models.batching import check_ids
-from models.checkpoints import build, read_checkpoint, read_settings, write_checkpoint
-from models.generation import LayerCache
-from models.internals import Inside, run_and_keep
-from speed.quantization import check_precision, pack
-from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
+from models.checkpoints import (
+    accept_old_names,
+    build,
+    read_checkpoint,
+    read_settings,
+    write_checkpoint,
+)
+from models.generation import KVCache
+from models.internals import ModelOutput, recorded
+from transformer_block import TransformerBlock, causal_mask, padding_mask
 
-ACTIVATION_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-LAYER_NAMES = {  # theirs -> ours, in every block; c_attn is three maps side by side
+ACTIVATION_NAMES = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+}
+LAYER_NAMES = {  # Hugging Face's -> ours, in every block; c_attn is three projections side by side
     "ln_1": ("norm1",),
     "attn.c_attn": ("attention.query", "attention.key", "attention.value"),
     "attn.c_proj": ("attention.output",),
@@ -37,12 +43,14 @@ LAYER_NAMES = {  # theirs -> ours, in every block; c_attn is three maps side by 
     "mlp.c_fc": ("ff_in",),
     "mlp.c_proj": ("ff_out",),
 }
-NO_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # masks, and the token embeddings a second time
+OLD_NAMES = {"tokens": "token_embeddings", "positions": "position_embeddings"}
+# Not parameters: masks, and the token embeddings a second time.
+IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """Sizes, by the names of `config.json`; the defaults are those of the smallest GPT-2, of 124 million parameters."""
+    """Sizes, by the names of `config.json`; the defaults are the smallest GPT-2 (124M)."""
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -61,189 +69,182 @@ class GPT2Config:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        if not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx or self.add_cross_attention:
+        rescaled = not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx
+        if rescaled or self.add_cross_attention:
             raise UserError("config.json asks for attention that GPT-2 as published does not have")
-        if self.activation_function not in ACTIVATION_NAMES or not self.tie_word_embeddings:
-            raise UserError("config.json asks for another activation or output map than GPT-2 as published has")
+        if self.activation_function not in ACTIVATION_NAMES:
+            raise UserError(f"activation_function is {self.activation_function!r}; GPT-2 has GELU")
+        if not self.tie_word_embeddings:
+            raise UserError("tie_word_embeddings is false; GPT-2 as published ties them")
 
 
 class GPT2(nn.Module):
     """GPT-2 with its language-model head.
 
-    `forward(input_ids, attention_mask=None, cache=None, last_only=False)`: input_ids (B, T), attention_mask (B, Tk),
-    1 for tokens and 0 for padding -> logits of the next token (B, T, V), (B, 1, V) with `last_only`. With a cache from
-    `new_cache`, which it fills, input_ids are the new positions alone. Positions count from the first token that is no
-    padding, so a text gets the same logits with padding on either side.
-    Raises UserError for ids outside the vocabulary, more positions than there are embeddings for, and other shapes.
+    `forward(input_ids, attention_mask=None, cache=None, last_only=False)`: input_ids (B, T),
+    attention_mask (B, Tk), 1 for tokens and 0 for padding -> logits of the next token (B, T, V),
+    or (B, 1, V) with `last_only`. With a cache from `new_cache`, which it fills, input_ids are the
+    new positions alone. Positions count from the first token that is not padding, so a text gets
+    the same logits with padding on either side.
+    Raises UserError for ids outside the vocabulary, more positions than the model has, and other
+    shapes.
     """
-
-    generate = generation.generate
-    stream = generation.stream
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
-        self.positions = nn.Embedding(config.n_positions, config.n_embd)
-        sizes = (config.n_embd, config.n_head, config.n_inner or 4 * config.n_embd)
-        options = (ACTIVATION_NAMES[config.activation_function], True, config.layer_norm_epsilon)
-        blocks = [TransformerBlock(*sizes, config.resid_pdrop, *options) for _ in range(config.n_layer)]
-        for block in blocks:
-            block.attention.dropout.p = config.attn_pdrop
-            block.hidden_dropout.p = 0.0  # GPT-2 drops what the feed-forward network gives, nothing inside it
-        self.blocks: Any = nn.ModuleList(blocks)
+        self.token_embeddings = nn.Embedding(config.vocab_size, config.n_embd)
+        self.position_embeddings = nn.Embedding(config.n_positions, config.n_embd)
+        self.blocks: Any = nn.ModuleList([new_block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.dropout = nn.Dropout(config.embd_pdrop)
-        self.fast: Any = None  # the blocks once more, for inference, and a fast output map, both from `pack`
-        self.head: Any = None
+        self.register_load_state_dict_pre_hook(accept_old_names(OLD_NAMES))
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_directory: str | Path, precision: str = "float32", device: torch.device | str = "cpu"
-    ) -> "GPT2":
-        """Read a checkpoint, in eval mode. `precision` of the weights: "float32", "float16", "bfloat16" or "int8".
-        Raises UserError as `checkpoint_files` does, and for another precision.
+    def from_pretrained(cls, name_or_folder: str | Path) -> "GPT2":
+        """Return the model of a checkpoint, in eval mode, float32, on the CPU.
+
+        `name_or_folder`: a folder in the Hugging Face layout, or a name on the Hugging Face hub.
+        Raises UserError as `models.checkpoints` does.
         """
-        check_precision(precision)
-        checkpoint = read_checkpoint(name_or_directory, "gpt2")
+        checkpoint = read_checkpoint(name_or_folder, "gpt2")
         config = read_settings(GPT2Config, checkpoint)
-        model = build(checkpoint, lambda: cls(config))
-        return pack(model.to(device), precision)
-
-    def official_names(self) -> dict[str, tuple[str, ...]]:
-        """The checkpoint's name of every part -> ours."""
-        names: dict[str, tuple[str, ...]] = {"wte": ("tokens",), "wpe": ("positions",), "ln_f": ("norm",)}
-        for layer in range(self.config.n_layer):
-            for theirs, ours in LAYER_NAMES.items():
-                names[f"h.{layer}.{theirs}"] = tuple(f"blocks.{layer}.{name}" for name in ours)
-        return names
-
-    def from_official(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The checkpoint's tensors under our names; what has no place here keeps its own.
-
-        OpenAI stored maps as (in, out), nn.Linear wants (out, in). The transposed view keeps the order in memory, in
-        which a product with one row is faster; the token embeddings are brought into it for the same reason.
-        """
-        ours, names = {}, self.official_names()
-        for key, tensor in tensors.items():
-            part, _, kind = key.removeprefix("transformer.").rpartition(".")
-            if key.endswith(NO_WEIGHTS):
-                continue
-            targets = names.get(part, (part,))
-            for target, piece in zip(targets, tensor.chunk(len(targets), dim=-1), strict=False):  # (E, 3E) -> (E, E)
-                if ".c_" in part and kind == "weight" and piece.ndim == 2:
-                    piece = piece.t()  # (in, out) -> (out, in)
-                elif part == "wte" and piece.ndim == 2:
-                    piece = piece.t().contiguous().t()  # (V, E) -> (E, V) -> (V, E)
-                ours[f"{target}.{kind}"] = piece
-        return ours
-
-    def to_official(self) -> dict[str, Tensor]:
-        """The inverse: our tensors under the checkpoint's names, in its layout."""
-        ours, official = self.state_dict(), {}
-        for theirs, parts in self.official_names().items():
-            for kind in ("weight", "bias"):
-                tensors = [ours[f"{part}.{kind}"] for part in parts if f"{part}.{kind}" in ours]
-                if ".c_" in theirs and kind == "weight":
-                    tensors = [tensor.t() for tensor in tensors]  # (out, in) -> (in, out)
-                if tensors:
-                    official[f"transformer.{theirs}.{kind}"] = torch.cat(tensors, dim=-1)  # (E, E) -> (E, 3E)
-        return official
-
-    def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
-        """Write `config.json`, with more `settings` if given, and weights in `dtype`; readers compute in float32."""
-        tensors = {name: tensor.to(dtype) for name, tensor in self.to_official().items()}
-        described = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
-        write_checkpoint(folder, described | asdict(self.config) | settings, tensors)
-
-    def new_cache(self, batch_size: int, capacity: int) -> list[LayerCache]:
-        """Room for the keys and values of `capacity` positions in every layer."""
-        shape = (batch_size, self.config.n_head, capacity, self.config.n_embd // self.config.n_head)
-        return [LayerCache(self.norm.weight.new_empty(2, *shape)) for _ in self.blocks]  # L times (2, B, H, Tk, D)
-
-    def embed(self, input_ids: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
-        """input_ids (B, T), attention_mask (B, past + T) -> what the first block reads, (B, T, E)."""
-        new = input_ids.shape[1]
-        if attention_mask is None:
-            positions = torch.arange(past, past + new, device=input_ids.device)  # (T,)
-        else:
-            positions = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -new:]  # (B, Tk) -> (B, T)
-        return self.dropout(self.tokens(input_ids) + self.positions(positions))  # (B, T) -> (B, T, E)
-
-    def mask(self, new: int, total: int, attention_mask: Tensor | None) -> Tensor | None:
-        """Who may see whom, to broadcast to (B, H, T, Tk): only what came before, no padding; None for everything."""
-        mask = None if new == 1 else causal_mask(total, self.norm.weight.device)[-new:]  # (Tk, Tk) -> (T, Tk)
-        if attention_mask is None:
-            return mask
-        padding = padding_mask(attention_mask)  # (B, 1, 1, Tk)
-        return padding if mask is None else mask & padding  # (B, 1, T, Tk)
+        return build(checkpoint, lambda: cls(config))
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        cache: list[LayerCache] | None = None,
+        cache: list[KVCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        past = cache[0].length if cache else 0
-        new, total = input_ids.shape[-1], input_ids.shape[-1] + past
-        self.check(input_ids, attention_mask, total)
-        trains = self.training or torch.is_grad_enabled()
-        plain = trains and attention_mask is None and cache is None
-        mask = CAUSAL if plain else self.mask(new, total, attention_mask)
+        past = 0 if cache is None else cache[0].length
+        self.check(input_ids, attention_mask, past)
+        mask = self.mask(input_ids.shape[1], past, attention_mask)
         x = self.embed(input_ids, attention_mask, past)  # (B, T) -> (B, T, E)
-        for layer, block in enumerate(self.blocks if trains or not self.fast else self.fast):
-            x, _ = block.run(x, mask, cache[layer] if cache else None, need_weights=False)
-        return self.next_token_logits(x[:, -1:] if last_only else x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, mask, None if cache is None else cache[layer])
+        if last_only:
+            x = x[:, -1:]  # (B, T, E) -> (B, 1, E)
+        return self.next_token_logits(self.norm(x))  # (B, T, E) -> (B, T, V)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
+        """Return token plus position embeddings (B, T, E) of input_ids (B, T)."""
+        new = input_ids.shape[1]
+        if attention_mask is None:
+            positions = torch.arange(past, past + new, device=input_ids.device)  # (T,)
+        else:
+            counts = attention_mask.long().cumsum(dim=-1)  # (B, Tk): tokens so far, padding not
+            positions = (counts - 1).clamp(min=0)[:, -new:]  # (B, Tk) -> (B, T)
+        tokens = self.token_embeddings(input_ids)  # (B, T) -> (B, T, E)
+        return self.dropout(tokens + self.position_embeddings(positions))
+
+    def mask(self, new: int, past: int, attention_mask: Tensor | None) -> Tensor | None:
+        """Return which keys each new position may attend to: earlier ones that are not padding.
+
+        The mask broadcasts to (B, H, T, Tk); None where everything is allowed.
+        """
+        mask = None
+        if new > 1:  # a single new position is the last: it sees all keys
+            mask = causal_mask(new, past + new, self.norm.weight.device)  # (T, Tk)
+        if attention_mask is None:
+            return mask
+        padding = padding_mask(attention_mask)  # (B, 1, 1, Tk)
+        return padding if mask is None else mask & padding  # (B, 1, T, Tk)
 
     def next_token_logits(self, x: Tensor) -> Tensor:
-        """The last block's (B, T, E) -> logits (B, T, V): how well each token's embedding fits."""
-        x = self.norm(x)
-        return F.linear(x, self.tokens.weight) if self.head is None else self.head(x)  # (B, T, E) -> (B, T, V)
+        """Return the product of x (B, T, E) with every token's embedding: logits (B, T, V)."""
+        return F.linear(x, self.token_embeddings.weight)
 
-    def look_inside(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Inside:
-        """The same by the plain formula, with every hidden state, the last one normed, and every attention weight."""
-        self.check(input_ids, attention_mask, input_ids.shape[-1])
-        mask = self.mask(input_ids.shape[1], input_ids.shape[1], attention_mask)
-        hidden_states, attentions = run_and_keep(self.blocks, self.embed(input_ids, attention_mask, 0), mask)
-        logits = self.next_token_logits(hidden_states[-1])
-        return Inside(logits, [*hidden_states[:-1], self.norm(hidden_states[-1])], attentions)
+    def new_cache(self, batch_size: int, capacity: int) -> list[KVCache]:
+        """Return an empty cache for each layer, with room for `capacity` positions."""
+        head_size = self.config.n_embd // self.config.n_head
+        shape = (2, batch_size, self.config.n_head, capacity, head_size)  # keys and values
+        return [KVCache(self.norm.weight.new_empty(shape)) for _ in self.blocks]
 
-    def check(self, input_ids: Tensor, attention_mask: Tensor | None, total: int) -> None:
-        """Raise UserError for what the model cannot read."""
+    def forward_with_internals(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> ModelOutput:
+        """Return `forward` with all hidden states, the last one normed, and attention weights."""
+        with recorded(self.blocks) as (hidden_states, attentions):
+            logits = self(input_ids, attention_mask)
+        hidden_states[-1] = self.norm(hidden_states[-1])
+        return ModelOutput(logits, hidden_states, attentions)
+
+    def check(self, input_ids: Tensor, attention_mask: Tensor | None, past: int) -> None:
+        """Raise UserError for ids and masks that the model cannot read."""
         check_ids(input_ids, self.config.vocab_size, self.config.n_positions)
+        total = past + input_ids.shape[1]
         if total > self.config.n_positions:
-            raise UserError(f"{total} tokens are more than the {self.config.n_positions} the model can see at once")
-        if attention_mask is not None and attention_mask.shape != (input_ids.shape[0], total):
-            shape, wanted = tuple(attention_mask.shape), (input_ids.shape[0], total)
-            raise UserError(f"attention_mask must be {wanted}, one number for each token so far, not {shape}")
+            raise UserError(f"{total} tokens are more than the model's {self.config.n_positions}")
+        expected = (input_ids.shape[0], total)
+        if attention_mask is not None and attention_mask.shape != expected:
+            shape = tuple(attention_mask.shape)
+            raise UserError(f"attention_mask must be {expected}, one per token so far, not {shape}")
+
+    def hf_parameter_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the checkpoint's name of every module -> our names."""
+        names: dict[str, tuple[str, ...]] = {
+            "wte": ("token_embeddings",),
+            "wpe": ("position_embeddings",),
+            "ln_f": ("norm",),
+        }
+        for layer in range(self.config.n_layer):
+            for theirs, ours in LAYER_NAMES.items():
+                names[f"h.{layer}.{theirs}"] = tuple(f"blocks.{layer}.{name}" for name in ours)
+        return names
+
+    def convert_hf_state_dict(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the checkpoint's tensors under our names; unknown ones keep their own.
+
+        OpenAI stored the weights of projections as (in, out), nn.Linear wants (out, in).
+        """
+        ours = {}
+        names = self.hf_parameter_names()
+        for key, tensor in tensors.items():
+            if key.endswith(IGNORED_TENSORS):
+                continue
+            module, _, kind = key.removeprefix("transformer.").rpartition(".")
+            targets = names.get(module, (module,))
+            parts = tensor.chunk(len(targets), dim=-1)  # c_attn: (E, 3E) -> three of (E, E)
+            for target, part in zip(targets, parts, strict=False):
+                stored_in_out = ".c_" in module and kind == "weight" and part.ndim == 2
+                ours[f"{target}.{kind}"] = part.t() if stored_in_out else part
+        return ours
+
+    def to_hf_state_dict(self) -> dict[str, Tensor]:
+        """Return our tensors under the checkpoint's names: the inverse conversion."""
+        ours = self.state_dict()
+        official = {}
+        for theirs, modules in self.hf_parameter_names().items():
+            for kind in ("weight", "bias"):
+                tensors = [ours[f"{name}.{kind}"] for name in modules if f"{name}.{kind}" in ours]
+                if ".c_" in theirs and kind == "weight":
+                    tensors = [tensor.t() for tensor in tensors]  # (out, in) -> (in, out)
+                if tensors:
+                    official[f"transformer.{theirs}.{kind}"] = torch.cat(tensors, dim=-1)
+        return official
+
+    def save_pretrained(
+        self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any
+    ) -> None:
+        """Write weights in `dtype` and `config.json`, with more `settings` if given."""
+        tensors = {name: tensor.to(dtype) for name, tensor in self.to_hf_state_dict().items()}
+        header = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
+        write_checkpoint(folder, header | asdict(self.config) | settings, tensors)
 
 
-@dataclass
-class Demonstration:
-    """Continue a prompt, and say how far our logits are from those of the transformers library."""
-
-    prompt: str = "It was a dark night, and"  # What to continue.
-    model: Path = ROOT / "assets/models/language"  # Folder of a GPT-2 with its tokenizer.
-    precision: str = "float32"  # Of the weights: float32, float16, bfloat16 or int8.
-
-
-def main(config: Demonstration) -> None:
-    """Load both, compare, generate."""
-    from models.hub import GENERATION, load_folder
-
-    ours = GPT2.from_pretrained(config.model, config.precision)
-    theirs = load_folder(GENERATION, config.model, str(config.model))
-    input_ids = torch.tensor([theirs.tokenizer(config.prompt)["input_ids"]], dtype=torch.long)  # (1, T)
-    print(config.prompt, end="")
-    for token in ours.stream(input_ids, max_new_tokens=24):
-        print(theirs.tokenizer.decode(token), end="", flush=True)
-    with torch.no_grad():
-        difference = (ours(input_ids) - theirs.model(input_ids).logits).abs().max()
-    print(f"\nlargest difference from the library's logits: {difference:.1e}")
-
-
-if __name__ == "__main__":
-    from lab.launch import launch
-
-    launch(Demonstration, main)
+def new_block(config: GPT2Config) -> TransformerBlock:
+    """Return a pre-norm block of the configured size; GPT-2 has no dropout between its layers."""
+    block = TransformerBlock(
+        config.n_embd,
+        config.n_head,
+        config.n_inner or 4 * config.n_embd,
+        dropout=config.resid_pdrop,
+        activation=ACTIVATION_NAMES[config.activation_function],
+        norm_first=True,
+        eps=config.layer_norm_epsilon,
+    )
+    block.attention.dropout.p = config.attn_pdrop
+    block.hidden_dropout.p = 0.0
+    return block

@@ -1,7 +1,7 @@
-"""Where a model comes from: a folder, the cache of the Hugging Face hub, the hub, or what ships with the lab.
+"""Finding and loading models: a folder, the cache of the Hugging Face hub, the hub, or the lab's bundled models.
 
-A model that is asked for by name is loaded or refused, never replaced. Without a name the official model is taken where
-it can be had, else the small one that ships with the lab. Models are read as data: no code from a model is ever run.
+A model that is asked for by name is loaded or refused, never replaced. Without a name the official model is used if it
+is available, else the bundled small one. Models are read as data: no code from a model is ever run.
 """
 
 import http.client
@@ -31,11 +31,11 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 @dataclass(frozen=True)
 class Task:
-    """A pipeline's task, the official model for it (and the names it is cached under), and the model that ships."""
+    """A pipeline's task, the names of its official model, and the bundled model."""
 
     name: str
     official: tuple[str, ...]
-    shipped: Path
+    bundled: Path
     auto_class: str
 
 
@@ -55,8 +55,9 @@ GENERATION = Task(
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode, its tokenizer, the name to show, where it lies, and a note where it is not the one first
-    thought of. Model and tokenizer are the library's, or stand in for them (`scratch_engine.py`).
+    """A model in eval mode with its tokenizer, display name and folder, and a note if it is a fallback.
+
+    Model and tokenizer are the library's, or ours with the same interface (`engines.py`).
     """
 
     name: str
@@ -66,30 +67,30 @@ class LoadedModel:
     note: str | None = None
 
 
-Reader = Callable[[Task, Path, str], LoadedModel]  # task, folder, name to show
+Loader = Callable[[Task, Path, str], LoadedModel]  # task, folder, display name
 
 
-def load_model(task: Task, name: str | None = None, read: Reader | None = None) -> LoadedModel:
-    """Load the model for `task`: `name`, a folder or a hub name, or by default the official or the shipped one.
+def load_model(task: Task, name: str | None = None, load: Loader | None = None) -> LoadedModel:
+    """Load the model for `task`: `name`, a folder or a hub name, or by default the official or the bundled one.
 
-    `read` makes it from its folder, by default `load_folder`, with the library.
-    Raises UserError, one line, when a model asked for by name cannot be had.
+    `load` loads it from its folder, by default `load_folder`, which uses the library.
+    Raises UserError, one line, when a model asked for by name is not available.
     """
-    read = read or load_folder
+    load = load or load_folder
     if name is not None:
         folder = Path(name) if Path(name).exists() else find_on_hub((name,))
-        return read(task, folder, name)
+        return load(task, folder, name)
     try:
-        return read(task, find_on_hub(task.official), task.official[0])
+        return load(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
-        shipped = read(task, task.shipped, f"the lab's own {task.shipped.name} model")
-        return replace(shipped, note=f"{error}; using {shipped.name}, a small one, instead")
+        bundled = load(task, task.bundled, f"the lab's own {task.bundled.name} model")
+        return replace(bundled, note=f"{error}; using {bundled.name}, a small one, instead")
 
 
 def find_on_hub(names: tuple[str, ...]) -> Path:
-    """The folder of a whole snapshot: cached under one of `names`, or downloaded now under the first of them.
+    """Return the folder of a complete snapshot: cached under one of `names`, or downloaded under the first.
 
-    Takes at most about two seconds to find out that neither can be had. Raises UserError then.
+    Raises UserError, within about two seconds, if neither is available.
     """
     try:
         for name in names:
@@ -97,28 +98,28 @@ def find_on_hub(names: tuple[str, ...]) -> Path:
             if folder is not None:
                 return folder
     except HFValidationError:
-        raise UserError(f"{names[0]}: no such folder, and no name that the Hugging Face hub could hold") from None
+        raise UserError(f"{names[0]}: no such folder, and not a valid Hugging Face hub name") from None
     if not hub_reachable():
         raise UserError(f"{names[0]}: no such folder, not in the hub's cache, and the hub cannot be reached")
     try:
         return Path(huggingface_hub.snapshot_download(names[0], allow_patterns=WANTED_FILES))
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise UserError(f"{names[0]}: the hub did not give it ({_first_line(error)})") from None
+        raise UserError(f"{names[0]}: the download failed ({_first_line(error)})") from None
 
 
 def cached_snapshot(name: str) -> Path | None:
-    """The folder of `name` in the hub's local cache, if a whole model lies there."""
+    """Return the folder of `name` in the hub's local cache, or None if there is no complete model."""
     try:
         folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
     except (OSError, ValueError) as error:
         if isinstance(error, HFValidationError):
             raise
         return None
-    return folder if what_is_missing(folder) is None else None
+    return folder if missing_files(folder) is None else None
 
 
 def hub_reachable() -> bool:
-    """Whether the hub answers, found out within about two seconds, name resolution included."""
+    """Return True if the hub answers within about two seconds, name resolution included."""
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -140,8 +141,8 @@ def _hub_answers() -> bool:
     return True
 
 
-def what_is_missing(folder: Path) -> str | None:
-    """What `folder` lacks to be a whole model in the Hugging Face layout, in words; None if it lacks nothing."""
+def missing_files(folder: Path) -> str | None:
+    """Return what `folder` lacks to be a complete model in the Hugging Face layout, in words; None if complete."""
     for what, names in (("config.json", ("config.json",)), ("weights", WEIGHTS), ("tokenizer", TOKENIZERS)):
         if not any((folder / name).is_file() for name in names):
             return f"no {what} in it ({' or '.join(names[:2])} is expected)" if len(names) > 1 else f"no {what} in it"
@@ -152,13 +153,13 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
     """Load model and tokenizer from a folder in the Hugging Face layout.
 
     Raises UserError, one line, if files are missing, damaged or of another architecture, if weights are missing (the
-    library would fill them with random numbers), or if the tokenizer is empty.
+    library would use random ones), or if the tokenizer is empty.
     """
-    import transformers  # here, since it takes seconds, and our own models do without it
+    import transformers  # imported here: it takes seconds, and our own models do not need it
 
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
-    if missing := what_is_missing(folder):
+    if missing := missing_files(folder):
         raise UserError(f"{name}: {missing}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -168,7 +169,7 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         auto_class = getattr(transformers, task.auto_class)
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **settings)
     except Exception as error:  # damaged files raise errors of several libraries
-        raise UserError(f"{name}: cannot be loaded for {task.name} ({_in_plain_words(error)})") from None
+        raise UserError(f"{name}: cannot be loaded for {task.name} ({_describe(error)})") from None
     if report["missing_keys"]:
         raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
     check_vocabulary(tokenizer.get_vocab(), set(tokenizer.all_special_tokens), model.config.vocab_size, name)
@@ -178,18 +179,18 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
 
 
 def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_size: int, name: str) -> None:
-    """Raise UserError unless the tokenizer has words beside its special tokens, and the model embeddings for them."""
+    """Raise UserError unless the tokenizer has more than special tokens, and the model an embedding for each."""
     ids = [number for token, number in vocabulary.items() if token not in special]
     if not ids or max(ids) >= vocab_size:
         raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
 
 
-def _in_plain_words(error: Exception) -> str:
-    """What is wrong with a model's files; of two errors the library tells how to get round them, not what they are."""
+def _describe(error: Exception) -> str:
+    """Return what is wrong with a model's files; two of the library's messages name a workaround, not the cause."""
     if "ignore_mismatched_sizes" in str(error):
-        return "its weights are of other shapes than config.json says"
+        return "its weights do not have the shapes that config.json says"
     if "weights_only" in str(error):
-        return "its weights are a file that is damaged or holds more than tensors"
+        return "the file of its weights is damaged or holds more than tensors"
     return _first_line(error)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from lab.errors import UserError
 from lab.texts import printable
 from models.hub import LoadedModel
-from speed.onednn import FastProducts
+from speed.onednn import use_onednn_linear
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def explain(loaded: LoadedModel, text: str) -> Explanation:
     words = words_of(encoding)
     of_words = {piece for pieces, _, _ in words for piece in pieces}
     hidden = [mask if position in of_words else each for position, each in enumerate(encoding.ids)]
-    both = torch.tensor([encoding.ids, hidden], device=model.words.weight.device)  # (2, T)
+    both = torch.tensor([encoding.ids, hidden], device=model.word_embeddings.weight.device)  # (2, T)
     with torch.no_grad():
         probabilities = model(both).softmax(dim=-1)  # (2, C)
         shown, start = model.embed(both)  # (T, E) each
@@ -108,7 +108,7 @@ def _mean_gradient(model: "DistilBertClassifier", start: Tensor, end: Tensor, la
     total = torch.zeros_like(start)
     for part in ways.split(max(1, TOKENS_AT_A_TIME // len(start))):
         embedded = (start + part[:, None, None] * (end - start)).requires_grad_()  # (T, E) -> (S, T, E)
-        with FastProducts():
+        with use_onednn_linear():
             probability = model.classify(embedded).softmax(dim=-1)[:, label]  # (S, T, E) -> (S, C) -> (S,)
         total += torch.autograd.grad(probability.sum(), embedded)[0].sum(dim=0)  # (S, T, E) -> (T, E)
     return total / steps

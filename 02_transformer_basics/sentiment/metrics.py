@@ -45,15 +45,15 @@ def summaries_and_logits(
     precision of the matrix products.
     """
     model.eval()
-    device = model.words.weight.device
+    device = model.word_embeddings.weight.device
     summaries = torch.empty(len(ids), model.config.dim)  # (N, E)
     logits = torch.empty(len(ids), len(model.labels))  # (N, C)
     with matmul_precision(device, precision):
         for chosen in batches_by_length([len(text) for text in ids], TOKENS):
             input_ids, attention_mask = pad_right([ids[i] for i in chosen], device)
-            summary = model.summarize(model.embed(input_ids), attention_mask)  # (B, 1, E)
-            summaries[chosen] = summary[:, 0].float().cpu()
-            logits[chosen] = model.decide(summary).float().cpu()
+            summary = model.pooled_output(model.embed(input_ids), attention_mask)  # (B, E)
+            summaries[chosen] = summary.float().cpu()
+            logits[chosen] = model.classification_head(summary).float().cpu()
     return summaries, logits
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from lab.errors import UserError
-from models.checkpoints import fill, read_checkpoint, read_settings, write_checkpoint
+from models.checkpoints import assign_state_dict, read_checkpoint, read_settings, write_checkpoint
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from transformer_block import TransformerBlock
 
@@ -129,8 +129,12 @@ def from_encoder(folder: Path, labels: Sequence[str], dropout: float) -> DistilB
         for name, tensor in checkpoint.tensors.items()
         if not name.startswith(heads)
     }
-    head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("hidden.", "classifier."))}
-    fill(model, {**model.from_official(body), **head}, str(folder))
+    head = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name.startswith(("pre_classifier.", "classifier."))
+    }
+    assign_state_dict(model, {**model.convert_hf_state_dict(body), **head}, str(folder))
     return model
 
 
@@ -141,9 +145,9 @@ def from_teacher(teacher: DistilBertClassifier, kept: list[int], config: DistilB
     """
     student = DistilBertClassifier(config, teacher.labels)
     with torch.no_grad():
-        student.words.weight.copy_(teacher.words.weight[kept])  # (V, E)
-        student.positions.weight.copy_(teacher.positions.weight[: config.max_position_embeddings])
-    for name in ("norm", "hidden", "classifier"):
+        student.word_embeddings.weight.copy_(teacher.word_embeddings.weight[kept])  # (V, E)
+        student.position_embeddings.weight.copy_(teacher.position_embeddings.weight[: config.max_position_embeddings])
+    for name in ("norm", "pre_classifier", "classifier"):
         getattr(student, name).load_state_dict(getattr(teacher, name).state_dict())
     for own, theirs in zip(student.blocks, teacher.blocks, strict=False):
         own.load_state_dict(_narrower(theirs, config.hidden_dim))
@@ -167,7 +171,7 @@ def save_classifier(
     folder: Path, model: DistilBertClassifier, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
 ) -> None:
     """Write the model in the Hugging Face layout, its weights in `dtype`; readers compute in float32 all the same."""
-    names = model.official_names()
+    names = model.hf_parameter_names()
     tensors = {}
     for key, tensor in model.state_dict().items():
         part, _, kind = key.rpartition(".")

@@ -32,7 +32,7 @@ from models.batching import pad_right
 from models.distilbert import DistilBertClassifier
 from optimization import OptimizerConfig, OptimizerGroup, Precision
 from sentiment.metrics import Measures, logits_of, measure
-from speed.training import matmul_precision
+from speed.training import matmul_precision, training_copy
 
 WINDOW = 50  # batches whose texts are sorted by length together
 
@@ -134,7 +134,8 @@ def batches_of_epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: 
 
 def shares_by_depth(model: DistilBertClassifier, decay: float) -> dict[nn.Parameter, float]:
     """The share of the learning rate of every parameter: 1 in the head, `decay` in the last block, and so on down."""
-    head, embeddings = [model.hidden, model.classifier], [model.words, model.positions, model.norm]
+    head = [model.pre_classifier, model.classifier]
+    embeddings = [model.word_embeddings, model.position_embeddings, model.norm]
     parts = [nn.ModuleList(head), *reversed(model.blocks), nn.ModuleList(embeddings)]
     return {parameter: decay**depth for depth, part in enumerate(parts) for parameter in part.parameters()}
 
@@ -152,7 +153,8 @@ class Learner:
         self, model: DistilBertClassifier, ids: list[list[int]], targets: Targets, mask_id: int, config: TrainingConfig
     ) -> None:
         self.model, self.ids, self.targets, self.mask_id, self.config = model, ids, targets, mask_id, config
-        self.device = model.words.weight.device
+        self.fast_model = training_copy(model)  # the same parameters
+        self.device = model.word_embeddings.weight.device
         self.steps_per_epoch = -(-len(ids) // config.batch_size)
         self.num_steps = config.epochs * self.steps_per_epoch
         settings = OptimizerConfig(
@@ -194,22 +196,23 @@ class Learner:
             dropped[:, 0] = False  # [CLS], where the decision is read
             input_ids = input_ids.masked_fill(dropped, self.mask_id)
         with matmul_precision(self.device, self.config.precision):
-            summary = self.model.summarize(self.model.embed(input_ids), attention_mask)  # (B, 1, E)
-            logits = self.model.decide(summary).float()  # (B, C)
+            embedded = self.fast_model.embed(input_ids)  # (B, T, E)
+            summary = self.fast_model.pooled_output(embedded, attention_mask)  # (B, E)
+            logits = self.fast_model.classification_head(summary).float()  # (B, C)
         wanted = self.targets.probabilities[rows].to(self.device)  # (B, C)
         heat = self.config.temperature
         # Hinton et al., section 2: gradients of soft targets shrink as 1 / T^2, so they are multiplied by T^2.
         total = heat**2 * F.cross_entropy(logits / heat, wanted, reduction="sum")
         if self.config.summary_weight and self.targets.summaries is not None:
             theirs = self.targets.summaries[rows].to(self.device, torch.float32)  # (B, E)
-            distance = F.mse_loss(summary[:, 0].float(), theirs, reduction="none").mean(dim=-1)  # (B,)
+            distance = F.mse_loss(summary.float(), theirs, reduction="none").mean(dim=-1)  # (B,)
             total = total + self.config.summary_weight * distance.sum()
         return total / batch
 
     def advance(self, batch: list[int]) -> float:
         """One step on the texts `batch`, this process's share of them; gives the loss over all processes."""
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * world_size() + rank())
-        self.model.train()
+        self.fast_model.train()
         rows = batch[rank() :: world_size()]
         loss = torch.zeros((), device=self.device)
         if rows:

@@ -1,1 +1,10 @@
-"""What makes the models faster; switched on by name and tested equal to the plain code."""
+"""What makes the models faster: switched on by name, and tested equal to the plain code.
+
+`accelerate(model, precision)` returns the fast form of a model for inference; `speed.training` holds what the training
+loops use.
+"""
+
+from speed.accelerated import accelerate
+from speed.quantization import PRECISIONS, check_precision
+
+__all__ = ["PRECISIONS", "accelerate", "check_precision"]

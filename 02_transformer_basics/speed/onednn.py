@@ -1,17 +1,15 @@
-"""float32 matrix products on x86 processors by oneDNN, a library that PyTorch brings along and leaves idle there.
+"""float32 linear layers on x86 processors by oneDNN, a library that PyTorch ships but does not use for them.
 
-PyTorch gives these products to Intel's MKL, which uses the wide registers (AVX-512) of Intel's processors alone. oneDNN
-uses them wherever they are: on AMD's a product takes half the time where a unit is as wide as a register (Zen 5), a
-tenth less where it takes two turns (Zen 4), on others about as long. The sums are added up in another order, so results
-differ in the last bits.
+PyTorch gives these products to Intel's MKL, which uses the wide registers (AVX-512) on Intel's processors only. oneDNN
+uses them everywhere: how much that brings depends on the processor (EXPERIMENTS.md). The sums are added in another
+order, so results differ in the last bits.
 
-    with FastProducts():
-        logits = model(input_ids)      # every nn.Linear, forwards and, whenever that comes, backwards
+    with use_onednn_linear():
+        logits = model(input_ids)      # every nn.Linear, forward and, whenever it runs, backward
 
-Shapes: R rows, I inputs, O outputs; (..., I) has rows of any number of dimensions.
+Shapes: R rows, I inputs, O outputs; (..., I) has any number of leading dimensions.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -20,89 +18,77 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-AVAILABLE = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # the latter is oneDNN
-LEAST = 2**20  # measured: multiplications from which on a product takes longer than the call of it
-WORTH_TURNING = 200  # measured: multiplications a number that is turned, from which on turning matrices pays
-PICTURES = 16  # with so many, PyTorch gives a convolution to oneDNN whatever the number of threads
+from speed import kernels
+
+MIN_FLOPS = 2**20  # measured: multiplications above which the product takes longer than the call
+MIN_FLOPS_PER_TRANSPOSED_ELEMENT = 200  # measured: above this, transposing both operands pays
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (..., I), weight (O, I), bias (O,) -> x weight^T + bias, (..., O), without a gradient."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x weight^T + bias without a gradient: x (..., I), weight (O, I), bias (O,) -> (..., O)."""
+    return kernels.onednn_linear(x, weight, bias, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
-    """`product` with its gradients, which are products too."""
+    """`onednn_linear` with its gradients, which are products too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return onednn_linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (x, weight), given = ctx.saved_tensors, gradients[0]  # given (..., O)
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        x_rows, rows = x.flatten(0, -2), given.flatten(0, -2)  # (..., I) -> (R, I); (..., O) -> (R, O)
-        of_x = product(rows, weight.t()).view(x.shape) if needs_x else None  # (R, O) -> (R, I) -> (..., I)
-        of_weight, of_bias = None, None
-        inputs, outputs = weight.shape[1], weight.shape[0]
-        if needs_weight and inputs * outputs < WORTH_TURNING * (inputs + outputs):
-            of_weight, of_bias = of_convolution(x_rows, rows, needs_bias)
-        elif needs_weight and outputs <= inputs:  # the faster way round, by much, is the one with the longer rows
-            of_weight = product(rows.t(), x_rows.t())  # -> (O, I)
-        elif needs_weight:
-            of_weight = product(x_rows.t(), rows.t()).t()  # -> (I, O) -> (O, I)
-        if needs_bias and of_bias is None:
-            of_bias = rows.sum(dim=0)  # (R, O) -> (O,)
-        return of_x, of_weight, of_bias
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_output = grad_outputs[0].flatten(0, -2)  # (..., O) -> (R, O)
+        grad_input, grad_weight, grad_bias = None, None, None
+        if needs_input:
+            grad_input = onednn_linear(grad_output, weight.t()).view(x.shape)  # (R, O) -> (R, I) -> (..., I)
+        if needs_weight:
+            grad_weight = _weight_gradient(x.flatten(0, -2), grad_output)  # (O, I)
+        if needs_bias:
+            grad_bias = grad_output.sum(dim=0)  # (R, O) -> (O,)
+        return grad_input, grad_weight, grad_bias
 
 
-def of_convolution(x: Tensor, given: Tensor, needs_bias: bool) -> tuple[Tensor, Tensor | None]:
-    """The gradients of weight (O, I) and bias (O,) from inputs x (R, I) and what their outputs are given, (R, O).
+def _weight_gradient(x: Tensor, grad_output: Tensor) -> Tensor:
+    """Return grad_output^T x: x (R, I), grad_output (R, O) -> (O, I)."""
+    inputs, outputs = x.shape[1], grad_output.shape[1]
+    if inputs * outputs < MIN_FLOPS_PER_TRANSPOSED_ELEMENT * (inputs + outputs):
+        return grad_output.t() @ x  # small: oneDNN would transpose both operands first
+    if outputs <= inputs:  # the order with the longer rows is much faster
+        return onednn_linear(grad_output.t(), x.t())  # (O, R) and (I, R) -> (O, I)
+    return onednn_linear(x.t(), grad_output.t()).t()  # (I, O) -> (O, I)
 
-    A product does this only after turning x or `given`, which takes longer than a product with a small weight gains.
-    The same is the gradient of a convolution that looks at one pixel at a time, which turns nothing.
-    """
-    count = math.gcd(len(x), PICTURES)
-    x_pictures, pictures = (  # one pixel wide, as they lie in memory: (R, C) -> (N, R / N, 1, C) -> (N, C, R / N, 1)
-        each.contiguous().view(count, -1, 1, each.shape[1]).permute(0, 3, 1, 2) for each in (x, given)
-    )
-    weight = x.new_empty(given.shape[1], x.shape[1], 1, 1)  # (O, I, 1, 1): its size alone is looked at
-    step, edge = [1, 1], [0, 0]
-    settings = (step, edge, step, False, edge, 1)  # stride, padding, dilation, transposed, its padding, groups
-    _, of_weight, of_bias = torch.ops.aten.convolution_backward(
-        pictures, x_pictures, weight, [len(weight)], *settings, [False, True, needs_bias]
-    )
-    return of_weight.flatten(1), of_bias  # (O, I, 1, 1) -> (O, I)
+
+class use_onednn_linear(TorchFunctionMode):
+    """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where it is supported and large enough."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            return linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, by oneDNN where that is faster."""
-    if not suits(x, weight):
+    """Return `F.linear(x, weight, bias)`, by oneDNN where it is supported and large enough, with its gradients."""
+    if not is_supported(x, weight):
         return F.linear(x, weight, bias)
-    compute: Any = _Linear.apply if torch.is_grad_enabled() else product
-    return compute(x, weight, bias)
+    return _Linear.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
 
 
-class FastProducts(TorchFunctionMode):
-    """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where that is faster; PyTorch the rest."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (linear if func is F.linear else func)(*args, **(kwargs or {}))
-
-
-def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether x (..., I) times weight (O, I) is for oneDNN; most products are too small, so that comes first."""
+def is_supported(x: Tensor, weight: Tensor) -> bool:
+    """Return True if oneDNN should compute x (..., I) times weight (O, I)."""
     return (
-        x.numel() * len(weight) >= LEAST
-        and AVAILABLE
+        x.numel() * len(weight) >= MIN_FLOPS  # most are too small, so this test comes first
+        and kernels.onednn_linear is not None
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.ndim >= 2
         and weight.ndim == 2
-        and x.shape[-1] == weight.shape[1]  # if not, PyTorch says it best
-        and x.numel() > x.shape[-1]  # one row takes as long as reading the weights, whoever does it
+        and x.shape[-1] == weight.shape[1]  # if not, PyTorch's own error message is the best
+        and x.numel() > x.shape[-1]  # one row is bound by reading the weights, whichever library does it
         and not torch.is_autocast_enabled("cpu")
     )

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from speed.causal_attention import BLOCK, LONGEST, blocked_causal_attention, blocks
 from torch import Tensor
 
-from speed.causal_attention import BLOCK, LONGEST, blocked_causal_attention, blocks
 from transformer_block import CAUSAL, MultiHeadAttention, attention, fused_attention
 
 Heads = tuple[Tensor, Tensor, Tensor]

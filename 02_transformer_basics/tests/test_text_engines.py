@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from models.attention_plots import draw_head
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -22,7 +23,6 @@ import text_generation
 from engines import read_own, read_tokenizer, reader
 from models import attention_plots as attention_drawing
 from models import hub as pretrained
-from models.attention_plots import draw_head
 from models.hub import GENERATION, SENTIMENT, load_folder, load_model
 
 PROJECT = Path(__file__).parent.parent

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from speed.causal_attention import LONGEST
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
-from speed.causal_attention import LONGEST
 from transformer_block import (
     ACTIVATIONS,
     CAUSAL,

@@ -1,0 +1,96 @@
+"""`accelerate(model, precision)`: the fast form of a model, for inference, equal to the plain one up to rounding."""
+
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from lab.errors import UserError
+from models.distilbert import DistilBertClassifier
+from models.generation import KVCache
+from models.gpt2 import GPT2
+from speed.inference_block import ScriptedBlock
+from speed.quantization import StackedLinear, check_precision, linear_factory
+
+
+class AcceleratedGPT2(GPT2):
+    """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one."""
+
+    def __init__(self, model: GPT2, precision: str) -> None:
+        nn.Module.__init__(self)
+        make = linear_factory(precision, model.norm.weight.device)
+        self.config = model.config
+        self.token_embeddings = model.token_embeddings
+        self.position_embeddings = model.position_embeddings
+        self.norm = model.norm
+        self.dropout = nn.Identity()
+        self.blocks = [ScriptedBlock(block, make) for block in model.blocks]
+        if precision == "float32":  # (E, V) in memory: a product with one row reads it in order
+            weight = model.token_embeddings.weight.detach()
+            stored = weight.t().contiguous().t()  # (V, E) -> (E, V) -> (V, E)
+            self.token_embeddings = nn.Embedding.from_pretrained(stored)
+            self.lm_head: Any = StackedLinear(stored, None)
+        else:
+            self.lm_head = make(model.token_embeddings)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        return super().forward(input_ids, attention_mask, cache, last_only)
+
+    def next_token_logits(self, x: Tensor) -> Tensor:
+        """Return the logits (B, T, V) of x (B, T, E)."""
+        return self.lm_head(x)
+
+
+class AcceleratedDistilBert(DistilBertClassifier):
+    """A DistilBERT with fast blocks, the last for the first position only; for inference only. Use `accelerate`."""
+
+    def __init__(self, model: DistilBertClassifier, precision: str) -> None:
+        nn.Module.__init__(self)
+        make = linear_factory(precision, model.norm.weight.device)
+        self.config = model.config
+        self.labels = model.labels
+        self.word_embeddings = model.word_embeddings
+        self.position_embeddings = model.position_embeddings
+        self.norm = model.norm
+        self.dropout = nn.Identity()
+        self.head_dropout = nn.Identity()
+        self.pre_classifier = model.pre_classifier
+        self.classifier = model.classifier
+        last = len(model.blocks) - 1
+        self.blocks = [ScriptedBlock(block, make, number == last) for number, block in enumerate(model.blocks)]
+
+    @torch.no_grad()
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return super().forward(input_ids, attention_mask)
+
+
+@overload
+def accelerate(model: GPT2, precision: str = "float32") -> AcceleratedGPT2: ...
+@overload
+def accelerate(model: DistilBertClassifier, precision: str = "float32") -> AcceleratedDistilBert: ...
+@torch.no_grad()
+def accelerate(model: Any, precision: str = "float32") -> Any:
+    """Return the fast form of a GPT-2 or DistilBERT, for inference on the device where `model` is.
+
+    The plain model stays as it is. In float32 the two may share memory, so do not train it afterwards.
+
+    Args:
+        precision: of the weights: "float32" (equal to the plain model up to rounding), "float16", "bfloat16", "int8".
+
+    Raises UserError for another precision, another model, and one that is accelerated already.
+    """
+    check_precision(precision)
+    if isinstance(model, AcceleratedGPT2 | AcceleratedDistilBert):
+        raise UserError("the model is accelerated already; accelerate the plain one")
+    if isinstance(model, GPT2):
+        return AcceleratedGPT2(model, precision)
+    if isinstance(model, DistilBertClassifier):
+        return AcceleratedDistilBert(model, precision)
+    raise UserError(f"only GPT2 and DistilBertClassifier can be accelerated, not {type(model).__name__}")

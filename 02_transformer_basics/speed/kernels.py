@@ -1,0 +1,35 @@
+"""Which private or deprecated operators this build of PyTorch has; everything in `speed/` works without them.
+
+PyTorch keeps no promise about such operators: each is looked up here, once, and every use has a plain alternative.
+"""
+
+from typing import Any
+
+import torch
+
+
+def operator(namespace: str, name: str) -> Any | None:
+    """Return the operator `torch.ops.<namespace>.<name>`, or None if this build does not have it."""
+    return getattr(getattr(torch.ops, namespace), name, None)
+
+
+_CPU_KERNELS = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # x86
+_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines
+
+onednn_linear: Any = operator("mkldnn", "_linear_pointwise") if _CPU_KERNELS else None
+prepack_float16: Any = operator("quantized", "linear_prepack_fp16") if _FBGEMM else None
+linear_float16: Any = operator("quantized", "linear_dynamic_fp16") if _FBGEMM else None
+prepack_int8: Any = operator("quantized", "linear_prepack") if _FBGEMM else None
+linear_int8: Any = operator("quantized", "linear_dynamic") if _FBGEMM else None
+quantized_tensor: Any = getattr(torch, "_make_per_channel_quantized_tensor", None)
+script: Any = getattr(torch.jit, "script", None)  # deprecated; torch.compile needs a C++ compiler
+
+
+def has_packed_float16() -> bool:
+    """Return True if FBGEMM's float16 linear layer is available."""
+    return None not in (prepack_float16, linear_float16)
+
+
+def has_packed_int8() -> bool:
+    """Return True if FBGEMM's int8 linear layer is available."""
+    return None not in (prepack_int8, linear_int8, quantized_tensor)
