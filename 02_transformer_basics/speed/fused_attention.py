@@ -71,6 +71,7 @@ class FusedMultiHeadAttention(MultiHeadAttention):
         self.value = plain.value
         self.output = plain.output
         self.dropout = plain.dropout
+        self.train(plain.training)
 
     def forward(self, x: Tensor, mask: Mask = None, cache: Cache = None) -> tuple[Tensor, Tensor]:
         qkv = F.linear(x, *self.stacked_parameters())  # (B, T, E) -> (B, T, 3E)

@@ -14,6 +14,7 @@ from torch import Tensor
 from lab.errors import UserError
 from models.batching import batches_by_length, pad_left, pad_right
 from models.distilbert import DistilBertClassifier
+from speed import accelerate
 
 SMALL = {"vocab_size": 97, "dim": 24, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "max_position_embeddings": 33}
 OFFICIAL = {"vocab_size": 30522, "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072}
@@ -48,8 +49,9 @@ def inputs(length: int, side: str, vocab_size: int = 97) -> tuple[Tensor, Tensor
 def assert_equal(ours: DistilBertClassifier, theirs: Any, input_ids: Tensor, mask: Tensor | None, limit: float) -> None:
     """`limit`: of the difference relative to the largest number."""
     expected = theirs(input_ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
-    inside = ours.look_inside(input_ids, mask)
+    inside = ours.forward_with_internals(input_ids, mask)
     pairs = [(ours(input_ids, mask), expected.logits), (inside.logits, expected.logits)]
+    pairs.append((accelerate(ours)(input_ids, mask), expected.logits))
     pairs += zip(inside.hidden_states, expected.hidden_states, strict=True)
     pairs += zip(inside.attentions, expected.attentions, strict=True)
     for found, wanted in pairs:
@@ -82,7 +84,7 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
         model.zero_grad()
         logits.sin().sum().backward()
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    expected = ours.from_official(expected)
+    expected = ours.convert_hf_state_dict(expected)
     found = {name: parameter.grad for name, parameter in ours.named_parameters()}
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
@@ -103,8 +105,9 @@ def test_texts_of_any_lengths_get_what_each_gets_alone(small: tuple[Any, Path]) 
     torch.manual_seed(2)
     texts = [torch.randint(1, 97, (int(size),)).tolist() for size in torch.randint(1, 34, (40,))]
     alone = torch.cat([ours(torch.tensor([text])).softmax(-1) for text in texts])
-    for tokens in (1, 60, 10_000):
-        torch.testing.assert_close(ours.predict(texts, tokens), alone, rtol=0, atol=1e-5)
+    for model in (ours, accelerate(ours)):
+        for tokens in (1, 60, 10_000):
+            torch.testing.assert_close(model.predict(texts, tokens), alone, rtol=0, atol=1e-5)
     assert not torch.allclose(alone[0], alone[1], atol=1e-4)  # else a mix-up of the order would go unnoticed
 
 
@@ -137,7 +140,7 @@ def test_gradient_at_the_embeddings_says_which_words_decide(small: tuple[Any, Pa
     [
         (torch.tensor([[97]]), "hold 97; the vocabulary ends at 96"),
         (torch.tensor([[3, -1]]), "hold -1"),
-        (torch.ones(1, 34, dtype=torch.long), "34 tokens are more than the 33"),
+        (torch.ones(1, 34, dtype=torch.long), "34 tokens are more than the model's 33"),
         (torch.ones(4, dtype=torch.long), "batch, time"),
         (torch.ones(1, 0, dtype=torch.long), "batch, time"),
         (torch.ones(1, 4), "integers"),

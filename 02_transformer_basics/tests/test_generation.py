@@ -13,7 +13,16 @@ from transformers.generation import logits_process
 
 from lab.errors import UserError
 from models.batching import pad_left
-from models.generation import Sampling, first_visible, keep_top_k, keep_top_p, penalize_repetition, token_probabilities
+from models.generation import (
+    Sampling,
+    generate,
+    keep_top_k,
+    keep_top_p,
+    penalize_repetition,
+    stream,
+    token_probabilities,
+    window_start,
+)
 from models.gpt2 import GPT2
 
 V, CONTEXT = 97, 160
@@ -52,7 +61,7 @@ def test_128_greedy_tokens_are_the_librarys(small: tuple[Any, GPT2], lengths: tu
     theirs, ours = small
     input_ids, mask = prompts(*lengths)
     expected = theirs.generate(input_ids, attention_mask=mask, max_new_tokens=128, **SETTINGS)
-    found = ours.generate(input_ids, mask, max_new_tokens=128, use_cache=use_cache)
+    found = generate(ours, input_ids, mask, max_new_tokens=128, use_cache=use_cache)
     assert found.tolist() == expected.tolist()
     assert len(set(found[0].tolist())) > 20  # the tokens differ enough for faults to show
 
@@ -63,14 +72,14 @@ def test_128_greedy_tokens_at_the_official_size(tmp_path: Path, use_cache: bool)
     theirs = write_reference(tmp_path)
     input_ids, mask = prompts(12, 3, 1, vocab_size=50257)
     expected = theirs.generate(input_ids, attention_mask=mask, max_new_tokens=128, **SETTINGS)
-    found = GPT2.from_pretrained(tmp_path).generate(input_ids, mask, max_new_tokens=128, use_cache=use_cache)
+    found = generate(GPT2.from_pretrained(tmp_path), input_ids, mask, max_new_tokens=128, use_cache=use_cache)
     assert found.tolist() == expected.tolist()
 
 
-def test_a_prompt_in_a_batch_goes_on_as_it_does_alone(small: tuple[Any, GPT2]) -> None:
+def test_a_prompt_in_a_batch_continues_as_it_does_alone(small: tuple[Any, GPT2]) -> None:
     input_ids, mask = prompts(12, 5)
-    together = small[1].generate(input_ids, mask, max_new_tokens=40)
-    alone = small[1].generate(input_ids[1:, 7:], max_new_tokens=40)
+    together = generate(small[1], input_ids, mask, max_new_tokens=40)
+    alone = generate(small[1], input_ids[1:, 7:], max_new_tokens=40)
     assert together[1, 7:].tolist() == alone[0].tolist()
 
 
@@ -81,13 +90,16 @@ def test_repetition_penalty_of_greedy_tokens_is_the_librarys(small: tuple[Any, G
     expected = theirs.generate(
         input_ids, attention_mask=mask, max_new_tokens=40, repetition_penalty=penalty, **SETTINGS
     )
-    assert ours.generate(input_ids, max_new_tokens=40, repetition_penalty=penalty).tolist() == expected.tolist()
+    assert (
+        generate(ours, input_ids, max_new_tokens=40, sampling=Sampling(repetition_penalty=penalty)).tolist()
+        == expected.tolist()
+    )
 
 
 def test_padding_is_no_repetition(small: tuple[Any, GPT2]) -> None:
     input_ids, mask = prompts(12, 5)
-    together = small[1].generate(input_ids, mask, max_new_tokens=20, repetition_penalty=1.5)
-    alone = small[1].generate(input_ids[1:, 7:], max_new_tokens=20, repetition_penalty=1.5)
+    together = generate(small[1], input_ids, mask, max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
+    alone = generate(small[1], input_ids[1:, 7:], max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
     assert together[1, 7:].tolist() == alone[0].tolist()
     logits, tokens, seen = torch.ones(1, 4), torch.tensor([[0, 3]]), torch.tensor([[0, 1]])
     assert penalize_repetition(logits, tokens, seen, 2.0).tolist() == [[1.0, 1.0, 1.0, 0.5]]
@@ -137,7 +149,9 @@ def test_frequencies_match_the_probabilities(small: tuple[Any, GPT2], options: d
     with torch.no_grad():
         probabilities = token_probabilities(ours(input_ids)[:, -1], input_ids, None, Sampling(**options))[0]
     generator = torch.Generator().manual_seed(0)
-    found = ours.generate(input_ids.expand(draws, 3), max_new_tokens=1, generator=generator, **options)[:, -1]
+    found = generate(
+        ours, input_ids.expand(draws, 3), max_new_tokens=1, generator=generator, sampling=Sampling(**options)
+    )[:, -1]
     frequencies = torch.bincount(found, minlength=V) / draws
     deviation = (probabilities * (1 - probabilities) / draws).sqrt()
     assert ((frequencies - probabilities).abs() <= 5 * deviation + 1e-9).all()
@@ -150,7 +164,9 @@ def test_a_generator_decides_the_draws(small: tuple[Any, GPT2]) -> None:
 
     def draw(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
-        return small[1].generate(input_ids, mask, max_new_tokens=30, temperature=1.0, generator=generator).tolist()
+        return generate(
+            small[1], input_ids, mask, max_new_tokens=30, sampling=Sampling(temperature=1.0), generator=generator
+        ).tolist()
 
     state = torch.random.get_rng_state()
     assert draw(3) == draw(3)
@@ -163,8 +179,8 @@ def test_a_generator_decides_the_draws(small: tuple[Any, GPT2]) -> None:
 
 def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -> None:
     input_ids, mask = prompts(6, 2)
-    expected = small[1].generate(input_ids, mask, max_new_tokens=12)
-    steps = small[1].stream(input_ids, mask, max_new_tokens=12)
+    expected = generate(small[1], input_ids, mask, max_new_tokens=12)
+    steps = stream(small[1], input_ids, mask, max_new_tokens=12)
     first = next(steps)
     assert first.shape == (2,)
     found = torch.stack([first, *steps], dim=1)
@@ -173,11 +189,11 @@ def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -
 
 
 def test_the_result_can_be_written_to_and_used_in_training(small: tuple[Any, GPT2]) -> None:
-    tokens = small[1].generate(torch.tensor([[1, 2]]), max_new_tokens=3)
+    tokens = generate(small[1], torch.tensor([[1, 2]]), max_new_tokens=3)
     tokens[0, 0] = 5
     small[1].zero_grad()
     small[1](tokens).square().sum().backward()
-    gradient = small[1].tokens.weight.grad
+    gradient = small[1].token_embeddings.weight.grad
     assert gradient is not None
     assert bool(gradient[5].any())
 
@@ -185,12 +201,12 @@ def test_the_result_can_be_written_to_and_used_in_training(small: tuple[Any, GPT
 def test_rows_stop_where_the_librarys_do(small: tuple[Any, GPT2]) -> None:
     theirs, ours = small
     input_ids, mask = prompts(9, 4, 2)
-    free = ours.generate(input_ids, mask, max_new_tokens=60)
+    free = generate(ours, input_ids, mask, max_new_tokens=60)
     stop = int(free[1, 9 + 20])  # the second row says it after 20 tokens, or before
     expected = theirs.generate(
         input_ids, attention_mask=mask, max_new_tokens=60, do_sample=False, eos_token_id=stop, pad_token_id=stop
     )
-    found = ours.generate(input_ids, mask, max_new_tokens=60, stop_tokens=[stop])
+    found = generate(ours, input_ids, mask, max_new_tokens=60, stop_tokens=[stop])
     assert found.tolist() == expected.tolist()
     ended = [row.index(stop) for row in found[:, 9:].tolist() if stop in row]
     assert ended
@@ -199,28 +215,28 @@ def test_rows_stop_where_the_librarys_do(small: tuple[Any, GPT2]) -> None:
 
 
 def test_it_ends_when_every_row_has_stopped(small: tuple[Any, GPT2]) -> None:
-    free = small[1].generate(torch.tensor([[5, 6]]), max_new_tokens=30)[0, 2:].tolist()
+    free = generate(small[1], torch.tensor([[5, 6]]), max_new_tokens=30)[0, 2:].tolist()
     stops = [free[7], free[12]]
-    found = small[1].generate(torch.tensor([[5, 6]]), max_new_tokens=30, stop_tokens=stops)[0, 2:].tolist()
+    found = generate(small[1], torch.tensor([[5, 6]]), max_new_tokens=30, stop_tokens=stops)[0, 2:].tolist()
     assert found == free[: 1 + min(free.index(stop) for stop in stops)]
 
 
 def test_beyond_the_context_is_refused_and_up_to_it_is_not(small: tuple[Any, GPT2]) -> None:
     input_ids, _ = prompts(100)
-    assert small[1].generate(input_ids, max_new_tokens=60).shape == (1, CONTEXT)
-    with pytest.raises(UserError, match="100 tokens of prompt and 61 new ones are more than the 160"):
-        small[1].generate(input_ids, max_new_tokens=61)
+    assert generate(small[1], input_ids, max_new_tokens=60).shape == (1, CONTEXT)
+    with pytest.raises(UserError, match="100 prompt tokens and 61 new ones are more than the model's context of 160"):
+        generate(small[1], input_ids, max_new_tokens=61)
 
 
 @pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no cache"])
 def test_a_sliding_window_forgets_the_earliest(small: tuple[Any, GPT2], use_cache: bool) -> None:
-    """Each token is the likeliest after what the window shows, computed from nothing but that."""
+    """Each token is the most likely one after the window's tokens alone."""
     input_ids, mask = prompts(150, 90)
-    found = small[1].generate(input_ids, mask, max_new_tokens=120, slide=True, use_cache=use_cache)
+    found = generate(small[1], input_ids, mask, max_new_tokens=120, slide=True, use_cache=use_cache)
     mask = torch.cat([mask, torch.ones(2, 120, dtype=torch.long)], dim=1)
     with torch.no_grad():
         for length in (150, 159, 160, 161, 200, 240, 241, 269):
-            start = first_visible(length, CONTEXT)
+            start = window_start(length, CONTEXT)
             logits = small[1](found[:, start:length], mask[:, start:length])[:, -1]
             assert logits.argmax(-1).tolist() == found[:, length].tolist(), length
 
@@ -228,10 +244,10 @@ def test_a_sliding_window_forgets_the_earliest(small: tuple[Any, GPT2], use_cach
 def test_the_window_is_never_too_long_and_never_shorter_than_half() -> None:
     for context in (1, 2, 7, 160):
         for length in range(1, 5 * context):
-            visible = length - first_visible(length, context)
+            visible = length - window_start(length, context)
             assert visible <= context
             assert visible == length or visible > context - max(1, context // 2)
-    assert [first_visible(length, 8) for length in (8, 9, 12, 13)] == [0, 4, 4, 8]
+    assert [window_start(length, 8) for length in (8, 9, 12, 13)] == [0, 4, 4, 8]
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
@@ -260,10 +276,11 @@ def test_the_window_is_never_too_long_and_never_shorter_than_half() -> None:
 )
 def test_bad_arguments_are_told_in_one_line(small: tuple[Any, GPT2], options: dict[str, Any], words: str) -> None:
     arguments = {"input_ids": torch.tensor([[1, 2, 3]]), "max_new_tokens": 2} | options
+    chosen = {name: arguments.pop(name) for name in vars(Sampling()) if name in arguments}
     with pytest.raises(UserError, match=words) as caught:
-        small[1].generate(**arguments)
+        generate(small[1], **arguments, sampling=Sampling(**chosen))
     assert "\n" not in str(caught.value)
 
 
-def test_the_likeliest_token_stays_however_small_top_p_is() -> None:
+def test_the_most_likely_token_stays_however_small_top_p_is() -> None:
     assert keep_top_p(torch.tensor([[1.0, 3.0, 2.0]]), 1e-12).tolist() == [[-torch.inf, 3.0, -torch.inf]]

@@ -1,7 +1,8 @@
-"""Fast products equal the plain ones; 16 and 8 bits stay as close as their rounding allows, and cost little."""
+"""Accelerated models equal the plain ones; 16 and 8 bits stay as close as their rounding allows, and cost little."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,25 +14,28 @@ from torch import Tensor, nn
 
 from lab.errors import UserError
 from lab.files import ROOT
-from models.generation import LayerCache
+from models.distilbert import DistilBertClassifier
+from models.generation import KVCache, Sampling, generate
 from models.gpt2 import GPT2
-from speed import quantization
+from speed import PRECISIONS, accelerate, kernels
+from speed.inference_block import ScriptedBlock
 from speed.quantization import (
-    PRECISIONS,
-    EightBits,
-    FastBlock,
-    PackedFloat16,
-    PackedInt8,
-    Shared,
-    SixteenBits,
-    maker,
+    HalfLinear,
+    Int8Linear,
+    LinearFactory,
+    PackedFloat16Linear,
+    PackedInt8Linear,
+    concat_views,
+    linear_factory,
     quantize,
-    side_by_side,
 )
-from transformer_block import CAUSAL, TransformerBlock, causal_mask, padding_mask
+from transformer_block import TransformerBlock, causal_mask, padding_mask
 
+CPU = torch.device("cpu")
+stacked: LinearFactory = linear_factory("float32", CPU)
 FBGEMM = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs FBGEMM")
-SHIPPED = ROOT / "assets/models/language"
+BUNDLED = ROOT / "assets/models/language"
+CLASSIFIER = ROOT / "assets/models/sentiment"
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +59,9 @@ def stored_by_inputs(inputs: int, outputs: int) -> nn.Linear:
 def test_sharing_out_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int) -> None:
     torch.set_num_threads(threads)
     linear, x = stored_by_inputs(24, 31), torch.randn(shape)
-    torch.testing.assert_close(Shared(linear)(x), linear(x))
+    torch.testing.assert_close(stacked(linear)(x), linear(x))
     embedding = nn.Embedding(31, 24, _weight=linear.weight.detach())
-    torch.testing.assert_close(Shared(embedding)(x), x @ linear.weight.t())
+    torch.testing.assert_close(stacked(embedding)(x), x @ linear.weight.t())
 
 
 def test_a_row_is_really_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,22 +69,22 @@ def test_a_row_is_really_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, ...]] = []
     batched = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: calls.append((*a.shape, b.shape[2])) or batched(a, b))
-    Shared(stored_by_inputs(24, 31))(torch.randn(1, 1, 24))
+    stacked(stored_by_inputs(24, 31))(torch.randn(1, 1, 24))
     assert calls == [(2, 1, 12, 31)]
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (6,)], ids=str)
-def test_tensors_side_by_side_are_one_without_a_copy(shape: tuple[int, ...]) -> None:
+def test_tensors_concat_views_are_one_without_a_copy(shape: tuple[int, ...]) -> None:
     whole = torch.randn(3 * shape[0], *shape[1:]).t().contiguous().t()
     parts = list(whole.split(shape[0]))
-    assert torch.equal(side_by_side(parts), whole)
-    assert side_by_side(parts).data_ptr() == whole.data_ptr()
+    assert torch.equal(concat_views(parts), whole)
+    assert concat_views(parts).data_ptr() == whole.data_ptr()
     for other in (parts[::-1], [parts[0], parts[2]], [part.clone() for part in parts]):
-        assert torch.equal(side_by_side(other), torch.cat(other))
+        assert torch.equal(concat_views(other), torch.cat(other))
 
 
-def a_block(activation: str, scale: float = 0.4) -> TransformerBlock:
-    block = TransformerBlock(24, 4, 40, dropout=0.3, activation=activation, norm_first=True, eps=1e-3).eval()
+def a_block(activation: str, norm_first: bool, scale: float = 0.4) -> TransformerBlock:
+    block = TransformerBlock(24, 4, 40, dropout=0.3, activation=activation, norm_first=norm_first, eps=1e-3).eval()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=scale)
     return block
@@ -88,40 +92,38 @@ def a_block(activation: str, scale: float = 0.4) -> TransformerBlock:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu"])
+@pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
 @torch.inference_mode()
-def test_a_fast_block_equals_the_block(activation: str, precision: str) -> None:
-    plain, limit = a_block(activation), {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.1}[precision]
-    fast, x = FastBlock(plain, maker(precision, torch.device("cpu"))), torch.randn(3, 7, 24)
+def test_a_scripted_block_equals_the_block(norm_first: bool, activation: str, precision: str) -> None:
+    limit = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 0.1}[precision]
+    plain, make = a_block(activation, norm_first), linear_factory(precision, CPU)
+    x = torch.randn(3, 7, 24)
     padding = padding_mask((torch.arange(7) >= torch.tensor([[0], [3], [7]])).long())
-    for mask in (None, causal_mask(7), CAUSAL, causal_mask(7) & padding):
-        expected, expected_weights = plain.run(x, mask)
-        for need_weights in (True, False):
-            found, weights = fast.run(x, mask, need_weights=need_weights)
-            assert relative_error(found, expected) < limit
-        assert weights is None
-        assert expected_weights is not None
-        inside = fast.run(x, mask)[1]
-        assert inside is not None
-        assert relative_error(inside, expected_weights) < limit
+    for mask in (None, causal_mask(7), causal_mask(7) & padding):
+        expected = plain(x, mask)
+        assert relative_error(ScriptedBlock(plain, make)(x, mask), expected) < limit
+    first = ScriptedBlock(plain, make, first_only=True)(x, padding)
+    assert first.shape == (3, 1, 24)
+    assert relative_error(first, plain(x, padding)[:, :1]) < limit
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @torch.inference_mode()
-def test_a_fast_block_with_a_cache_in_pieces_of_any_length_equals_all_at_once(precision: str) -> None:
-    fast = FastBlock(a_block("gelu_tanh"), maker(precision, torch.device("cpu")))
+def test_a_scripted_block_with_a_cache_in_pieces_of_any_length_equals_all_at_once(precision: str) -> None:
+    fast = ScriptedBlock(a_block("gelu_tanh", True), linear_factory(precision, CPU))
     x, mask = torch.randn(2, 12, 24), causal_mask(12)
-    expected, _ = fast.run(x, mask, need_weights=False)
+    expected = fast(x, mask)
     for lengths in ([12], [1] * 12, [5, 1, 1, 1, 3, 1], [3, 4, 5]):
-        cache = LayerCache(torch.full((2, 2, 4, 12, 6), torch.nan))
-        found, start = [], 0
+        cache = KVCache(torch.full((2, 2, 4, 12, 6), torch.nan))
+        outputs, start = [], 0
         for length in lengths:
             end = start + length
             rows = None if length == 1 else mask[start:end, :end]
-            found.append(fast.run(x[:, start:end], rows, cache, need_weights=False)[0])
+            outputs.append(fast(x[:, start:end], rows, cache))
             start = end
         assert cache.length == 12
         limit = 0.05 if precision == "int8" else 1e-2 if precision == "bfloat16" else 1e-5  # inputs are rounded
-        assert relative_error(torch.cat(found, 1), expected) < limit
+        assert relative_error(torch.cat(outputs, 1), expected) < limit
 
 
 # ------------------------------------------------------------------------------------------------------- 16 and 8 bits
@@ -133,10 +135,10 @@ def test_int8_is_off_by_half_a_step_at_most(outputs: int, inputs: int, size: flo
     torch.manual_seed(seed)
     weight = torch.randn(outputs, inputs) * size
     weight[0] = 0.0
-    numbers, scale = quantize(weight)
-    assert numbers.dtype == torch.int8
-    assert numbers.abs().max() <= 127
-    assert ((numbers * scale[:, None] - weight).abs() <= 0.5001 * scale[:, None]).all()
+    q_weight, scale = quantize(weight)
+    assert q_weight.dtype == torch.int8
+    assert q_weight.abs().max() <= 127
+    assert ((q_weight * scale[:, None] - weight).abs() <= 0.5001 * scale[:, None]).all()
     largest = weight.abs().amax(1)
     torch.testing.assert_close(scale[1:] * 127, largest[1:])
 
@@ -149,11 +151,11 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize(
     ("kind", "options", "limit"),
     [
-        pytest.param(PackedFloat16, {}, 5e-4, marks=FBGEMM),
-        (SixteenBits, {"dtype": torch.float16}, 1e-3),
-        (SixteenBits, {"dtype": torch.bfloat16}, 6e-3),
-        pytest.param(PackedInt8, {}, 2.5e-2, marks=FBGEMM),
-        (EightBits, {}, 1.2e-2),
+        pytest.param(PackedFloat16Linear, {}, 5e-4, marks=FBGEMM),
+        (HalfLinear, {"dtype": torch.float16}, 1e-3),
+        (HalfLinear, {"dtype": torch.bfloat16}, 6e-3),
+        pytest.param(PackedInt8Linear, {}, 2.5e-2, marks=FBGEMM),
+        (Int8Linear, {}, 1.2e-2),
     ],
 )
 def test_a_product_is_as_close_as_its_bits(
@@ -177,50 +179,134 @@ def test_packed_int8_is_the_plain_one_with_rounded_inputs() -> None:
     scale = (x.max() - x.min()) / 127
     zero = (-x.min() / scale).round()
     rounded = ((x / scale).round() + zero).clamp(0, 127).sub(zero) * scale
-    torch.testing.assert_close(PackedInt8(weight, bias)(x), EightBits(weight, bias)(rounded), rtol=1e-3, atol=1e-3)
-
-
-def bits_a_token(model: GPT2) -> float:
-    """Cross-entropy of the shipped model on tokens that it likes: those it drew itself, in float32."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = GPT2.from_pretrained(SHIPPED).generate(
-        torch.zeros(4, 1, dtype=torch.long), max_new_tokens=100, temperature=1.0, generator=generator
+    torch.testing.assert_close(
+        PackedInt8Linear(weight, bias)(x), Int8Linear(weight, bias)(rounded), rtol=1e-3, atol=1e-3
     )
+
+
+def bits_per_token(model: GPT2) -> float:
+    """Cross-entropy of the bundled model on tokens that it is likely to write: those it sampled, in float32."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.zeros(4, 1, dtype=torch.long)
+    plain = GPT2.from_pretrained(BUNDLED)
+    tokens = generate(plain, start, max_new_tokens=100, sampling=Sampling(temperature=1.0), generator=generator)
     with torch.no_grad():
         logits = model(tokens[:, :-1])  # (B, T, V)
     return float(F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()) / torch.tensor(2.0).log())
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["fast", "plain"])
+def without_fbgemm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("prepack_float16", "linear_float16", "prepack_int8", "linear_int8"):
+        monkeypatch.setattr(kernels, name, None)
+
+
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("precision", "limit"), [("float16", 0.002), ("bfloat16", 0.02), ("int8", 0.05)])
-def test_the_shipped_model_loses_little(
-    precision: str, limit: float, plain: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_bundled_model_loses_little(
+    precision: str, limit: float, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if plain:
-        monkeypatch.setattr(quantization, "HAS_FBGEMM", False)
-    expected, model = bits_a_token(GPT2.from_pretrained(SHIPPED)), GPT2.from_pretrained(SHIPPED, precision)
-    kinds = {"float16": SixteenBits, "bfloat16": SixteenBits, "int8": EightBits}
-    assert isinstance(model.head, kinds[precision]) or not plain
-    assert abs(bits_a_token(model) - expected) <= limit * expected
+    if not packed:
+        without_fbgemm(monkeypatch)
+    plain = GPT2.from_pretrained(BUNDLED)
+    expected, model = bits_per_token(plain), accelerate(plain, precision)
+    kinds = {"float16": HalfLinear, "bfloat16": HalfLinear, "int8": Int8Linear}
+    assert isinstance(model.lm_head, kinds[precision]) or packed
+    assert abs(bits_per_token(model) - expected) <= limit * expected
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
-def test_a_packed_model_generates_with_and_without_a_cache(precision: str) -> None:
-    model, prompt = GPT2.from_pretrained(SHIPPED, precision), torch.tensor([[5, 6, 7]])
-    found = model.generate(prompt, max_new_tokens=30)
-    assert found.shape == (1, 33)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("float32", 1e-5), ("float16", 5e-3), ("bfloat16", 5e-2), ("int8", 0.1)]
+)
+def test_the_bundled_classifier_gives_nearly_the_same_probabilities(
+    precision: str, limit: float, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packed:
+        without_fbgemm(monkeypatch)
+    plain = DistilBertClassifier.from_pretrained(CLASSIFIER)
+    texts = [[2, *range(10 * size, 11 * size), 3] for size in range(5, 40)]
+    expected = plain.predict(texts)
+    assert (accelerate(plain, precision).predict(texts) - expected).abs().max() <= limit
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_accelerated_model_generates_with_and_without_a_cache(precision: str) -> None:
+    plain, prompt = GPT2.from_pretrained(BUNDLED), torch.tensor([[5, 6, 7]])
+    model = accelerate(plain, precision)
+    tokens = generate(model, prompt, max_new_tokens=30)
+    assert tokens.shape == (1, 33)
+    if precision == "float32":
+        assert tokens.tolist() == generate(plain, prompt, max_new_tokens=30).tolist()
     if precision != "int8":  # there, the rounding of the inputs depends on what else is in the product
-        assert found.tolist() == model.generate(prompt, max_new_tokens=30, use_cache=False).tolist()
-    inside = model.look_inside(prompt)
-    with torch.no_grad():
-        torch.testing.assert_close(inside.logits, model(prompt), rtol=1e-3, atol=1e-3)
+        assert tokens.tolist() == generate(model, prompt, max_new_tokens=30, use_cache=False).tolist()
 
 
-def test_a_packed_model_has_freed_its_plain_blocks() -> None:
-    model = GPT2.from_pretrained(SHIPPED, "int8")
-    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"tokens", "positions", "norm"}
+def test_an_accelerated_model_in_few_bits_holds_no_plain_blocks() -> None:
+    model = accelerate(GPT2.from_pretrained(BUNDLED), "int8")
+    names = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert names == {"token_embeddings", "position_embeddings", "norm"}
 
 
-def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
+def test_an_accelerated_model_has_no_gradients() -> None:
+    for model, ids in (
+        (GPT2.from_pretrained(BUNDLED), [[5, 6]]),
+        (DistilBertClassifier.from_pretrained(CLASSIFIER), [[2, 3]]),
+    ):
+        assert model(torch.tensor(ids)).requires_grad
+        assert not accelerate(model)(torch.tensor(ids)).requires_grad
+
+
+def test_what_cannot_be_accelerated_is_refused() -> None:
+    plain = GPT2.from_pretrained(BUNDLED)
     with pytest.raises(UserError, match="float32, float16, bfloat16, int8, not 'int4'"):
-        GPT2.from_pretrained(tmp_path, "int4")
+        accelerate(plain, "int4")
+    with pytest.raises(UserError, match="accelerated already"):
+        accelerate(accelerate(plain))
+    with pytest.raises(UserError, match="not Linear"):
+        accelerate(nn.Linear(2, 2))  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+REMOVED = """
+import sys
+sys.path[:0] = [{project!r}, {root!r}]
+import torch
+for namespace, name in (("mkldnn", "_linear_pointwise"), ("quantized", "linear_prepack_fp16"),
+                        ("quantized", "linear_dynamic_fp16"), ("quantized", "linear_prepack"),
+                        ("quantized", "linear_dynamic")):
+    package = getattr(torch.ops, namespace)
+    setattr(package, name, None)
+del torch._make_per_channel_quantized_tensor, torch.jit.script
+from models.distilbert import DistilBertClassifier
+from models.generation import generate
+from models.gpt2 import GPT2
+from speed import PRECISIONS, accelerate, kernels
+from speed.onednn import use_onednn_linear
+assert kernels.onednn_linear is None and kernels.script is None and not kernels.has_packed_int8()
+plain, prompt = GPT2.from_pretrained({language!r}), torch.tensor([[5, 6, 7]])
+for precision in PRECISIONS:
+    print(precision, *generate(accelerate(plain, precision), prompt, max_new_tokens=8)[0].tolist())
+classifier = DistilBertClassifier.from_pretrained({classifier!r})
+for precision in PRECISIONS:
+    print(precision, *(round(p, 2) for p in accelerate(classifier, precision).predict([[2, 500, 600, 3]])[0].tolist()))
+x, weight = torch.randn(2000, 64, requires_grad=True), torch.randn(96, 64)
+with use_onednn_linear():
+    torch.nn.functional.linear(x, weight).sum().backward()
+assert torch.allclose(x.grad, weight.sum(0).expand(2000, 64), atol=1e-3)
+"""
+
+
+def test_all_works_without_the_private_and_deprecated_operators() -> None:
+    """In a process of its own, from which they are removed before anything is imported."""
+    project = ROOT / "02_transformer_basics"
+    program = REMOVED.format(project=str(project), root=str(ROOT), language=str(BUNDLED), classifier=str(CLASSIFIER))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    plain, prompt = GPT2.from_pretrained(BUNDLED), torch.tensor([[5, 6, 7]])
+    expected = generate(plain, prompt, max_new_tokens=8)[0].tolist()
+    assert lines[0] == " ".join(["float32", *map(str, expected)])
+    assert len(lines) == 8
+    classifier = DistilBertClassifier.from_pretrained(CLASSIFIER)
+    probabilities = classifier.predict([[2, 500, 600, 3]])[0].tolist()
+    for line in lines[4:]:
+        assert [float(p) for p in line.split()[1:]] == pytest.approx(probabilities, abs=0.03)

@@ -14,23 +14,21 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speed.causal_attention import LONGEST
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from transformer_block import (
     ACTIVATIONS,
-    CAUSAL,
     MultiHeadAttention,
     SimpleSelfAttention,
     TransformerBlock,
     attention,
     attention_by_loops,
     causal_mask,
-    fused_attention,
+    merge_heads,
     multi_head_by_loop,
     padding_mask,
+    split_heads,
 )
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -325,40 +323,28 @@ def test_a_sequence_of_padding_alone_gives_finite_numbers_and_gradients() -> Non
     assert all(p.grad is not None and p.grad.isfinite().all() for p in block.parameters())
 
 
-@pytest.mark.parametrize("leave_nan", [False, True])
-def test_fused_kernel_gives_what_the_formula_gives(leave_nan: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that may attend to nothing too, and on a device whose kernel leaves NaN there."""
-    query, key, value = torch.randn(3, B, H, T, 6)
-    kernel = F.scaled_dot_product_attention
-    if leave_nan:
-
-        def other_device(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> Tensor:
-            return kernel(q, k, v, mask, dropout).masked_fill(~mask.any(dim=-1, keepdim=True), math.nan)
-
-        monkeypatch.setattr(F, "scaled_dot_product_attention", other_device)
-    mask = (torch.rand(B, H, T, T) < 0.3) & (torch.rand(B, 1, T, 1) < 0.5)
-    assert not mask.any(dim=-1).all()
-    assert_same(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
+def test_heads_are_slices_of_the_embedding() -> None:
+    x = torch.randn(B, T, E)
+    heads = split_heads(x, H)
+    assert heads.shape == (B, H, T, E // H)
+    for head in range(H):
+        size = E // H
+        assert torch.equal(heads[:, head], x[:, :, head * size : (head + 1) * size])
+    assert torch.equal(merge_heads(heads), x)
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_a_block_without_weights_gives_the_same(norm_first: bool) -> None:
-    block = TransformerBlock(E, H, FF, norm_first=norm_first).eval()
-    x, mask = torch.randn(B, T, E), causal_mask(T) & padding_mask(tokens_and_padding())
-    output, weights = block.run(x, mask)
-    assert weights is not None
-    assert weights.shape == (B, H, T, T)
-    without, none = block.run(x, mask, need_weights=False)
-    assert none is None
-    assert_same(without, output)
-    assert torch.equal(block(x, mask), output)
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 5), (3, 5), (5, 5)])
+def test_the_queries_of_a_causal_mask_are_the_last_of_the_keys(queries: int, keys: int) -> None:
+    mask = causal_mask(queries, keys)
+    assert mask.dtype == torch.bool
+    expected = [[key <= query for key in range(keys)] for query in range(keys - queries, keys)]
+    assert mask.tolist() == expected
 
 
-def test_masks_for_the_fused_kernel_are_checked() -> None:
-    """It would add a mask of numbers to the scores."""
-    query = torch.randn(B, H, T, 6)
-    with pytest.raises(UserError, match="boolean"):
-        fused_attention(query, query, query, torch.ones(T, T))
+@pytest.mark.parametrize(("queries", "keys"), [(0, 0), (0, 3), (4, 3)])
+def test_a_causal_mask_of_impossible_sizes_is_refused(queries: int, keys: int) -> None:
+    with pytest.raises(UserError, match="1 <= queries <= keys"):
+        causal_mask(queries, keys)
 
 
 def test_large_scores_in_half_precision_stay_exact() -> None:
@@ -368,18 +354,26 @@ def test_large_scores_in_half_precision_stay_exact() -> None:
     assert (output == 1).all()
 
 
-def test_new_positions_can_use_cached_keys_and_values() -> None:
-    """One position at a time with `project` and `attend` equals all at once: what a decoder's cache relies on."""
-    heads, x = MultiHeadAttention(E, H).double(), torch.randn(B, T, E).double()
-    expected = heads(x, causal_mask(T))[0]
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_new_positions_can_use_cached_keys_and_values(norm_first: bool) -> None:
+    """One position at a time with a cache equals all at once."""
+    block, x = TransformerBlock(E, H, FF, norm_first=norm_first).double().eval(), torch.randn(B, T, E).double()
+    expected, (_, expected_weights) = block(x, causal_mask(T)), block.attention(x, causal_mask(T))
+    keys = values = torch.empty(B, H, 0, E // H, dtype=torch.float64)
+
+    def cache(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal keys, values
+        keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+        return keys, values
+
+    for t in range(T):
+        output = block(x[:, t : t + 1], causal_mask(1, t + 1), cache)
+        assert_same(output[:, 0], expected[:, t])
     keys = values = torch.empty(B, H, 0, E // H, dtype=torch.float64)
     for t in range(T):
-        query, key, value = heads.project(x[:, t : t + 1])
-        keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-        output, weights = heads.attend(query, keys, values, causal_mask(t + 1)[-1:])
-        assert weights is not None
+        _, weights = block.attention(x[:, t : t + 1], causal_mask(1, t + 1), cache)
         assert weights.shape == (B, H, 1, t + 1)
-        assert_same(output[:, 0], expected[:, t])
+        assert_same(weights[:, :, 0], expected_weights[:, :, t, : t + 1])
 
 
 # -------------------------------------------------------------------------------------------------------------- dropout
@@ -534,8 +528,11 @@ def test_copy_refuses_what_it_cannot_represent(layer, message: str) -> None:
         (lambda: SimpleSelfAttention(0), "embed_dim"),
         (lambda: TransformerBlock(10, 3, 8), "multiple"),
         (lambda: TransformerBlock(8, 2, 0), "ff_dim"),
-        (lambda: TransformerBlock(8, 2, 8, activation="swish"), "activation must be one of relu, gelu, gelu_tanh"),
-        (lambda: causal_mask(0), "length"),
+        (
+            lambda: TransformerBlock(8, 2, 8, activation="swish"),
+            "activation must be one of relu, gelu, gelu_tanh: 'swish'",
+        ),
+        (lambda: causal_mask(0), "queries"),
         (lambda: padding_mask(torch.ones(3)), "attention_mask"),
         (lambda: padding_mask(torch.tensor([[0.0, -1e9]])), "1 for tokens and 0 for padding"),
         (lambda: TransformerBlock(E, H, FF)(torch.randn(T, E)), r"x must be \(batch, time, 24\), not \(7, 24\)"),
@@ -656,38 +653,3 @@ def test_the_approximate_gelu_and_its_gradient_are_torchs() -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(theirs, x, weights)[0], atol=1e-12, rtol=1e-12)
     with torch.no_grad():
         assert torch.equal(ACTIVATIONS["gelu_tanh"](x), theirs)
-
-
-@pytest.mark.parametrize(("trains", "products"), [(True, 1), (False, 3)])
-def test_query_key_and_value_are_one_product_in_training_alone(trains: bool, products: int) -> None:
-    class Count(TorchFunctionMode):
-        found = 0
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.found += func is F.linear
-            return func(*args, **(kwargs or {}))
-
-    layer, x = MultiHeadAttention(E, H).train(trains), torch.randn(B, T, E)
-    with Count() as count:
-        together = layer.project(x)
-    assert count.found == products
-    for each, projected in zip((layer.query, layer.key, layer.value), together, strict=True):
-        torch.testing.assert_close(projected.transpose(1, 2).flatten(2), each(x))
-
-
-@pytest.mark.parametrize("length", [1, 7, LONGEST, LONGEST + 1])
-@pytest.mark.parametrize("trains", [False, True])
-def test_the_causal_mask_by_name_is_the_causal_mask(length: int, trains: bool) -> None:
-    inputs = torch.randn(3, 2, 4, length, 8, dtype=torch.float64, requires_grad=trains)
-    query, key, value = inputs
-    expected, weights = attention(query, key, value, causal_mask(length))
-    output = fused_attention(query, key, value, CAUSAL)
-    torch.testing.assert_close(output, expected)
-    if trains:
-        direction = torch.randn_like(output)
-        gradients = (torch.autograd.grad(each, inputs, direction, retain_graph=True) for each in (output, expected))
-        torch.testing.assert_close(*gradients)
-        assert not torch.equal(fused_attention(query, key, value, CAUSAL, dropout=0.5), output)
-    by_name, same = attention(query, key, value, CAUSAL)
-    assert torch.equal(by_name, expected)
-    assert torch.equal(same, weights)

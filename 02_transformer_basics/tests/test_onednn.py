@@ -1,4 +1,4 @@
-"""`FastProducts` must give what PyTorch gives, forwards and backwards, and leave alone what is not for it."""
+"""`use_onednn_linear` gives what PyTorch gives, forward and backward, and leaves all other products alone."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,18 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from language_model.training import total_loss
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
 from sentiment.metrics import logits_of
-from speed import onednn as fast_products
-from speed.onednn import AVAILABLE, LEAST, PICTURES, WORTH_TURNING, FastProducts, of_convolution, product, suits
-from speed.quantization import Shared
+from speed import accelerate, kernels, onednn, quantization
+from speed.onednn import MIN_FLOPS, MIN_FLOPS_PER_TRANSPOSED_ELEMENT, is_supported, onednn_linear, use_onednn_linear
+from speed.quantization import StackedLinear
 
-needs_onednn = pytest.mark.skipif(not AVAILABLE, reason="PyTorch was built without MKL or without oneDNN")
+needs_onednn = pytest.mark.skipif(
+    kernels.onednn_linear is None, reason="PyTorch was built without MKL or without oneDNN"
+)
 SMALL_BERT = DistilBertConfig(vocab_size=9, max_position_embeddings=8, dim=16, n_heads=2, n_layers=2, hidden_dim=16)
 SHAPES = [
     ((300, 96), 160, "more outputs"),
@@ -28,10 +29,10 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True, params=[0, WORTH_TURNING], ids=["all as products", "small weights as convolutions"])
+@pytest.fixture(autouse=True, params=[0, MIN_FLOPS_PER_TRANSPOSED_ELEMENT], ids=["all by oneDNN", "small by MKL"])
 def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.setattr(fast_products, "LEAST", 1)
-    monkeypatch.setattr(fast_products, "WORTH_TURNING", request.param)
+    monkeypatch.setattr(onednn, "MIN_FLOPS", 1)
+    monkeypatch.setattr(onednn, "MIN_FLOPS_PER_TRANSPOSED_ELEMENT", request.param)
 
 
 def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, given: Tensor) -> list[Tensor]:
@@ -50,7 +51,7 @@ def test_product_and_gradients_are_those_of_float64(
     torch.manual_seed(0)
     x, weight = torch.randn(shape), torch.randn(outputs, shape[-1])
     bias, given = torch.randn(outputs) if has_bias else None, torch.randn(*shape[:-1], outputs)
-    with FastProducts():
+    with use_onednn_linear():
         found = gradients(x, weight, bias, given)
     wanted = gradients(x.double(), weight.double(), None if bias is None else bias.double(), given.double())
     for ours, exact in zip(found, wanted, strict=True):
@@ -58,45 +59,30 @@ def test_product_and_gradients_are_those_of_float64(
 
 
 @needs_onednn
-@pytest.mark.parametrize(("rows", "by_onednn"), [(20 * PICTURES, True), (20 * PICTURES + 1, False)])
-def test_on_one_thread_onednn_makes_the_gradient_of_small_weights_too(rows: int, by_onednn: bool) -> None:
-    x, given = torch.randn(rows, 64), torch.randn(rows, 32)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with profile(activities=[ProfilerActivity.CPU]) as watched:
-            of_weight, of_bias = of_convolution(x, given, True)
-    finally:
-        torch.set_num_threads(threads)
-    assert ("aten::_slow_conv2d_backward" not in {event.key for event in watched.key_averages()}) is by_onednn
-    torch.testing.assert_close(of_weight, given.t() @ x, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(of_bias, given.sum(dim=0), atol=1e-4, rtol=1e-5)
-
-
-@needs_onednn
-@pytest.mark.parametrize(("inputs", "outputs", "turns"), [(128, 512, False), (256, 256, False), (256, 2048, True)])
-def test_matrices_are_turned_for_large_weights_alone(
-    inputs: int, outputs: int, turns: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("inputs", "outputs", "by_onednn"), [(128, 512, 2), (256, 256, 2), (256, 2048, 3)])
+def test_gradients_of_small_weights_are_left_to_mkl(
+    inputs: int, outputs: int, by_onednn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(fast_products, "WORTH_TURNING", WORTH_TURNING)
-    monkeypatch.setattr(fast_products, "of_convolution", lambda *each: asked.append(1) or of_convolution(*each))
-    with FastProducts():
+    """Forward and the gradient of the input are oneDNN's in any case; that of the weights if they are large."""
+    calls: list[int] = []
+    monkeypatch.setattr(onednn, "MIN_FLOPS_PER_TRANSPOSED_ELEMENT", MIN_FLOPS_PER_TRANSPOSED_ELEMENT)
+    monkeypatch.setattr(onednn, "onednn_linear", lambda *each: calls.append(1) or onednn_linear(*each))
+    with use_onednn_linear():
         gradients(torch.randn(64, inputs), torch.randn(outputs, inputs), None, torch.randn(64, outputs))
-    assert bool(asked) is not turns
+    assert len(calls) == by_onednn
 
 
 @needs_onednn
 @given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_any_size_and_any_order_in_memory(
-    rows: int, inputs: int, outputs: int, x_turned: bool, weight_turned: bool, seed: int
+    rows: int, inputs: int, outputs: int, x_transposed: bool, weight_transposed: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(*((inputs, rows) if x_turned else (rows, inputs)), generator=generator)
-    weight = torch.randn(*((inputs, outputs) if weight_turned else (outputs, inputs)), generator=generator)
-    x, weight = x.t() if x_turned else x, weight.t() if weight_turned else weight
+    x = torch.randn(*((inputs, rows) if x_transposed else (rows, inputs)), generator=generator)
+    weight = torch.randn(*((inputs, outputs) if weight_transposed else (outputs, inputs)), generator=generator)
+    x, weight = x.t() if x_transposed else x, weight.t() if weight_transposed else weight
     given = torch.randn(rows, outputs, generator=generator)
-    with FastProducts():
+    with use_onednn_linear():
         found = gradients(x, weight, None, given)
     for ours, theirs in zip(found, gradients(x, weight, None, given), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
@@ -108,7 +94,7 @@ def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
     tensors = {"x": torch.randn(8, 16), "weight": torch.randn(4, 16), "bias": torch.randn(4)}
     for name, tensor in tensors.items():
         tensor.requires_grad_(frozen not in (name, "all"))
-    with FastProducts():
+    with use_onednn_linear():
         output = F.linear(*tensors.values())
     assert output.requires_grad == (frozen != "all")
     if frozen != "all":
@@ -122,25 +108,25 @@ def by_onednn(x: Tensor, weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> boo
     """Whether the context takes this product from PyTorch."""
     called: list[int] = []
 
-    def watched(*tensors: Tensor) -> Tensor:
+    def recorded(*tensors: Tensor) -> Tensor:
         called.append(1)
-        return product(*tensors)
+        return onednn_linear(*tensors)
 
-    monkeypatch.setattr(fast_products, "product", watched)
-    with FastProducts():
+    monkeypatch.setattr(onednn, "onednn_linear", recorded)
+    with use_onednn_linear():
         F.linear(x, weight)
     return bool(called)
 
 
 @needs_onednn
 def test_large_float32_products_on_the_processor_are_onednns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_products, "LEAST", LEAST)
+    monkeypatch.setattr(onednn, "MIN_FLOPS", MIN_FLOPS)
     assert by_onednn(torch.randn(64, 128), torch.randn(128, 128), monkeypatch)
     assert by_onednn(torch.randn(2, 32, 128), torch.randn(128, 128, requires_grad=True), monkeypatch)
 
 
 def predicted() -> None:
-    DistilBertClassifier(SMALL_BERT).eval().predict([[1, 2, 3]])
+    accelerate(DistilBertClassifier(SMALL_BERT).eval()).predict([[1, 2, 3]])
 
 
 def measured() -> None:
@@ -153,14 +139,15 @@ def validated() -> None:
 
 def generated() -> None:
     plain = nn.Linear(16, 16)
-    Shared(plain)(torch.randn(4, 16))
+    StackedLinear(plain.weight.detach(), plain.bias.detach())(torch.randn(4, 16))
 
 
 @needs_onednn
 @pytest.mark.parametrize("work", [predicted, measured, validated, generated])
 def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
-    monkeypatch.setattr(fast_products, "product", lambda *tensors: called.append(1) or product(*tensors))
+    for module in (onednn, quantization):
+        monkeypatch.setattr(module, "onednn_linear", lambda *each: called.append(1) or onednn_linear(*each))
     work()
     assert called
 
@@ -169,7 +156,7 @@ def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], mon
 def test_all_other_products_are_pytorchs(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = torch.randn(64, 128), torch.randn(128, 128)
     if why == "small":
-        monkeypatch.setattr(fast_products, "LEAST", x.numel() * 128 + 1)
+        monkeypatch.setattr(onednn, "MIN_FLOPS", x.numel() * 128 + 1)
     if why == "float64":
         x, weight = x.double(), weight.double()
     if why == "one row":
@@ -177,29 +164,29 @@ def test_all_other_products_are_pytorchs(why: str, monkeypatch: pytest.MonkeyPat
     if why == "one dimension":
         x = x[0]
     if why == "not there":
-        monkeypatch.setattr(fast_products, "AVAILABLE", False)
+        monkeypatch.setattr(kernels, "onednn_linear", None)
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
         assert not by_onednn(x, weight, monkeypatch)
-        assert not suits(x.to("meta"), weight.to("meta"))
+        assert not is_supported(x.to("meta"), weight.to("meta"))
 
 
 def test_outside_of_the_context_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_products, "product", None)
+    monkeypatch.setattr(onednn, "onednn_linear", None)
     x, weight = torch.randn(64, 128), torch.randn(128, 128)
-    with FastProducts():
+    with use_onednn_linear():
         pass
     assert F.linear(x, weight).shape == (64, 128)
 
 
 def test_sizes_that_do_not_fit_get_pytorchs_message() -> None:
-    with FastProducts(), pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with use_onednn_linear(), pytest.raises(RuntimeError, match="cannot be multiplied"):
         F.linear(torch.randn(64, 128), torch.randn(128, 127))
 
 
 @needs_onednn
 def test_the_same_product_has_the_same_bits() -> None:
     x, weight, given = torch.randn(500, 128), torch.randn(96, 128), torch.randn(500, 96)
-    with FastProducts():
+    with use_onednn_linear():
         first, second = (gradients(x, weight, None, given) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -207,7 +194,7 @@ def test_the_same_product_has_the_same_bits() -> None:
 @needs_onednn
 def test_a_gradient_of_a_gradient_is_refused_and_not_wrong() -> None:
     x, weight = torch.randn(8, 16, requires_grad=True), torch.randn(4, 16, requires_grad=True)
-    with FastProducts():
+    with use_onednn_linear():
         output = F.linear(x, weight)
     gradient = torch.autograd.grad(output.square().sum(), x, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="once_differentiable"):
