@@ -219,13 +219,10 @@ def main(config: Config) -> None:
         sizes = plain_model.model.config
         check_layer_and_head(sizes.n_layers, sizes.n_heads, config.layer, config.head)
     check_texts(loaded, texts)
-    if config.engine == "scratch" and not config.json:
-        print(f"our own DistilBERT, {config.own_model.form}\n")
     results = classify(loaded, texts, config.batch_size, device)
     explanations = [explain(plain_model, text) for text in texts] if config.explain else []
-    record.results = {"model": loaded.name, "engine": config.engine, "texts": results[:MAX_BARS]}
-    if config.engine == "scratch":
-        record.results["form"] = config.own_model.form
+    form = config.own_model.form if config.engine == "scratch" else None
+    record.results = {"model": loaded.name, "engine": config.engine, "form": form, "texts": results[:MAX_BARS]}
     record.results["labels"] = Counter(result["label"] for result in results)
     if config.compare:
         pipeline = loaded if config.engine == "pipeline" else load_folder(SENTIMENT, loaded.folder, loaded.name)
@@ -233,6 +230,8 @@ def main(config: Config) -> None:
     if config.json or not config.compare:
         show(results, explanations, config, loaded.name)
     write_pictures(results, explanations, plain_model, config, record)
+    if form and not config.json:
+        print(f"engine: scratch, {form}")
     if texts == list(EXAMPLES):
         check_examples(results, record)
     record.save(quiet=config.json)

@@ -315,8 +315,6 @@ def main(config: Config) -> None:
         check_layer_and_head(own.model.config.n_layer, own.model.config.n_head, config.layer, config.head)
     check_prompts(loaded, prompts, config.max_new_tokens)
     streamed = config.engine == "scratch" and sys.stdout.isatty() and not (config.json or config.compare)
-    if config.engine == "scratch" and not config.json:
-        print(f"our own GPT-2, {config.own_model.form}\n")
     rows = new_tokens(loaded, prompts, config, streamed)
     results: list[dict[str, Any]] = [
         {"prompt": prompt, "continuation": decode(loaded, row)} for prompt, row in zip(prompts, rows, strict=True)
@@ -324,9 +322,8 @@ def main(config: Config) -> None:
     if config.show_probs:
         for result, row in zip(results, rows, strict=True):
             result["steps"] = step_probabilities(own, result["prompt"], row, config)
-    record.results = {"model": loaded.name, "engine": config.engine, "texts": results}
-    if config.engine == "scratch":
-        record.results["form"] = config.own_model.form
+    form = config.own_model.form if config.engine == "scratch" else None
+    record.results = {"model": loaded.name, "engine": config.engine, "form": form, "texts": results}
     plain = own  # the form that shows its attention weights
     if own.model is loaded.model and config.own_model.form != "plain" and (config.compare or config.show_attention):
         plain = load_own(GENERATION, loaded.folder, loaded.name, device=device)
@@ -340,6 +337,8 @@ def main(config: Config) -> None:
         record.results["attention"] = {"text": prompts[0], "layer": config.layer, "head": config.head}
     preview = f"{prompts[0]} ...{' '.join(results[0]['continuation'].split())[:50]}"
     all_continued = all(result["continuation"].split() for result in results)
+    if form and not config.json:
+        print(f"engine: scratch, {form}")
     record.check("continuation", printable(preview), "some words for every prompt", all_continued)
     record.save(quiet=config.json)
 

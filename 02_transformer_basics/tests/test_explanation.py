@@ -92,7 +92,7 @@ def test_two_words_that_say_the_same_share_alike(known: LoadedModel) -> None:
 
 @pytest.mark.parametrize("text", [*sentiment_analysis.EXAMPLES, "Not bad at all, not bad!", "😀 \x1b", "dull " * 300])
 def test_shares_add_up_to_the_rise_of_the_probability(text: str) -> None:
-    loaded = load_model(SENTIMENT, str(SENTIMENT.shipped), reader())
+    loaded = load_model(SENTIMENT, str(SENTIMENT.bundled), reader())
     found = explain(loaded, text)
     ids = loaded.tokenizer([text], truncation=True)["input_ids"]
     whole, hidden = loaded.model.predict([ids[0], [i if i < 4 and i != 1 else 4 for i in ids[0]]])  # 4: [MASK]

@@ -220,9 +220,9 @@ def test_an_empty_cache_without_a_hub_gives_the_model_that_ships(hub_cache: Path
     assert loaded.note is not None
     assert task.official[0] in loaded.note
     assert "cannot be reached" in loaded.note
-    shipped = load_file(task.shipped / "model.safetensors")
-    assert all(torch.equal(tensor, loaded.model.state_dict()[name]) for name, tensor in shipped.items())
-    assert loaded.name == f"the lab's own {task.shipped.name} model"
+    bundled = load_file(task.bundled / "model.safetensors")
+    assert all(torch.equal(tensor, loaded.model.state_dict()[name]) for name, tensor in bundled.items())
+    assert loaded.name == f"the lab's own {task.bundled.name} model"
 
 
 @pytest.mark.parametrize("name", SENTIMENT.official)
@@ -355,7 +355,7 @@ def test_what_counts_as_an_answer(
 def test_a_server_that_is_no_hub_gives_the_model_that_ships(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with web_server(lambda path: (200, b"<html>Please log in</html>")) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        assert "the hub did not give it" in str(load_model(SENTIMENT).note)
+        assert "the download failed" in str(load_model(SENTIMENT).note)
 
 
 def test_a_hub_in_reach_gives_the_model_but_no_pickle_and_no_code(

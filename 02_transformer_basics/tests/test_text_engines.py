@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from models.attention_plots import draw_head
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -20,9 +19,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import engines
 import sentiment_analysis
 import text_generation
-from engines import read_own, read_tokenizer, reader
-from models import attention_plots as attention_drawing
+import transformer_block
+from engines import EngineOptions, load_own, loader, read_tokenizer
+from lab import attention_plots
+from lab.attention_plots import draw_head
 from models import hub as pretrained
+from models.generation import Sampling
 from models.hub import GENERATION, SENTIMENT, load_folder, load_model
 
 PROJECT = Path(__file__).parent.parent
@@ -33,10 +35,10 @@ TEXTS = ["a funny film", "Dull.", "dull " * 300, "😀 漢字 naïve \x07", "x" 
 # --- the same answers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["tiny", "shipped"])
+@pytest.mark.parametrize("model", ["tiny", "bundled"])
 def test_labels_and_scores_are_the_pipelines(tiny_classifier: Path, model: str) -> None:
-    folder = tiny_classifier if model == "tiny" else SENTIMENT.shipped
-    theirs, ours = load_folder(SENTIMENT, folder, "x"), read_own(SENTIMENT, folder, "x")
+    folder = tiny_classifier if model == "tiny" else SENTIMENT.bundled
+    theirs, ours = load_folder(SENTIMENT, folder, "x"), load_own(SENTIMENT, folder, "x")
     pairs = zip(sentiment_analysis.classify(theirs, TEXTS, 4), sentiment_analysis.classify(ours, TEXTS, 4), strict=True)
     for expected, found in pairs:
         assert found.keys() == expected.keys()
@@ -47,13 +49,14 @@ def test_labels_and_scores_are_the_pipelines(tiny_classifier: Path, model: str) 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": 0.0}, {}, {"seed": 3, "top_k": 5}, {"top_p": 0.7, "temperature": 1.3}],
+    [{"temperature": 0.0}, {"temperature": 0.8}, {"temperature": 0.8, "top_k": 5}, {"top_p": 0.7, "temperature": 1.3}],
     ids=str,
 )
-def test_texts_are_the_pipelines_drawn_ones_too(batch_size: int, settings: dict[str, Any]) -> None:
-    config = text_generation.Config(batch_size=batch_size, max_new_tokens=12, **settings)
+def test_texts_are_the_pipelines_sampled_ones_too(batch_size: int, settings: dict[str, Any]) -> None:
+    sampling, seed = Sampling(**settings), 3 if "top_k" in settings else 0
+    config = text_generation.Config(batch_size=batch_size, max_new_tokens=12, sampling=sampling, seed=seed)
     prompts = ["Once", "It was a dark night, and the old man", "She said that the", "naïve 😀"]
-    theirs, ours = (read(GENERATION, GENERATION.shipped, "x") for read in (load_folder, read_own))
+    theirs, ours = (read(GENERATION, GENERATION.bundled, "x") for read in (load_folder, load_own))
     assert text_generation.continue_prompts(ours, prompts, config) == text_generation.continue_prompts(
         theirs, prompts, config
     )
@@ -61,18 +64,18 @@ def test_texts_are_the_pipelines_drawn_ones_too(batch_size: int, settings: dict[
 
 def test_a_repetition_penalty_is_the_pipelines() -> None:
     """One prompt a batch: the library counts padding as seen, ours does not."""
-    config = text_generation.Config(batch_size=1, max_new_tokens=20, temperature=0.0, repetition_penalty=1.5)
-    theirs, ours = (read(GENERATION, GENERATION.shipped, "x") for read in (load_folder, read_own))
+    config = text_generation.Config(batch_size=1, max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
+    theirs, ours = (read(GENERATION, GENERATION.bundled, "x") for read in (load_folder, load_own))
     found = text_generation.new_tokens(ours, ["Once upon a time"], config)
     assert found == text_generation.new_tokens(theirs, ["Once upon a time"], config)
-    without = replace(config, repetition_penalty=None)
+    without = replace(config, sampling=Sampling())
     assert found != text_generation.new_tokens(ours, ["Once upon a time"], without)
 
 
 def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
     """Both engines stop at the token that ends a text, and show nothing of it."""
-    config = text_generation.Config(max_new_tokens=30, temperature=1.0, batch_size=3)
-    loaded_engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, read_own)]
+    config = text_generation.Config(max_new_tokens=30, sampling=Sampling(temperature=1.0), batch_size=3)
+    loaded_engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, load_own)]
     stop = 70  # any token: this model ends no text by itself
     for loaded in loaded_engines:
         loaded.tokenizer.eos_token_id = stop
@@ -84,7 +87,7 @@ def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
 
 
 def test_the_tokenizer_gives_the_librarys_ids(tiny_classifier: Path, tiny_language: Path) -> None:
-    for folder in (tiny_classifier, tiny_language, SENTIMENT.shipped, GENERATION.shipped):
+    for folder in (tiny_classifier, tiny_language, SENTIMENT.bundled, GENERATION.bundled):
         theirs, ours = AutoTokenizer.from_pretrained(folder), read_tokenizer(folder, "x", 256)
         assert ours(TEXTS)["input_ids"] == theirs(TEXTS, verbose=False)["input_ids"]
         theirs.model_max_length = ours.model_max_length
@@ -119,15 +122,16 @@ def test_the_scratch_engine_loads_one_model_once(
     def forbidden(*_: Any) -> None:
         raise AssertionError("the library loads a model")
 
-    original = engines.read_own
-    monkeypatch.setattr(engines, "read_own", counted)
+    original = engines.load_own
+    monkeypatch.setattr(engines, "load_own", counted)
+    monkeypatch.setattr(script, "load_own", counted)
     monkeypatch.setattr(pretrained, "load_folder", forbidden)
     monkeypatch.setattr(script, "load_folder", forbidden)
     flags = ("--explain",) if script is sentiment_analysis else ("--show_probs", "2", "--max_new_tokens", "2")
     result = call(script, "--engine", "scratch", *flags, "--show_attention", "fine")
     assert result.status == 0, result.err
-    assert f"the lab's own {task.shipped.name} model" in result.err  # the same choice: nothing cached, no hub
-    assert folders == [task.shipped]
+    assert f"the lab's own {task.bundled.name} model" in result.err  # the same choice: nothing cached, no hub
+    assert folders == [task.bundled]
 
 
 @pytest.mark.parametrize(("script", "model"), [("sentiment_analysis", SENTIMENT), ("text_generation", GENERATION)])
@@ -143,7 +147,7 @@ script.write_pictures = lambda *_: None  # Matplotlib is imported for pictures a
 script.main(script.Config(("fine",), engine="scratch", model=sys.argv[1], output_dir=Path(sys.argv[2])))
 print([name for name in ("transformers", "matplotlib", "torch._dynamo") if name in sys.modules])
 """
-    command = [sys.executable, "-c", code, str(model.shipped), str(tmp_path)]
+    command = [sys.executable, "-c", code, str(model.bundled), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr + done.stdout
 
@@ -157,6 +161,7 @@ def test_the_record_names_the_engine(
     assert call(script, "fine", "--engine", engine, "--model", str(model)).status == 0
     record = json.loads((tmp_path / f"out/{script.__name__}.json").read_text())
     assert record["results"]["engine"] == record["config"]["engine"] == engine
+    assert record["results"]["form"] == ("plain" if engine == "scratch" else None)
     assert record["results"]["model"] == str(model)
 
 
@@ -178,9 +183,12 @@ def test_compare_shows_both_and_records_the_difference(
     assert difference["name"].startswith("largest difference of")
     assert float(difference["value"]) <= 1e-4
     assert difference["ok"]
-    assert speed["name"].endswith("a second")
+    assert speed["name"].endswith("per second")
     speeds = record["results"]["texts_per_second" if script is sentiment_analysis else "tokens_per_second"]
-    assert speeds.keys() == {"pipeline", "scratch"}
+    assert speeds.keys() == {"pipeline", "scratch", "accelerated"}
+    (agreement,) = [figure for figure in record["figures"] if figure["value"] == "2 of 2"]
+    assert agreement["ok"]
+    assert "2 of 2" in result.out
     assert min(speeds.values()) > 0
 
 
@@ -193,15 +201,16 @@ def test_compare_notices_a_faulty_model(
     monkeypatch: pytest.MonkeyPatch,
     script: ModuleType,
 ) -> None:
-    def faulty(task: pretrained.Task, folder: Path, name: str, **settings: Any) -> pretrained.LoadedModel:
-        loaded = original(task, folder, name, **settings)
+    def faulty(
+        task: pretrained.Task, folder: Path, name: str, *options: Any, **settings: Any
+    ) -> pretrained.LoadedModel:
+        loaded = original(task, folder, name, *options, **settings)
         with torch.no_grad():
-            loaded.model.positions.weight[:, 0] += 2.0
+            loaded.model.position_embeddings.weight[:, 0] += 2.0
         return loaded
 
-    original = engines.read_own
-    monkeypatch.setattr(engines, "read_own", faulty)
-    monkeypatch.setattr(sentiment_analysis, "read_own", faulty)
+    original = engines.load_own
+    monkeypatch.setattr(script, "load_own", faulty)
     model = tiny_classifier if script is sentiment_analysis else tiny_language
     assert call(script, "a funny film", "--compare", "--model", str(model)).status == 0
     record = json.loads((tmp_path / f"out/{script.__name__}.json").read_text())
@@ -210,7 +219,7 @@ def test_compare_notices_a_faulty_model(
     assert float(figure["value"]) > 1e-4
 
 
-def test_a_race_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now, order = [0.0], []
 
     def runner(name: str, times: list[float]) -> str:
@@ -233,7 +242,8 @@ def test_fewer_bits_are_for_our_own_engine(call: Call, refused: Call, tiny_langu
     assert call(text_generation, *flags, "--engine", "scratch", "--show_attention", "--show_probs", "2").status == 0
     result = call(text_generation, *flags, "--compare", "--temperature", "0")
     assert result.status == 0
-    assert f"what {precision} costs" in result.out
+    assert f"the cost of {precision}" in result.out
+    assert f"accelerated, {precision}" in result.out
 
 
 # --- attention --------------------------------------------------------------------------------------------------------
@@ -242,7 +252,7 @@ def test_fewer_bits_are_for_our_own_engine(call: Call, refused: Call, tiny_langu
 def heat_map_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> Any:
     """The axes that `run` draws a head on."""
     drawn = []
-    monkeypatch.setattr(attention_drawing, "save_figure", lambda figure, path: drawn.append((figure, path)))
+    monkeypatch.setattr(attention_plots, "save_figure", lambda figure, path: drawn.append((figure, path)))
     run()
     ((figure, _),) = drawn
     plt.close(figure)
@@ -253,13 +263,13 @@ def heat_map_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> Any:
 def test_the_head_that_is_drawn_is_the_librarys(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
 ) -> None:
-    text, flags = "A wonderful film", ("--model", str(SENTIMENT.shipped), "--engine", engine)
+    text, flags = "A wonderful film", ("--model", str(SENTIMENT.bundled), "--engine", engine)
     axes = heat_map_of(
         monkeypatch,
         lambda: call(sentiment_analysis, text, "Dull.", *flags, "--show_attention", "--layer", "1", "--head", "3"),
     )
-    model = AutoModelForSequenceClassification.from_pretrained(SENTIMENT.shipped, attn_implementation="eager").eval()
-    ids = AutoTokenizer.from_pretrained(SENTIMENT.shipped)(text, return_tensors="pt")["input_ids"]
+    model = AutoModelForSequenceClassification.from_pretrained(SENTIMENT.bundled, attn_implementation="eager").eval()
+    ids = AutoTokenizer.from_pretrained(SENTIMENT.bundled)(text, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         expected = model(ids, output_attentions=True).attentions[1][0, 3]
     found = torch.as_tensor(axes.images[0].get_array())
@@ -272,10 +282,12 @@ def test_the_head_that_is_drawn_is_the_librarys(
 
 def test_the_library_gives_attention_weights_only_when_asked_for_them_at_loading() -> None:
     """Why the heads are drawn from our own model, which can tell at any time."""
-    loaded = load_folder(SENTIMENT, SENTIMENT.shipped, "x")
+    loaded = load_folder(SENTIMENT, SENTIMENT.bundled, "x")
     with torch.inference_mode():
         assert not loaded.model(torch.tensor([[2, 3]]), output_attentions=True).attentions
-        assert read_own(SENTIMENT, SENTIMENT.shipped, "x").model.look_inside(torch.tensor([[2, 3]])).attentions
+        assert (
+            load_own(SENTIMENT, SENTIMENT.bundled, "x").model.forward_with_internals(torch.tensor([[2, 3]])).attentions
+        )
 
 
 def test_attention_of_a_generated_text_is_causal(
@@ -320,7 +332,7 @@ def test_a_head_that_is_not_there_is_refused(
 
 @pytest.mark.parametrize("engine", ["pipeline", "scratch"])
 def test_explain_prints_draws_and_records(call: Call, tmp_path: Path, engine: str) -> None:
-    flags = ("--model", str(SENTIMENT.shipped), "--engine", engine, "--explain", "A wonderful film", "😀 $x$ dull")
+    flags = ("--model", str(SENTIMENT.bundled), "--engine", engine, "--explain", "A wonderful film", "😀 $x$ dull")
     result = call(sentiment_analysis, *flags)
     assert (result.status, result.err) == (0, "")
     assert "  wonderful +0." in result.out
@@ -338,12 +350,12 @@ def test_explain_prints_draws_and_records(call: Call, tmp_path: Path, engine: st
 
 @pytest.mark.parametrize("engine", ["pipeline", "scratch"])
 def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, engine: str) -> None:
-    flags = ("--model", str(GENERATION.shipped), "--engine", engine, "--max_new_tokens", "4", "--temperature", "0")
+    flags = ("--model", str(GENERATION.bundled), "--engine", engine, "--max_new_tokens", "4", "--temperature", "0")
     result = call(text_generation, "Once upon", *flags, "--show_probs", "3", "--json")
     (line,) = result.out.splitlines()
     found = json.loads(line)
     assert "".join(step["token"] for step in found["steps"]) == found["continuation"]
-    loaded = load_model(GENERATION, str(GENERATION.shipped))
+    loaded = load_model(GENERATION, str(GENERATION.bundled))
     ids = loaded.tokenizer("Once upon", return_tensors="pt")["input_ids"]
     for step in found["steps"]:
         with torch.inference_mode():
@@ -361,7 +373,7 @@ def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, e
 def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
     flags = ("--engine", "scratch", "--temperature", "0", "--max_new_tokens", "5", "--show_probs", "4")
     prompt = "The old man looked at the sea and"
-    shown = call(text_generation, prompt, *flags, "--model", str(GENERATION.shipped)).out
+    shown = call(text_generation, prompt, *flags, "--model", str(GENERATION.bundled)).out
     lesson = (PROJECT / "README.md").read_text(encoding="utf-8")
     (block,) = [part.split("```")[0] for part in lesson.split("```text\n") if part.startswith("step token")]
     assert block in shown
@@ -369,7 +381,7 @@ def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
 
 
 def test_tokens_that_cannot_be_drawn_are_not_shown(call: Call) -> None:
-    flags = ("--model", str(GENERATION.shipped), "--top_k", "2", "--max_new_tokens", "3", "--show_probs", "5", "--json")
+    flags = ("--model", str(GENERATION.bundled), "--top_k", "2", "--max_new_tokens", "3", "--show_probs", "5", "--json")
     found = json.loads(call(text_generation, "Once upon", *flags).out)
     for step in found["steps"]:
         assert len(step["likeliest"]) == 2
@@ -380,7 +392,7 @@ def test_tokens_that_cannot_be_drawn_are_not_shown(call: Call) -> None:
 def test_a_stream_shows_each_token_as_it_comes_and_no_half_characters(
     tiny_language: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = read_own(GENERATION, tiny_language, "x")
+    loaded = load_own(GENERATION, tiny_language, "x")
     texts = [" film 😀!", " and\x07"]
     rows = [loaded.tokenizer([text])["input_ids"][0] for text in texts]
     rows[1] += [loaded.tokenizer.eos_token_id] * (len(rows[0]) - len(rows[1]))
@@ -391,7 +403,7 @@ def test_a_stream_shows_each_token_as_it_comes_and_no_half_characters(
             yield torch.tensor(pair)
             seen.append(capsys.readouterr().out)
 
-    list(text_generation.show_while_it_comes(loaded, ["a", "b"], steps()))
+    list(text_generation.print_while_generating(loaded, ["a", "b"], steps()))
     assert seen[0].startswith("a")
     assert "".join(seen) == "a film 😀!"
     assert len([part for part in seen if part]) > 3  # it came in parts
@@ -425,11 +437,75 @@ def test_a_device_that_is_not_there_is_refused(refused: Call, tiny_language: Pat
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("flags", [("--compare",), ("--engine", "scratch", "--show_attention")])
 def test_both_scripts_run_on_cuda(call: Call, flags: tuple[str, ...]) -> None:
-    assert call(sentiment_analysis, "fine", "--model", str(SENTIMENT.shipped), "--device", "cuda", *flags).status == 0
-    assert call(text_generation, "fine", "--model", str(GENERATION.shipped), "--device", "cuda", *flags).status == 0
+    assert call(sentiment_analysis, "fine", "--model", str(SENTIMENT.bundled), "--device", "cuda", *flags).status == 0
+    assert call(text_generation, "fine", "--model", str(GENERATION.bundled), "--device", "cuda", *flags).status == 0
 
 
-def test_reader_reads_for_load_model(tiny_language: Path) -> None:
-    loaded = load_model(GENERATION, str(tiny_language), reader("int8"))
-    assert type(loaded.model).__module__ == "gpt2"
-    assert loaded.folder == tiny_language
+def test_the_loader_makes_the_form_asked_for(tiny_language: Path) -> None:
+    for options, kind in ((EngineOptions(), "GPT2"), (EngineOptions(precision="int8"), "AcceleratedGPT2")):
+        loaded = load_model(GENERATION, str(tiny_language), loader(options))
+        assert type(loaded.model).__name__ == kind
+        assert loaded.folder == tiny_language
+
+
+# --- what runs is what the lesson shows -------------------------------------------------------------------------------
+
+
+def lesson_calls(run: Callable[[], Any]) -> set[str]:
+    """The functions of transformer_block.py that `run` calls, seen by the interpreter's own profiler."""
+    called: set[str] = set()
+
+    def record(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename == transformer_block.__file__:
+            called.add(frame.f_code.co_qualname)
+
+    sys.setprofile(record)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_the_scratch_engine_runs_the_lessons_block_unless_it_is_accelerated(
+    call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType
+) -> None:
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    flags = ("fine", "--engine", "scratch", "--model", str(model), "--json")
+    lesson = {"attention", "TransformerBlock.forward", "MultiHeadAttention.forward"}
+    assert lesson <= lesson_calls(lambda: call(script, *flags))
+    assert not lesson & lesson_calls(lambda: call(script, *flags, "--accelerate"))
+
+
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_the_accelerated_form_gives_the_same_and_says_so(
+    call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType, tmp_path: Path
+) -> None:
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    flags = ("fine", "a funny film", "--engine", "scratch", "--model", str(model))
+    plain, fast = call(script, *flags), call(script, *flags, "--accelerate")
+    assert "engine: scratch, plain\n" in plain.out
+    assert fast.out == plain.out.replace("scratch, plain", "scratch, accelerated")
+    assert json.loads((tmp_path / f"out/{script.__name__}.json").read_text())["results"]["form"] == "accelerated"
+
+
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_a_lower_precision_switches_the_accelerated_form_on_and_says_so(
+    call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType
+) -> None:
+    model = tiny_classifier if script is sentiment_analysis else tiny_language
+    result = call(script, "fine", "--engine", "scratch", "--precision", "int8", "--model", str(model))
+    assert result.status == 0
+    assert "--precision int8 runs the accelerated form" in result.err
+    assert "engine: scratch, accelerated, int8\n" in result.out
+
+
+@pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
+def test_accelerate_is_for_our_own_engine(refused: Call, script: ModuleType) -> None:
+    refused(script, ("fine", "--accelerate"), "--accelerate", "--engine scratch")
+
+
+@pytest.mark.parametrize("flag", ["--temperature=-1", "--top_k=0", "--top_p=2", "--repetition_penalty=0"])
+def test_sampling_options_out_of_range_name_their_flag(refused: Call, flag: str) -> None:
+    refused(text_generation, ("fine", flag), flag.split("=")[0] + " is")

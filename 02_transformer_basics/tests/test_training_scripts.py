@@ -47,8 +47,8 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(not (DATA / "sentiment").is_dir(), reason="needs the sentiment files of shared/data")
 @pytest.mark.parametrize("part", ["sst2_dev", "uci_amazon"])
 def test_the_shipped_classifier_is_as_good_as_its_card_says(part: str) -> None:
-    model, tokenizer = DistilBertClassifier.from_pretrained(SENTIMENT.shipped), load_tokenizer(SENTIMENT.shipped)
-    card = json.loads((SENTIMENT.shipped / "metrics.json").read_text())
+    model, tokenizer = DistilBertClassifier.from_pretrained(SENTIMENT.bundled), load_tokenizer(SENTIMENT.bundled)
+    card = json.loads((SENTIMENT.bundled / "metrics.json").read_text())
     file = {"sst2_dev": "stsa.binary.dev", "uci_amazon": "amazon_cells_labelled.txt"}[part]
     examples = read_examples(DATA / "sentiment" / file)
     logits = logits_of(model, encode(tokenizer, [text for text, _ in examples]))
@@ -58,7 +58,7 @@ def test_the_shipped_classifier_is_as_good_as_its_card_says(part: str) -> None:
 
 
 def test_the_shipped_classifier_is_small_and_its_figures_are_good_enough_to_ship() -> None:
-    folder = SENTIMENT.shipped
+    folder = SENTIMENT.bundled
     card = json.loads((folder / "metrics.json").read_text())
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000
     model = DistilBertClassifier.from_pretrained(folder)

@@ -50,22 +50,22 @@ def sizes(model: Any) -> dict[str, int]:
 @pytest.mark.parametrize("number", [0, 1], ids=["distilbert", "gpt2"])
 def test_the_table_covers_exactly_the_keys_and_shapes_of_a_checkpoint(number: int) -> None:
     task, model_class = MODELS[number]
-    model = model_class.from_pretrained(task.shipped)
+    model = model_class.from_pretrained(task.bundled)
     letters = sizes(model) | {"3E": 3 * sizes(model)["E"]}
     listed = {}
     for row in table(number):
         for name, shape in zip(row.theirs, row.shapes, strict=True):
             for layer in range(len(model.blocks)) if ".N." in name else (0,):
                 listed[name.replace(".N.", f".{layer}.")] = tuple(letters[letter] for letter in shape.split(","))
-    found = {name: tuple(tensor.shape) for name, tensor in load_file(task.shipped / "model.safetensors").items()}
+    found = {name: tuple(tensor.shape) for name, tensor in load_file(task.bundled / "model.safetensors").items()}
     assert listed == found
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["distilbert", "gpt2"])
 def test_every_weight_arrives_where_the_table_says(number: int) -> None:
     task, model_class = MODELS[number]
-    model = model_class.from_pretrained(task.shipped)
-    parameters, tensors = model.state_dict(), load_file(task.shipped / "model.safetensors")
+    model = model_class.from_pretrained(task.bundled)
+    parameters, tensors = model.state_dict(), load_file(task.bundled / "model.safetensors")
     arrived = set()
     for row in table(number):
         for name in row.theirs:
