@@ -627,7 +627,7 @@ def test_a_mistake_in_the_flags_is_told_in_one_line(tmp_path: Path, flags: list[
     assert not (tmp_path / "new").exists()
 
 
-def test_lesson_shows_what_the_committed_run_printed() -> None:
+def test_the_lessons_show_what_the_committed_run_printed() -> None:
     """The ladder in README.md is the one in results/transformer_block.json, and the names it points to exist."""
     lesson = (FOLDER / "README.md").read_text(encoding="utf-8")
     # as committed: a run of the reader's own may have replaced the file, and rounding differs from run to run
@@ -639,7 +639,8 @@ def test_lesson_shows_what_the_committed_run_printed() -> None:
         assert [before, to_torch, reference] == [row["to_before"], row["to_torch"], row["reference"]]
     assert f"largest difference from torch.nn: {record['figures'][0]['value']}" in lesson
     code = "".join(path.read_text(encoding="utf-8") for path in (FOLDER / "tests").glob("test_*.py"))
-    pointed_to = re.findall(r"`(test_\w+)`", lesson)
+    lessons = [FOLDER / "README.md", *FOLDER.glob("*/README.md")]
+    pointed_to = [name for page in lessons for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))]
     assert len(pointed_to) >= 20
     assert [name for name in pointed_to if f"def {name}(" not in code] == []
 

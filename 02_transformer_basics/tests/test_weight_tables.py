@@ -15,7 +15,7 @@ from models.distilbert import DistilBertClassifier
 from models.gpt2 import GPT2
 from models.hub import GENERATION, SENTIMENT, Task
 
-LESSON = Path(__file__).parent.parent / "README.md"
+LESSON = Path(__file__).parent.parent / "models/README.md"
 MODELS: list[tuple[Task, Any]] = [(SENTIMENT, DistilBertClassifier), (GENERATION, GPT2)]
 
 
@@ -42,7 +42,7 @@ def table(number: int) -> list[Row]:
 def sizes(model: Any) -> dict[str, int]:
     """What the letters of the shapes stand for."""
     config, block = model.config, model.blocks[0]
-    embedding = model.positions.weight.shape
+    embedding = model.position_embeddings.weight.shape
     classes = len(getattr(model, "labels", ()))
     return {"V": config.vocab_size, "P": embedding[0], "E": embedding[1], "F": block.ff_in.out_features, "C": classes}
 
