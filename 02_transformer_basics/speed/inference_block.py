@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import speed.kernels as kernels
 from models.generation import KVCache
-from speed import kernels
 from speed.quantization import LinearFactory
 from transformer_block import TransformerBlock
 

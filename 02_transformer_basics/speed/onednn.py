@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from speed import kernels
+import speed.kernels as kernels
 
 MIN_FLOPS = 2**20  # measured: multiplications above which the product takes longer than the call
 MIN_FLOPS_PER_TRANSPOSED_ELEMENT = 200  # measured: above this, transposing both operands pays

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import speed.kernels as kernels
 from lab.errors import UserError
-from speed import kernels
 from speed.onednn import is_supported, onednn_linear
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
