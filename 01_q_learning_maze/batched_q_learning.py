@@ -33,7 +33,7 @@ class Episodes:
 
 
 class BatchedQLearning:
-    """`n_agents` independent agents, each in an environment of its own with the same `dynamics`.
+    """`n_agents` independent agents, each in its own environment with the same `dynamics`.
 
     Args:
         learning_rate, discount, epsilon, epsilon_decay, epsilon_min: as for `QLearningAgent`, one

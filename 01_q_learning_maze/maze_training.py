@@ -27,7 +27,7 @@ Record = TypeVar("Record", Episode, Iteration)
 
 @dataclass(frozen=True)
 class TrainingResult(Generic[Record]):
-    """What a training run returns.
+    """The result of a training run, with the exact solution to compare it with.
 
     Attributes:
         records: one for each episode (single agent) or iteration (shared table).

@@ -79,14 +79,14 @@ class Config:
     maze_file: Path | None = None
     """Text file with a maze of S (start), . (floor), X (wall) and G (goal), one row per line."""
     maze_size: int | None = None
-    """Train in a random maze of this many rows and columns."""
+    """Train in a random maze of this many rows and columns, 2 to 1000."""
     slip: float = 0.0
     """Probability that a move goes to one side instead of straight on."""
     learner: Literal["auto", "one", "replay"] = "auto"
-    """one: online Q-learning; replay: many agents, shared table, experience replay (for large mazes without slip;
-    learning rate and discount are 1); auto: chosen by the size of the maze."""
+    """one: online Q-learning; replay: many agents, shared table, experience replay; auto: by the size of the maze.
+    Replay needs a maze without slip, and sets learning rate and discount to 1."""
     band_seeds: int = 1000
-    """Agents with other random numbers to train for the band in the learning curve; 0 for none."""
+    """Other seeds to train for the band in the learning curve; 0 for none."""
     sweep: bool = False
     """Also draw heat maps of the success rate over learning rate and epsilon."""
     render: Literal["none", "ansi", "human"] = "none"

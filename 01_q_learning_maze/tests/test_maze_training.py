@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,11 @@ import pytest
 from PIL import Image
 
 from lab.launch import launch
+from maze_env import SimpleMaze
+from maze_layout import random_maze
+from maze_training import greedy_trajectories, train_shared_table, train_single_agent
 from q_learning_agent import QLearningAgent
+from replay_q_learning import Iteration
 
 SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 OUTPUTS = {"training_reward_curve.png", "metrics.csv", "maze_agent.gif", "policy.png", "q_table.json", "train.json"}
@@ -63,6 +68,12 @@ def test_the_record_holds_the_results_of_a_thousand_other_seeds(default_run: Pat
     results = json.loads((default_run / "train.json").read_text())["results"]
     assert results["band_seeds"] == 1000
     assert results["band_optimal_share"] == 1
+
+
+def test_the_columns_of_the_metrics_have_their_names(default_run: Path) -> None:
+    header, *rows = (default_run / "metrics.csv").read_text().splitlines()
+    assert header == "episode,total_reward,length,epsilon,reached_goal"
+    assert len(rows) == 300
 
 
 def test_the_saved_agent_can_be_loaded(default_run: Path) -> None:
@@ -114,6 +125,10 @@ def test_a_large_maze_is_learned_with_replay(tmp_path: Path, script: ModuleType)
     assert check["ok"], check
     assert record["results"]["start_value"] == record["results"]["optimal_start_value"] == 11 - check["value"] < -50
     assert set(record["files"]) == {path.name for path in tmp_path.iterdir()} == OUTPUTS
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header == "round,steps,tried,arrivals,start_value,learned"
+    assert len(rows) == record["results"]["rounds"]
+    assert [row.rsplit(",", 1)[1] for row in rows] == ["0"] * (len(rows) - 1) + ["1"]
     agent = QLearningAgent.load(tmp_path / "q_table.json")
     assert len(agent.q_table) == record["results"]["table_entries"]
     with Image.open(tmp_path / "policy.png") as image:
@@ -131,6 +146,38 @@ def test_band_and_sweep_are_drawn_when_asked_for(tmp_path: Path, script: ModuleT
         < 0.9
         < success_rates["episodes 200"]["rate 0_5"]["epsilon 0_1"]
     )
+
+
+def test_a_single_agent_is_kept_at_three_stages() -> None:
+    maze = SimpleMaze()
+    result = train_single_agent(QLearningAgent(4), maze, episodes=300, seed=0)
+    assert list(result.stages) == ["untrained", "3 episodes", "300 episodes"]
+    sizes = [len(agent.q_table) for agent in result.stages.values()]
+    assert 0 == sizes[0] < sizes[1] <= sizes[2]
+    assert result.agent is result.stages["300 episodes"]
+    trajectories = greedy_trajectories(maze, result.stages)
+    assert list(trajectories) == list(result.stages)
+    assert trajectories["300 episodes"].length == result.best_length == 6
+
+
+def test_a_shared_table_is_kept_at_three_stages() -> None:
+    maze = SimpleMaze(random_maze(24, 24, seed=0))
+    watched: list[int] = []
+
+    def progress(records: Iterator[Iteration]) -> Iterator[Iteration]:
+        for record in records:
+            watched.append(record.number)
+            yield record
+
+    result = train_shared_table(maze, seed=0, progress=progress)
+    last = result.records[-1].number
+    assert watched == list(range(1, last + 1))
+    titles = list(result.stages)
+    assert titles[0] == "iteration 1"
+    assert titles[-1] == f"iteration {last}"
+    assert len(titles) == 3
+    assert len(result.stages[titles[0]].q_table) < len(result.agent.q_table)
+    assert greedy_trajectories(maze, result.stages)[titles[-1]].length == result.best_length
 
 
 INVALID = [

@@ -262,6 +262,32 @@ def test_a_saved_agent_can_be_loaded(tmp_path: Path) -> None:
     loaded.update(0, 0, -1.0, 1, False)
 
 
+OLD_FILE = """{
+  "kind": "tabular Q-learning agent",
+  "n_actions": 4,
+  "learning_rate": 0.5,
+  "discount": 0.95,
+  "epsilon": 0.05,
+  "epsilon_decay": 0.98,
+  "epsilon_min": 0.05,
+  "q_table": {
+    "0,2": 3.25,
+    "14,1": 10.0
+  }
+}
+"""
+
+
+def test_the_file_format_stays(tmp_path: Path) -> None:
+    file = tmp_path / "q.json"
+    file.write_text(OLD_FILE)
+    agent = QLearningAgent.load(file)
+    assert agent.q_table == {(0, 2): 3.25, (14, 1): 10.0}
+    assert (agent.epsilon, agent.epsilon_decay) == (0.05, 0.98)
+    agent.save(file)
+    assert file.read_text() == OLD_FILE
+
+
 DAMAGED = {
     "cut": lambda text: text[: len(text) // 2],
     "empty": lambda text: "",
