@@ -131,9 +131,8 @@ class SimpleMaze(gym.Env[Any, Any]):
             n_columns = self.cells.shape[1]
             start = divmod(self.start, n_columns)
             goal = divmod(int(self.is_goal.argmax()), n_columns)
-            raise UserError(
-                f"no path leads from the start {start} to a goal (the first is at {goal}); open a wall between them"
-            )
+            where = f"from the start {start} to a goal (the first is at {goal})"
+            raise UserError(f"no path leads {where}; open a wall between them")
         return int(goal_distances.min())
 
     def transitions(self, state: int, action: int) -> list[Transition]:
