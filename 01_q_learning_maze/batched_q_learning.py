@@ -1,10 +1,11 @@
-"""Q-learning from a dictionary to a tensor: thousands of independent agents take their steps in the same operations.
+"""Q-learning with a tensor for a dictionary: thousands of agents step in the same operations.
 
-The algorithm is that of `q_learning_agent.py`, line for line. There, one agent's table is a dictionary and a step
-updates one entry; here all tables lie in one tensor, and a step updates one entry of each. The agents share nothing.
+The algorithm is that of `q_learning_agent.py`, line for line. There, one agent's Q-table is a
+dictionary and a step updates one entry; here all Q-tables are in one tensor, and a step updates one
+entry of each. The agents are independent: they share nothing.
 """
 
-# N agents, S states, A actions, K outcomes that chance can choose between, E episodes that end in the same step
+# N agents, S states, A actions, K outcomes of an action, E episodes that end in the same step
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,33 +13,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from q_learning_agent import require
-from world_tables import World
+from argument_checks import require
+from transition_tables import TransitionTables
 
-BLOCK = 64  # steps for which random numbers are drawn at once: one large draw is cheaper than many small ones
+BLOCK = 64  # steps whose random numbers are drawn at once: one large draw is cheaper than many
+MAX_ENTRIES = 2**31 - 1  # of all Q-tables together: they are indexed in 32 bits
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """The episodes that ended in the same step, a row an agent: `q_learning_agent.Episode` with tensors (E,)."""
+    """The episodes that ended in the same step: `q_learning_agent.Episode` with tensors (E,)."""
 
     agent: Tensor  # 0 to N - 1
-    number: Tensor  # counted from 1, for each agent by itself
+    number: Tensor  # counted from 1, separately for each agent
     total_reward: Tensor  # undiscounted
     length: Tensor  # steps
-    epsilon: Tensor  # the one it was played with
+    epsilon: Tensor  # the probability of a random action in this episode
     reached_goal: Tensor
 
 
 class BatchedQLearning:
-    """`n_agents` independent agents, each in its own copy of `world`.
+    """`n_agents` independent agents, each in its own environment with the same `dynamics`.
 
     Args:
-        learning_rate, discount, epsilon, epsilon_decay, epsilon_min: as for `QLearningAgent`, one number for all
-            agents or a tensor (N,) with one for each.
+        learning_rate, discount, epsilon, epsilon_decay, epsilon_min: as for `QLearningAgent`, one
+            number for all agents or a tensor (N,) with one for each.
 
     Attributes:
-        q: the tables, (N, S, A).
+        q: the Q-tables, (N, S, A).
+        state, total_reward, length, number: of the current episode of each agent, (N,) each.
+        active: (N,), False for agents that `freeze` has stopped.
 
     Raises:
         UserError: an argument outside its range, or of the wrong shape.
@@ -46,7 +50,7 @@ class BatchedQLearning:
 
     def __init__(
         self,
-        world: World,
+        dynamics: TransitionTables,
         n_agents: int,
         learning_rate: float | Tensor = 0.5,
         discount: float | Tensor = 0.95,
@@ -54,122 +58,181 @@ class BatchedQLearning:
         epsilon_decay: float | Tensor = 0.98,
         epsilon_min: float | Tensor = 0.05,
     ) -> None:
+        n_states, n_actions = dynamics.n_states, dynamics.n_actions
         require("n_agents", n_agents, "1 or more", n_agents >= 1)
-        most = (2**31 - 1) // (world.n_states * world.n_actions)  # entries are numbered in 32 bits
-        require("n_agents", n_agents, f"at most {most} in a world of {world.n_states} states", n_agents <= most)
-        self.world, self.n_agents = world, n_agents
-        self.learning_rate = self._setting("learning_rate", learning_rate, lowest_allowed=False)
+        most = MAX_ENTRIES // (n_states * n_actions)
+        require("n_agents", n_agents, f"at most {most} with {n_states} states", n_agents <= most)
+        self.dynamics = dynamics
+        self.n_agents = n_agents
+        self.learning_rate = self._setting("learning_rate", learning_rate, include_zero=False)
         self.discount = self._setting("discount", discount)
         self.epsilon = self._setting("epsilon", epsilon)
-        self.epsilon_decay = self._setting("epsilon_decay", epsilon_decay, lowest_allowed=False)
+        self.epsilon_decay = self._setting("epsilon_decay", epsilon_decay, include_zero=False)
         self.epsilon_min = self._setting("epsilon_min", epsilon_min)
-        require("epsilon_min", epsilon_min, "no more than epsilon", bool((self.epsilon_min <= self.epsilon).all()))
-        self.q = torch.zeros(n_agents, world.n_states, world.n_actions, dtype=world.reward.dtype)
-        self._entries = self.q.view(-1)  # (N * S * A,)
-        self._actions = torch.arange(world.n_actions, dtype=torch.int32)[:, None]  # (A, 1)
-        self._tables = torch.arange(n_agents, dtype=torch.int32) * self.q[0].numel()  # (N,): where each one begins
-        self._chosen = torch.empty(world.n_actions, n_agents, dtype=torch.int32)
-        self._values = torch.empty(world.n_actions, n_agents, dtype=self.q.dtype)
-        self.state = torch.full((n_agents,), world.start, dtype=torch.int32)
-        self.total_reward = torch.zeros(n_agents, dtype=world.reward.dtype)
+        below_epsilon = bool((self.epsilon_min <= self.epsilon).all())
+        require("epsilon_min", epsilon_min, "no more than epsilon", below_epsilon)
+
+        dtype = dynamics.reward.dtype
+        self.q = torch.zeros(n_agents, n_states, n_actions, dtype=dtype)
+        self.state = torch.full((n_agents,), dynamics.start, dtype=torch.int32)
+        self.total_reward = torch.zeros(n_agents, dtype=dtype)
         self.length = torch.zeros(n_agents, dtype=torch.int32)
         self.number = torch.ones(n_agents, dtype=torch.int32)
-        self.playing = torch.ones(n_agents, dtype=torch.bool)
+        self.active = torch.ones(n_agents, dtype=torch.bool)
 
-    def _setting(self, name: str, value: float | Tensor, lowest_allowed: bool = True) -> Tensor:
-        setting = torch.as_tensor(value, dtype=self.world.reward.dtype)  # () or (N,)
-        require(name, value, f"one number or {self.n_agents}", setting.shape in ((), (self.n_agents,)))
-        allowed = (setting >= 0 if lowest_allowed else setting > 0) & (setting <= 1)
-        require(name, value, f"in {'[' if lowest_allowed else '('}0, 1]", bool(allowed.all()))
+        self._flat_q = self.q.view(-1)  # (N, S, A) -> (N * S * A,)
+        self._actions = torch.arange(n_actions, dtype=torch.int32)[:, None]  # (A, 1)
+        # where the Q-table of each agent begins in _flat_q
+        self._offsets = torch.arange(n_agents, dtype=torch.int32) * (n_states * n_actions)  # (N,)
+        # memory that every step uses again: allocating it costs more than the arithmetic
+        self._index_buffer = torch.empty(n_actions, n_agents, dtype=torch.int32)
+        self._value_buffer = torch.empty(n_actions, n_agents, dtype=dtype)
+
+    def _setting(self, name: str, value: float | Tensor, include_zero: bool = True) -> Tensor:
+        setting = torch.as_tensor(value, dtype=self.dynamics.reward.dtype)  # () or (N,)
+        fits = setting.shape in ((), (self.n_agents,))
+        require(name, value, f"one number or {self.n_agents}", fits)
+        large_enough = setting >= 0 if include_zero else setting > 0
+        in_range = bool((large_enough & (setting <= 1)).all())
+        require(name, value, "in [0, 1]" if include_zero else "in (0, 1]", in_range)
         return setting.expand(self.n_agents).clone()  # (N,)
 
-    def values(self, state: Tensor) -> Tensor:
-        """Q of every action, (A, N), with each agent in its `state` (N,); the next call overwrites it."""
-        torch.add(self._tables.add(state, alpha=self.world.n_actions), self._actions, out=self._chosen)  # (A, N)
-        torch.index_select(self._entries, 0, self._chosen.view(-1), out=self._values.view(-1))
-        return self._values  # (A, N)
+    def q_values(self, state: Tensor) -> Tensor:
+        """Return Q of every action, (A, N), with each agent in its `state` (N,).
 
-    def act(self, explore: Tensor, lot: Tensor) -> Tensor:
-        """The action of each agent, (N,), decided by two random numbers (N,) in [0, 1).
-
-        A random action is drawn by lot from all actions, a greedy one from the best.
+        The result is a buffer that the next call overwrites.
         """
-        values = self.values(self.state)  # (A, N)
-        candidates = (values == values.amax(0)) | (explore < self.epsilon)  # (A, N)
-        count = candidates.view(torch.uint8)  # (A, N): the same bytes as numbers, quicker to add up
-        for action in range(1, len(count)):
-            count[action] += count[action - 1]  # candidates so far
-        winner = (lot * count[-1]).to(torch.uint8)  # (N,): 0 for the first candidate
-        return (count <= winner).view(torch.uint8).sum(0, dtype=torch.uint8).int()  # (N,)
+        first_entry = self._offsets.add(state, alpha=self.dynamics.n_actions)  # (N,)
+        torch.add(first_entry, self._actions, out=self._index_buffer)  # (N,) + (A, 1) -> (A, N)
+        index = self._index_buffer.view(-1)  # (A, N) -> (A * N,)
+        torch.index_select(self._flat_q, 0, index, out=self._value_buffer.view(-1))
+        return self._value_buffer  # (A, N)
 
-    def step(self, explore: Tensor, lot: Tensor, outcome: Tensor) -> Episodes | None:
-        """Let every agent take a step and learn from it; returns the episodes that ended with it, if any.
+    def act(self, explore_draw: Tensor, tie_break_draw: Tensor) -> Tensor:
+        """Return the epsilon-greedy action of each agent, (N,).
 
         Args:
-            explore, lot: (N,), random numbers in [0, 1) that choose the actions.
-            outcome: (N,), which of the K outcomes happens.
+            explore_draw: (N,), random numbers in [0, 1); one below epsilon means to explore.
+            tie_break_draw: (N,), random numbers in [0, 1) that choose among the candidates: all
+                actions of an agent that explores, its best ones otherwise.
         """
-        world = self.world
-        pair = self.act(explore, lot).add_(self.state, alpha=world.n_actions)  # (N,)
-        happened = outcome.add(pair, alpha=world.n_outcomes)  # (N,)
-        next_state = world.next_state.index_select(0, happened)
-        reward = world.reward.index_select(0, happened)
-        continues = world.continues.index_select(0, happened)
+        values = self.q_values(self.state)  # (A, N)
+        is_best = values == values.amax(0)  # (A, N)
+        explores = explore_draw < self.epsilon  # (N,)
+        is_candidate = is_best | explores  # (A, N)
+        # number the candidates from 1: a running sum over the actions, in bytes for speed
+        candidate_number = is_candidate.view(torch.uint8)  # (A, N)
+        for action in range(1, len(candidate_number)):
+            candidate_number[action] += candidate_number[action - 1]
+        n_candidates = candidate_number[-1]  # (N,)
+        # choose one of them; it comes after all actions whose number is at most `chosen`
+        chosen = (tie_break_draw * n_candidates).to(torch.uint8)  # (N,), 0 for the first candidate
+        comes_before = candidate_number <= chosen  # (A, N)
+        return comes_before.view(torch.uint8).sum(0, dtype=torch.uint8).int()  # (A, N) -> (N,)
 
-        future = self.values(next_state).amax(0).mul_(continues)  # (N,): nothing comes after the goal
-        target = future.mul_(self.discount).add_(reward)  # in place: fresh memory costs more than the sums
-        entry = pair.add_(self._tables)  # (N,)
-        old = self._entries.index_select(0, entry)
-        # Q(S,A) ← Q(S,A) + α [R + γ max_a Q(S',a) − Q(S,A)]                        Sutton & Barto (2018), eq. 6.8
-        new = target.sub_(old).mul_(self.learning_rate).add_(old)
-        self._entries.scatter_(0, entry.long(), new)
+    def step(
+        self,
+        explore_draw: Tensor,
+        tie_break_draw: Tensor,
+        outcome: Tensor,
+    ) -> Episodes | None:
+        """Let every agent take a step and learn from it. Return the episodes that ended, if any.
 
+        Args:
+            explore_draw, tie_break_draw: (N,), random numbers in [0, 1) that choose the actions.
+            outcome: (N,), which of the K outcomes of its action happens to each agent.
+        """
+        dynamics = self.dynamics
+        # choose an action
+        action = self.act(explore_draw, tie_break_draw)  # (N,)
+        # take it: look up the reward and the next state
+        pair = action.add_(self.state, alpha=dynamics.n_actions)  # (N,): state * A + action
+        outcome_index = outcome.add(pair, alpha=dynamics.n_outcomes)  # (N,): pair * K + outcome
+        next_state = dynamics.next_state.index_select(0, outcome_index)  # (N,)
+        reward = dynamics.reward.index_select(0, outcome_index)  # (N,)
+        nonterminal = dynamics.nonterminal.index_select(0, outcome_index)  # (N,)
+
+        # learn from this one step; in place, since fresh memory costs more than the arithmetic
+        next_value = self.q_values(next_state).amax(0)  # (A, N) -> (N,)
+        next_value.mul_(nonterminal)  # the value of a terminal state is 0
+        target = next_value.mul_(self.discount).add_(reward)  # (N,)
+        entry = pair.add_(self._offsets)  # (N,)
+        old_value = self._flat_q.index_select(0, entry)  # (N,)
+        td_error = target.sub_(old_value)  # (N,)
+        # Q(S,A) ← Q(S,A) + α [R + γ max_a Q(S',a) − Q(S,A)]        Sutton & Barto (2018), eq. 6.8
+        new_value = td_error.mul_(self.learning_rate).add_(old_value)  # (N,)
+        self._flat_q.scatter_(0, entry.long(), new_value)
+
+        # move on to the next state; episodes end at the goal or at the time limit
         self.state = next_state
         self.total_reward += reward
         self.length += 1
-        ended = (self.length >= world.time_limit) | (continues == 0)
-        agent = (ended & self.playing).nonzero().view(-1)  # (E,)
-        return self._end_episodes(agent, continues[agent] == 0) if len(agent) else None
+        terminated = nonterminal == 0  # (N,)
+        truncated = self.length >= dynamics.time_limit  # (N,)
+        ended = (terminated | truncated) & self.active  # (N,)
+        agent = ended.nonzero().view(-1)  # (N,) -> (E,)
+        if len(agent) == 0:
+            return None
+        return self._end_episodes(agent, terminated[agent])
 
     def _end_episodes(self, agent: Tensor, reached_goal: Tensor) -> Episodes:
-        """Put each `agent` (E,) back at the start, to explore a little less from now on."""
-        number, total_reward, length = self.number[agent], self.total_reward[agent], self.length[agent]
+        """Return the records of the episodes of each `agent` (E,), and start their next ones."""
         epsilon = self.epsilon[agent]
-        self.epsilon[agent] = torch.maximum(self.epsilon_min[agent], epsilon * self.epsilon_decay[agent])
-        self.state[agent] = self.world.start
+        episodes = Episodes(
+            agent,
+            self.number[agent],
+            self.total_reward[agent],
+            self.length[agent],
+            epsilon,
+            reached_goal,
+        )
+        # decay ε: explore a little less from the next episode on
+        decayed = epsilon * self.epsilon_decay[agent]
+        self.epsilon[agent] = torch.maximum(self.epsilon_min[agent], decayed)
+        # back to the start
+        self.state[agent] = self.dynamics.start
         self.total_reward[agent] = 0
         self.length[agent] = 0
         self.number[agent] += 1
-        return Episodes(agent, number, total_reward, length, epsilon, reached_goal)
+        return episodes
 
-    def retire(self, agent: Tensor) -> None:
-        """Let each `agent` (E,) learn no more, and report no more episodes."""
+    def freeze(self, agent: Tensor) -> None:
+        """Stop learning of each `agent` (E,), and leave its episodes out of the records."""
         self.learning_rate[agent] = 0
-        self.playing[agent] = False
+        self.active[agent] = False
 
 
-def train_batch(agents: BatchedQLearning, seed: int, episodes: int | None = None) -> Iterator[Episodes]:
-    """Let `agents` learn for `episodes` episodes each, and yield a record of those that end in the same step.
+def train_batch(
+    agents: BatchedQLearning,
+    seed: int,
+    episodes: int | None = None,
+) -> Iterator[Episodes]:
+    """Train `agents` for `episodes` episodes each; yield the records of those that end together.
 
-    An agent that has played its episodes learns no more while it waits for the others. Without `episodes` this goes on
-    until nobody asks for more.
+    An agent that has finished its episodes is frozen while it waits for the others. With `episodes`
+    None training never ends by itself.
     """
-    for explore, lot, outcome in random_numbers(agents, seed):
-        ended = agents.step(explore, lot, outcome)
+    for explore_draw, tie_break_draw, outcome in random_numbers(agents, seed):
+        ended = agents.step(explore_draw, tie_break_draw, outcome)
         if ended is None:
             continue
         if episodes is not None:
-            agents.retire(ended.agent[ended.number == episodes])
+            finished = ended.agent[ended.number == episodes]
+            agents.freeze(finished)
         yield ended
-        if not agents.playing.any():
+        if not agents.active.any():
             return
 
 
-def random_numbers(agents: BatchedQLearning, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """What chance decides, step by step without end: the three arguments of `BatchedQLearning.step`, (N,) each."""
+def random_numbers(
+    agents: BatchedQLearning,
+    seed: int,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the arguments of `BatchedQLearning.step`, (N,) each, for one step after another."""
     generator = torch.Generator().manual_seed(seed)
+    shape = (BLOCK, 3, agents.n_agents)
     while True:
-        draws = torch.rand(BLOCK, 3, agents.n_agents, generator=generator, dtype=agents.q.dtype)  # (BLOCK, 3, N)
-        outcomes = agents.world.outcome(draws[:, 2])  # (BLOCK, N)
-        for (explore, lot, _), outcome in zip(draws, outcomes, strict=True):
-            yield explore, lot, outcome
+        draws = torch.rand(shape, generator=generator, dtype=agents.q.dtype)  # (BLOCK, 3, N)
+        outcomes = agents.dynamics.outcome(draws[:, 2])  # (BLOCK, N)
+        for step in range(BLOCK):
+            yield draws[step, 0], draws[step, 1], outcomes[step]

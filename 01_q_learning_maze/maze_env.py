@@ -1,4 +1,4 @@
-"""A maze for a mouse: a grid world that follows the Gymnasium API and opens its dynamics to exact planning."""
+"""A maze for a mouse: a Gymnasium environment whose dynamics are exposed for exact planning."""
 
 # R rows, C columns, S = R * C states, A = 4 actions
 
@@ -22,11 +22,12 @@ Transition = tuple[float, int, float, bool]  # probability, next state, reward, 
 
 
 class SimpleMaze(gym.Env[Any, Any]):
-    """A mouse looks for the cheese in a maze, one cell a step.
+    """A maze in which a mouse looks for the cheese, one cell per step.
 
     ## Description
-    The maze is a grid of floor and walls. The mouse begins at the start; the episode ends when it reaches a goal, where
-    the cheese lies. The default maze has 4 x 4 cells, and its shortest way takes 6 moves:
+    The maze is a grid of floor and walls. The mouse begins at the start; the episode ends when it
+    reaches a goal, where the cheese lies. The default maze has 4 x 4 cells, and its shortest path
+    takes 6 steps:
 
         S . . .
         . X . .
@@ -34,75 +35,90 @@ class SimpleMaze(gym.Env[Any, Any]):
         . . . G
 
     ## Action space
-    `Discrete(4)`: 0 up, 1 right, 2 down, 3 left. A move into a wall or off the grid leaves the mouse where it is.
+    `Discrete(4)`: 0 up, 1 right, 2 down, 3 left. A move into a wall or off the grid leaves the
+    mouse where it is.
 
     ## Observation space
-    `Discrete(rows * columns)`: the cell the mouse is in, row * columns + column, both counted from 0. In the default
-    maze the start (0, 0) is 0 and the goal (3, 3) is 15.
+    `Discrete(rows * columns)`: the cell the mouse is in, row * columns + column, both counted from
+    0. In the default maze the start (0, 0) is 0 and the goal (3, 3) is 15.
 
     ## Rewards
     +10 for the step that reaches a goal, -1 for every other step, bumps included.
 
-    These make a shortest path optimal for every discount γ in (0, 1]. Reaching the goal with step d is worth
+    These make a shortest path optimal for every discount γ in (0, 1]. Reaching the goal with step d
+    is worth
 
         G(d) = -(1 + γ + ... + γ^(d-2)) + 10 γ^(d-1),
 
-    so one step more changes it by G(d+1) - G(d) = -γ^(d-1) - 10 γ^(d-1) (1 - γ) < 0: fewer steps are always better.
-    Never to arrive is worth what G(d) falls to as d grows, less than any of them. (With `slip` a longer way may be
-    better, past fewer places where slipping costs much.)
+    so one step more changes it by G(d+1) - G(d) = -γ^(d-1) - 10 γ^(d-1) (1 - γ) < 0: fewer steps
+    are always better. The return of never arriving is the limit of G(d) as d grows, and less than
+    any G(d). (With `slip` a longer path may be better, if it passes fewer cells where slipping
+    costs much.)
 
     ## Transitions
-    The mouse moves where it wants with probability 1 - slip, and in each of the two perpendicular directions with
-    probability slip / 2. `env.P[state][action]` lists what can happen, [(probability, next_state, reward, terminated)];
-    `step` samples from that very list. Walls, goals and cells cut off from the start are absorbing there:
-    [(1.0, state, 0.0, True)], because the mouse never takes an action in one.
+    The mouse moves as the action says with probability 1 - slip, and in each of the two
+    perpendicular directions with probability slip / 2. `env.P[state][action]` lists the outcomes,
+    [(probability, next_state, reward, terminated)]; `step` samples from this list. Walls, goals and
+    cells cut off from the start are absorbing in it, [(1.0, state, 0.0, True)], because the mouse
+    never takes an action there.
 
     ## Episode end
-    Reaching a goal terminates; nothing else does. `gymnasium.make` truncates after 100 steps (`max_episode_steps`).
+    Reaching a goal terminates; nothing else does. `gymnasium.make` truncates after 100 steps
+    (`max_episode_steps`).
 
     ## Information
-    `reset` and `step` return {"prob": probability of the transition that happened}.
+    `reset` and `step` return {"prob": probability of the sampled transition}.
 
     ## Arguments
     ```python
     import gymnasium
     import maze_env  # registers the environment
 
-    env = gymnasium.make("SimpleMaze-v0", layout=["S.X", "..G"], render_mode="ansi", slip=0.2)
+    layout = ["S.X", "..G"]
+    env = gymnasium.make("SimpleMaze-v0", layout=layout, render_mode="ansi", slip=0.2)
     ```
-    - `layout`: strings of `S` start, `.` floor, `X` wall, `G` goal, one a row; None for the default.
-      `maze_layout` reads them from files and makes random ones.
-    - `render_mode`: "ansi" returns text (M is the mouse), "rgb_array" a picture (height, width, 3) of uint8, "human"
-      prints the text, `render_fps` pictures a second.
-    - `slip`: probability in [0, 1] that the move goes astray.
+    - `layout`: one string per row, of `S` start, `.` floor, `X` wall, `G` goal; None for the
+      default maze. `maze_layout` reads layouts from files and makes random ones.
+    - `render_mode`: "ansi" returns text (M is the mouse), "rgb_array" an image (height, width, 3)
+      of uint8, "human" prints the text, `render_fps` times per second.
+    - `slip`: probability in [0, 1] that a move goes to one side.
 
-    Raises UserError, a ValueError, that says what is wrong with the maze and where, or that `slip` is no probability.
+    Raises UserError, a ValueError, if the maze is invalid (the message says where) or `slip` is not
+    a probability.
 
     ## Attributes
-    `layout`; `cells` (R, C), its characters; `start`, a state; `is_goal`, `is_absorbing` (S,); `shortest_path_length`,
-    in moves, without slipping.
+    `layout`; `cells` (R, C), its characters; `start`, a state; `successors` (S, A), the next state
+    of each move without slip; `is_goal`, `is_absorbing` (S,); `shortest_path_length`, in steps,
+    without slip.
 
     ## Source
-    The interface to the dynamics is that of Gymnasium's toy_text environments; grid worlds are example 3.5 in
-    Sutton & Barto (2018).
+    The dynamics `P` have the format of Gymnasium's toy_text environments; grid worlds are example
+    3.5 in Sutton & Barto (2018).
     """
 
     metadata = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 - as Gymnasium declares it
 
-    def __init__(self, layout: Sequence[str] | None = None, render_mode: str | None = None, slip: float = 0.0) -> None:
+    def __init__(
+        self,
+        layout: Sequence[str] | None = None,
+        render_mode: str | None = None,
+        slip: float = 0.0,
+    ) -> None:
         if not 0 <= slip <= 1:
             raise UserError(f"slip is {slip}; a probability lies in [0, 1]")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise UserError(f"render_mode is {render_mode!r}; use one of {', '.join(self.metadata['render_modes'])}")
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise UserError(f"render_mode is {render_mode!r}; use one of {', '.join(modes)}")
         self.layout = DEFAULT_LAYOUT if layout is None else tuple(layout)
         self.cells = parse_layout(self.layout)  # (R, C)
         self.slip = slip
         self.render_mode = render_mode
         self.start = int(np.flatnonzero(self.cells == "S")[0])
-        self.is_goal = (self.cells == "G").ravel()  # (S,)
+        self.is_goal = (self.cells == "G").ravel()  # (R, C) -> (S,)
         self.successors = successor_table(self.cells == "X")  # (S, A)
         distances = distances_from([self.start], self.successors, self.is_goal)  # (S,)
-        self.is_absorbing = self.is_goal | (distances < 0)  # (S,)
+        is_reachable = distances >= 0  # (S,)
+        self.is_absorbing = self.is_goal | ~is_reachable  # (S,)
         self.shortest_path_length = self._shortest_path_length(distances)
         self.observation_space = gym.spaces.Discrete(self.cells.size)
         self.action_space = gym.spaces.Discrete(4)
@@ -110,61 +126,86 @@ class SimpleMaze(gym.Env[Any, Any]):
         self.state = self.start
 
     def _shortest_path_length(self, distances: NDArray[np.int64]) -> int:
-        reached = distances[self.is_goal & (distances > 0)]
-        if not reached.size:
-            start, goal = (divmod(state, self.cells.shape[1]) for state in (self.start, int(self.is_goal.argmax())))
-            raise UserError(
-                f"no way leads from the start {start} to a goal (the first is at {goal}); open a wall between"
-            )
-        return int(reached.min())
+        goal_distances = distances[self.is_goal & (distances > 0)]  # (reachable goals,)
+        if not goal_distances.size:
+            n_columns = self.cells.shape[1]
+            start = divmod(self.start, n_columns)
+            goal = divmod(int(self.is_goal.argmax()), n_columns)
+            where = f"from the start {start} to a goal (the first is at {goal})"
+            raise UserError(f"no path leads {where}; open a wall between them")
+        return int(goal_distances.min())
 
     def transitions(self, state: int, action: int) -> list[Transition]:
-        """What can happen when `action` is taken in `state`; the probabilities add up to 1."""
+        """Return the outcomes of `action` in `state`; their probabilities add up to 1."""
         if self.is_absorbing[state]:
             return [(1.0, state, 0.0, True)]
-        slips = ((action - 1) % 4, self.slip / 2), ((action + 1) % 4, self.slip / 2)
+        directions = [
+            (action, 1 - self.slip),
+            ((action - 1) % 4, self.slip / 2),
+            ((action + 1) % 4, self.slip / 2),
+        ]
         outcomes: list[Transition] = []
-        for direction, probability in ((action, 1 - self.slip), *slips):
-            if probability > 0:
-                next_state = int(self.successors[state, direction])
-                arrived = bool(self.is_goal[next_state])
-                outcomes.append((probability, next_state, GOAL_REWARD if arrived else STEP_REWARD, arrived))
+        for direction, probability in directions:
+            if probability == 0:
+                continue
+            next_state = int(self.successors[state, direction])
+            terminated = bool(self.is_goal[next_state])
+            reward = GOAL_REWARD if terminated else STEP_REWARD
+            outcomes.append((probability, next_state, reward, terminated))
         return outcomes
 
     def outcomes(self) -> NDArray[np.float64]:
-        """`P` as arrays: probability, next state, reward and terminated of every outcome, (4, S, A, K); K is 1 or 3.
+        """Return `P` as arrays, (4, S, A, K): probability, next state, reward and terminated.
 
-        Quicker than to ask `P` for every entry, which counts where there are a million states.
+        K is 1 without slip, else 2 or 3. Faster than reading `P` entry by entry, which matters in
+        a maze with a million states.
         """
-        shares = [(0, 1 - self.slip), (1, self.slip / 2), (-1, self.slip / 2)]  # straight on, the two sides
-        turns = [(turn, probability) for turn, probability in shares if probability > 0]  # K of them
-        own = np.arange(self.cells.size)[:, None]  # (S, 1)
-        still = self.is_absorbing[:, None]  # (S, 1)
-        outcomes = np.empty((4, self.cells.size, 4, len(turns)))  # (4, S, A, K)
-        for k, (turn, probability) in enumerate(turns):
-            next_state = np.where(still, own, np.roll(self.successors, turn, axis=1))  # (S, A)
-            arrived = self.is_goal[next_state] & ~still  # (S, A)
-            reward = np.where(still, 0.0, np.where(arrived, GOAL_REWARD, STEP_REWARD))  # (S, A)
-            share = np.where(still, float(k == 0), probability)  # (S, 1)
-            outcomes[..., k] = np.stack(np.broadcast_arrays(share, next_state, reward, arrived | still)) * (share > 0)
+        # straight on, and the two sides: how far the directions are rolled, and how probable it is
+        shifts = [(0, 1 - self.slip), (1, self.slip / 2), (-1, self.slip / 2)]
+        shifts = [(shift, probability) for shift, probability in shifts if probability > 0]
+        n_states = self.cells.size
+        states = np.arange(n_states)[:, None]  # (S, 1)
+        is_absorbing = self.is_absorbing[:, None]  # (S, 1)
+        outcomes = np.zeros((4, n_states, 4, len(shifts)))  # (4, S, A, K)
+        for k, (shift, probability) in enumerate(shifts):
+            moved = np.roll(self.successors, shift, axis=1)  # (S, A)
+            next_state = np.where(is_absorbing, states, moved)  # (S, A)
+            reaches_goal = self.is_goal[next_state] & ~is_absorbing  # (S, A)
+            reward = np.where(reaches_goal, GOAL_REWARD, STEP_REWARD)  # (S, A)
+            # an absorbing state has one outcome, the first; the others keep probability 0
+            possible = np.full_like(is_absorbing, True) if k == 0 else ~is_absorbing  # (S, 1)
+            outcomes[0, :, :, k] = np.where(is_absorbing, 1.0, probability) * possible
+            outcomes[1, :, :, k] = next_state * possible
+            outcomes[2, :, :, k] = np.where(is_absorbing, 0.0, reward) * possible
+            outcomes[3, :, :, k] = (reaches_goal | is_absorbing) * possible
         return outcomes
 
     def shortest_path_values(self) -> NDArray[np.float64]:
-        """Q*, (S, A), for a discount of 1 and no slip: what value iteration finds, in one pass over the maze.
+        """Return Q*, (S, A), for discount 1 and no slip: as value iteration does, in one pass.
 
-        By breadth-first search from the goals; the formula for G(d) above is 11 - d then. Raises UserError with slip.
+        By breadth-first search from the goals: with discount 1 the formula for G(d) is 11 - d.
+        Raises UserError with slip.
         """
         if self.slip:
-            raise UserError(f"slip is {self.slip}; without chance alone is the number of moves all that counts")
-        everywhere = np.zeros_like(self.is_goal)
+            raise UserError(f"slip is {self.slip}; a shortest path is the best only without slip")
         goals = np.flatnonzero(self.is_goal).tolist()
-        distances = distances_from(goals, self.successors, everywhere)  # (S,)
-        values = np.where(self.is_goal, 0.0, GOAL_REWARD - STEP_REWARD + STEP_REWARD * distances)  # (S,)
+        # moves can be undone, so the distance to a goal is the distance from it
+        no_goals = np.zeros_like(self.is_goal)  # (S,): the search passes through all cells
+        distances = distances_from(goals, self.successors, no_goals)  # (S,)
+        # the value of a state, and Q from one step and the value of the state it leads to
+        path_returns = GOAL_REWARD + STEP_REWARD * (distances - 1)  # (S,)
+        values = np.where(self.is_goal, 0.0, path_returns)  # (S,)
         rewards = np.where(self.is_goal[self.successors], GOAL_REWARD, STEP_REWARD)  # (S, A)
-        return np.where(self.is_absorbing[:, None], 0.0, rewards + values[self.successors])  # (S, A)
+        q = rewards + values[self.successors]  # (S, A)
+        return np.where(self.is_absorbing[:, None], 0.0, q)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Put the mouse at the start. Returns the observation and the information."""
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """Put the mouse at the start. Return the observation and the information."""
         super().reset(seed=seed)
         self.state = self.start
         if self.render_mode == "human":
@@ -172,27 +213,26 @@ class SimpleMaze(gym.Env[Any, Any]):
         return self.state, {"prob": 1.0}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Move the mouse. Returns observation, reward, terminated, truncated (always False), information.
+        """Move the mouse. Return observation, reward, terminated, truncated (False), information.
 
         Raises UserError for an action other than 0, 1, 2, 3.
         """
         if not 0 <= action < 4:
-            raise UserError(f"action {action} is none of 0 (up), 1 (right), 2 (down), 3 (left)")
+            raise UserError(f"action is {action}; use 0 (up), 1 (right), 2 (down) or 3 (left)")
         outcomes = self.transitions(self.state, int(action))
-        chosen = categorical_sample([outcome[0] for outcome in outcomes], self.np_random)
-        probability, self.state, reward, terminated = outcomes[chosen]
+        probabilities = [outcome[0] for outcome in outcomes]
+        sampled = categorical_sample(probabilities, self.np_random)
+        probability, self.state, reward, terminated = outcomes[sampled]
         if self.render_mode == "human":
             self.render()
         return self.state, reward, terminated, False, {"prob": probability}
 
     def render(self) -> str | NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The maze with the mouse in it, as `render_mode` says; None for "human", which prints it, and for no mode."""
+        """Return the maze and the mouse as text or image, or print it, as `render_mode` says."""
         if self.render_mode == "rgb_array":
             return np.asarray(draw_maze(self.cells, mouse=self.state))  # (height, width, 3)
         if self.render_mode is None:
-            gym.logger.warn(
-                'render() draws nothing without a render_mode; make the environment with render_mode="ansi"'
-            )
+            gym.logger.warn("render() needs a render_mode; make the environment with one")
             return None
         text = self._text()
         if self.render_mode == "ansi":
@@ -208,7 +248,10 @@ class SimpleMaze(gym.Env[Any, Any]):
 
 
 class LazyDynamics(Mapping[int, Mapping[int, list[Transition]]]):
-    """`P[state][action]` worked out when asked for: a table of it would fill gigabytes for a maze of 1,000 x 1,000."""
+    """`P[state][action]`, computed on access.
+
+    As a dictionary it would take gigabytes in a maze of 1,000 x 1,000.
+    """
 
     def __init__(self, n_states: int, transitions: Callable[[int, int], list[Transition]]) -> None:
         self.n_states, self.transitions = n_states, transitions

@@ -1,7 +1,7 @@
-"""Mazes as text: checking and reading them, making random ones, and the geometry every other file builds on.
+"""Mazes as text: checking, reading, random mazes; and the geometry that the other files build on.
 
-A layout is a rectangle of the characters `S` (start), `.` (floor), `X` (wall) and `G` (goal), one string a row. Cells
-are named (row, column), both counted from 0; cell (row, column) is state number row * columns + column.
+A layout is a rectangle of the characters `S` (start), `.` (floor), `X` (wall) and `G` (goal), one string per row. Cells
+are named (row, column), both counted from 0; cell (row, column) is state row * columns + column.
 """
 
 # R rows, C columns, S = R * C states, A = 4 actions
@@ -21,10 +21,10 @@ DEFAULT_LAYOUT = ("S...", ".X..", "..X.", "...G")
 
 
 def parse_layout(layout: Sequence[str]) -> NDArray[np.str_]:
-    """The characters of `layout` as an array (R, C).
+    """Return the characters of `layout` as an array (R, C).
 
-    Raises UserError, naming the place, unless the rows are of one length, every character is known, and there is
-    exactly one start and at least one goal.
+    Raises UserError, naming the row or cell, unless all rows have the same length, every character is known, and there
+    is exactly one start and at least one goal.
     """
     if not layout or not layout[0]:
         raise UserError("the maze is empty; give at least one row with a start S and a goal G")
@@ -33,8 +33,8 @@ def parse_layout(layout: Sequence[str]) -> NDArray[np.str_]:
             raise UserError(f"row {row} has {len(text)} cells, row 0 has {len(layout[0])}; make all rows equally long")
     cells = np.array([list(text) for text in layout])  # (R, C)
     for row, column in np.argwhere(~np.isin(cells, list("S.XG"))):
-        found = str(cells[row, column])
-        raise UserError(f"cell ({row}, {column}) is {found!r}; use S (start), . (floor), X (wall) or G (goal)")
+        character = str(cells[row, column])
+        raise UserError(f"cell ({row}, {column}) is {character!r}; use S (start), . (floor), X (wall) or G (goal)")
     starts = [(int(row), int(column)) for row, column in np.argwhere(cells == "S")]
     if not starts:
         raise UserError("the maze has no start; mark one cell S")
@@ -46,12 +46,12 @@ def parse_layout(layout: Sequence[str]) -> NDArray[np.str_]:
 
 
 def read_maze(path: Path) -> list[str]:
-    """The layout in a text file, a line a row; empty lines at the end are ignored.
+    """Return the layout in a text file, one row per line; empty lines at the end are ignored.
 
-    Raises UserError, naming the file, for what `parse_layout` refuses; OSError if the file cannot be read.
+    Raises UserError, naming the file, if `parse_layout` does; OSError if the file cannot be read.
     """
-    layout = read_text(path).rstrip().split("\n")
-    layout = [line.rstrip() for line in layout]
+    lines = read_text(path).rstrip().split("\n")
+    layout = [line.rstrip() for line in lines]
     try:
         parse_layout(layout)
     except UserError as error:
@@ -60,18 +60,30 @@ def read_maze(path: Path) -> list[str]:
 
 
 def successor_table(walls: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Where each action leads from each state, (S, A), for `walls` (R, C); into a wall or off the grid stays put."""
-    states = np.arange(walls.size).reshape(walls.shape)  # (R, C)
-    padded = np.pad(states, 1, mode="edge")  # (R + 2, C + 2): beyond the border lies the border cell itself
-    up, right, down, left = padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]
-    neighbours = np.stack([up, right, down, left], axis=-1).reshape(-1, 4)  # (S, A)
-    return np.where(walls.ravel()[neighbours], states.reshape(-1, 1), neighbours)  # (S, A)
+    """Return the next state of each action in each state, (S, A), for `walls` (R, C).
+
+    A move into a wall or off the grid leads back to the same state.
+    """
+    states = np.arange(walls.size).reshape(walls.shape)  # (S,) -> (R, C)
+    padded = np.pad(states, 1, mode="edge")  # (R + 2, C + 2): beyond the border is the border cell itself
+    up = padded[:-2, 1:-1]  # (R, C)
+    right = padded[1:-1, 2:]  # (R, C)
+    down = padded[2:, 1:-1]  # (R, C)
+    left = padded[1:-1, :-2]  # (R, C)
+    neighbors = np.stack([up, right, down, left], axis=-1).reshape(-1, 4)  # (R, C, A) -> (S, A)
+    into_wall = walls.ravel()[neighbors]  # (S, A)
+    return np.where(into_wall, states.reshape(-1, 1), neighbors)  # (S, A)
 
 
-def distances_from(starts: Sequence[int], successors: NDArray[np.int64], goals: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Fewest moves from the nearest of `starts` to each state, (S,), by breadth-first search.
+def distances_from(
+    starts: Sequence[int],
+    successors: NDArray[np.int64],
+    goals: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Return the fewest moves from the nearest of `starts` to each state, (S,), by breadth-first search.
 
-    -1 where the mouse never comes. Goals (S,) are reached but not passed through, because an episode ends there.
+    -1 for states that cannot be reached. The search reaches `goals` (S,) but does not go past them, because an episode
+    ends there.
     """
     distances = np.full(len(successors), -1)
     distances[starts] = 0
@@ -80,19 +92,19 @@ def distances_from(starts: Sequence[int], successors: NDArray[np.int64], goals: 
         state = queue.popleft()
         if goals[state]:
             continue
-        for neighbour in successors[state].tolist():
-            if distances[neighbour] < 0:
-                distances[neighbour] = distances[state] + 1
-                queue.append(neighbour)
+        for successor in successors[state].tolist():
+            if distances[successor] < 0:
+                distances[successor] = distances[state] + 1
+                queue.append(successor)
     return distances
 
 
 def random_maze(rows: int, columns: int, seed: int, openings: float = 0.1) -> list[str]:
-    """A random maze that can always be solved, made in time linear in its area; the goal lies farthest from the start.
+    """Return the layout of a random maze, always solvable; the goal is the cell farthest from the start.
 
     Corridors grow depth first from the start, top left: a cell opens if it touches exactly one open cell, which keeps
-    them a tree. Then each wall falls with probability `openings`, which closes loops: there is more than one way, and
-    "shortest" means something.
+    them a tree. Then each wall is removed with probability `openings`, which makes loops: there is more than one path,
+    and "shortest" means something. Takes time linear in the area.
 
     Raises UserError for fewer than two cells, or `openings` outside [0, 1].
     """
@@ -103,18 +115,26 @@ def random_maze(rows: int, columns: int, seed: int, openings: float = 0.1) -> li
     if not 0 <= openings <= 1:
         raise UserError(f"openings is {openings}; it must lie in [0, 1]")
     generator = random.Random(seed)
-    neighbours = successor_table(np.zeros((rows, columns), dtype=bool))  # (S, A)
-    opened = bytearray(rows * columns)  # (S,), 1 where open: quicker to look into than an array
-    stack = [0]  # a stack of our own: recursion would end at a depth of 1,000
+    # grow the corridors
+    neighbors = successor_table(np.zeros((rows, columns), dtype=bool))  # (S, A)
+    opened = bytearray(rows * columns)  # (S,), 1 where open: faster to index than an array
+    stack = [0]  # an explicit stack, since recursion would end at a depth of 1,000
     while stack:
         cell = stack.pop()
-        around = neighbours[cell].tolist()
-        if not opened[cell] and (cell == 0 or sum([opened[neighbour] for neighbour in around]) == 1):
+        if opened[cell]:
+            continue
+        adjacent = neighbors[cell].tolist()
+        n_open = sum([opened[neighbor] for neighbor in adjacent])
+        if n_open == 1 or cell == 0:
             opened[cell] = 1
-            generator.shuffle(around)
-            stack += around
+            generator.shuffle(adjacent)
+            stack += adjacent
+    # remove some of the walls
     is_open = np.array([cell == 1 or generator.random() < openings for cell in opened])  # (S,)
-    distances = distances_from([0], successor_table(~is_open.reshape(rows, columns)), np.zeros_like(is_open))  # (S,)
-    cells = np.where(is_open, ".", "X")
-    cells[0], cells[distances.argmax()] = "S", "G"
-    return ["".join(row) for row in cells.reshape(rows, columns)]
+    # put the goal where the path from the start is longest
+    successors = successor_table(~is_open.reshape(rows, columns))  # (S, A)
+    distances = distances_from([0], successors, goals=np.zeros_like(is_open))  # (S,)
+    cells = np.where(is_open, ".", "X")  # (S,)
+    cells[0] = "S"
+    cells[distances.argmax()] = "G"
+    return ["".join(row) for row in cells.reshape(rows, columns)]  # (S,) -> (R, C)

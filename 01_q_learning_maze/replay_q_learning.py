@@ -1,12 +1,13 @@
-"""Q-learning for mazes too large for one mouse: many mice, one table, and a memory that is replayed.
+"""Q-learning for mazes too large for one agent: many agents, one Q-table, and experience replay.
 
-The update is that of `q_learning_agent.py`. Three things make it fast where nothing is left to chance. The mice share
-what they learn. Every step is remembered, and the update is applied to all remembered steps again and again (Dyna-Q,
-Sutton & Barto, section 8.2; experience replay, Lin 1992), so that news travels without anybody walking. And untried
-actions are expected to be as good as can be, so that the mice are drawn to what they do not know.
+The update is that of `q_learning_agent.py`. Three things make it fast in a deterministic maze. The
+agents share one table. Every step is remembered, and the update is applied to all remembered steps
+again and again (Dyna-Q, Sutton & Barto, section 8.2; experience replay, Lin 1992), so that values
+propagate without anybody walking. And Q-values start at the largest possible return (optimistic
+initial values, section 2.6), so that the agents are drawn to what they have not tried.
 """
 
-# N mice, S states, A actions
+# N agents, S states, A actions
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,126 +15,161 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from q_learning_agent import require
-from world_tables import World
+from argument_checks import require
+from transition_tables import TransitionTables
 
-N_MICE = 1024
-STEPS, REPLAYS = 20, 20  # of every mouse, and of the whole memory, in one round
+N_AGENTS = 1024
+STEPS_PER_ITERATION = 20  # of every agent
+REPLAYS_PER_ITERATION = 20  # of the whole memory, at most
 
 
 @dataclass(frozen=True)
-class Round:
-    """Where learning stands after one round of steps and replays."""
+class Iteration:
+    """The record of one iteration of steps and replays."""
 
     number: int  # counted from 1
-    steps: int  # taken by all mice so far
-    tried: int  # pairs of state and action, so far
-    arrivals: int  # mice that came to a goal, so far
-    start_value: float  # the return that the table promises at the start
-    learned: bool  # the way that the table shows keeps that promise
+    steps: int  # of all agents so far
+    visited: int  # state-action pairs tried so far
+    goals_reached: int  # by all agents so far
+    start_value: float  # value of the start: the best Q there
+    converged: bool  # the greedy policy is proven optimal
 
 
 class ReplayQLearning:
-    """One table for `n_mice`, with learning rate 1 and discount 1: in a world without chance both are right.
+    """One Q-table for `n_agents` agents, with learning rate 1 and discount 1.
 
-    A target is exact once the values behind it are, so there is nothing to average; and a discount would fade a far
-    cheese out, γ^600 being less than the precision of a float. Whole rewards then give whole values, without rounding.
+    Both are right in a deterministic environment. A target is exact once the values behind it are,
+    so there is no noise to average out. And γ^600 is less than the precision of a float, so a
+    discounted reward would vanish on a long path; undiscounted whole rewards give whole values,
+    without rounding.
 
     Attributes:
-        q: the table, (S, A); `best_reward` where untried.
-        tried: (S, A).
+        q: the Q-table, (S, A); `best_reward` where a pair was not yet tried.
+        visited: (S, A), True for the pairs that were tried.
+        next_state, reward, nonterminal: the memory, (S, A) each, valid where `visited`.
 
     Raises:
-        UserError: the world has an action with more than one outcome.
+        UserError: an action has more than one outcome.
     """
 
-    def __init__(self, world: World, n_mice: int = N_MICE, seed: int = 0) -> None:
-        require("n_outcomes", world.n_outcomes, "1: what is remembered must come true again", world.n_outcomes == 1)
-        require("n_mice", n_mice, "1 or more", n_mice >= 1)
-        self.world = world
+    def __init__(
+        self,
+        dynamics: TransitionTables,
+        n_agents: int = N_AGENTS,
+        seed: int = 0,
+    ) -> None:
+        n_outcomes = dynamics.n_outcomes
+        deterministic = "1: replay needs a deterministic environment"
+        require("n_outcomes", n_outcomes, deterministic, n_outcomes == 1)
+        require("n_agents", n_agents, "1 or more", n_agents >= 1)
+        self.dynamics = dynamics
         self.generator = torch.Generator().manual_seed(seed)
-        shape = (world.n_states, world.n_actions)
-        self.best_reward = float(world.reward.max())  # the steps before it cost: no return can be larger
-        self.q = torch.full(shape, self.best_reward)
-        self.tried = torch.zeros(shape, dtype=torch.bool)
-        self.next_state = torch.zeros(shape, dtype=torch.int64)  # this and the two below: as remembered, where tried
-        self.reward = torch.zeros(shape)
-        self.continues = torch.zeros(shape)
-        self.state = torch.full((n_mice,), world.start)
-        self.arrivals = 0
+        shape = (dynamics.n_states, dynamics.n_actions)
+        # all steps before the last one cost something, so no return can be larger than this
+        self.best_reward = float(dynamics.reward.max())
+        self.q = torch.full(shape, self.best_reward)  # (S, A)
+        self.visited = torch.zeros(shape, dtype=torch.bool)  # (S, A)
+        self.next_state = torch.zeros(shape, dtype=torch.int64)  # (S, A)
+        self.reward = torch.zeros(shape)  # (S, A)
+        self.nonterminal = torch.zeros(shape)  # (S, A)
+        self.state = torch.full((n_agents,), dynamics.start)  # (N,)
+        self.goals_reached = 0
 
     def step(self) -> None:
-        """Let every mouse take one of the best actions, by lot if several tie, and remember what came of it."""
+        """Let every agent take a greedy action, and remember what happened."""
+        # choose an action: one of the best, at random if several tie
         values = self.q[self.state]  # (N, A)
-        lot = 1 + torch.rand(values.shape, generator=self.generator)  # (N, A)
-        action = torch.where(values == values.amax(1, keepdim=True), lot, 0).argmax(1)  # (N,)
+        is_best = values == values.amax(1, keepdim=True)  # (N, A)
+        priority = 1 + torch.rand(values.shape, generator=self.generator)  # (N, A)
+        action = torch.where(is_best, priority, 0).argmax(1)  # (N, A) -> (N,)
 
-        happened = self.state * self.world.n_actions + action  # (N,)
-        next_state = self.world.next_state[happened].long()
-        continues = self.world.continues[happened]
-        step = (self.state, action)
-        self.tried[step] = True
-        self.next_state[step] = next_state
-        self.reward[step] = self.world.reward[happened]
-        self.continues[step] = continues
+        # take it: look up the reward and the next state
+        index = self.state * self.dynamics.n_actions + action  # (N,)
+        next_state = self.dynamics.next_state[index].long()  # (N,)
+        reward = self.dynamics.reward[index]  # (N,)
+        nonterminal = self.dynamics.nonterminal[index]  # (N,)
 
-        arrived = continues == 0  # (N,)
-        self.state = torch.where(arrived, self.world.start, next_state)
-        self.arrivals += int(arrived.sum())
+        # remember it
+        self.visited[self.state, action] = True
+        self.next_state[self.state, action] = next_state
+        self.reward[self.state, action] = reward
+        self.nonterminal[self.state, action] = nonterminal
+
+        # move on to the next state, or from the goal back to the start
+        at_goal = nonterminal == 0  # (N,)
+        self.state = torch.where(at_goal, self.dynamics.start, next_state)  # (N,)
+        self.goals_reached += int(at_goal.sum())
+
+    def _targets(self) -> Tensor:
+        """Return R + max_a Q(S',a) of every remembered step, (S, A)."""
+        state_values = self.q.amax(1)  # (S,)
+        next_values = self.nonterminal * state_values[self.next_state]  # (S, A)
+        return self.reward + next_values
 
     def replay(self) -> bool:
-        """Update every entry that was ever tried, from memory; False if that changes nothing any more."""
-        best = self.q.amax(1)  # (S,)
-        # Q(S,A) ← Q(S,A) + α [R + γ max_a Q(S',a) − Q(S,A)] with α = γ = 1         Sutton & Barto (2018), eq. 6.8
-        target = self.reward + self.continues * best[self.next_state]  # (S, A)
-        q = torch.where(self.tried, target, self.q)
-        changed = not torch.equal(q, self.q)
-        self.q = q
+        """Update every visited entry from memory. Return False if that changed nothing."""
+        # Q(S,A) ← Q(S,A) + α [R + γ max_a Q(S',a) − Q(S,A)] with α = γ = 1         S&B eq. 6.8
+        new_q = torch.where(self.visited, self._targets(), self.q)  # (S, A)
+        changed = not torch.equal(new_q, self.q)
+        self.q = new_q
         return changed
 
-    def keeps_its_promise(self) -> bool:
-        """Whether every greedy way from the start is known, leads to a goal, and earns what the table promises.
+    def greedy_policy_is_optimal(self) -> bool:
+        """Return True if every greedy path from the start is known and earns the value there.
 
-        Untried actions were expected to be as good as can be, and a target is never lower than the truth if the values
-        behind it are not: all values are at least the true ones. A way that earns as much is therefore a best one.
+        Why that proves the policy optimal: Q-values start at the largest possible return, and a
+        target is never too low if the values behind it are not, so no Q-value is ever below the
+        true one. A path that earns as much as such a value is a best one.
         """
-        best = self.q.amax(1)  # (S,)
-        target = self.reward + self.continues * best[self.next_state]  # (S, A)
-        is_best = self.q == best[:, None]  # (S, A)
-        known = self.tried & (self.q == target)  # (S, A)
-        reached = torch.zeros(len(best), dtype=torch.bool)  # (S,)
-        front = torch.tensor([self.world.start])
-        while len(front):  # steps cost, so values rise along a known way: it cannot go round in circles
-            reached[front] = True
-            if (is_best & ~known)[front].any():
+        is_greedy = self.q == self.q.amax(1, keepdim=True)  # (S, A)
+        is_exact = self.visited & (self.q == self._targets())  # (S, A)
+        # follow all greedy actions at once, breadth first; the value rises with every step of a
+        # path that is exact, so it cannot lead in circles
+        reached = torch.zeros(len(self.q), dtype=torch.bool)  # (S,)
+        frontier = torch.tensor([self.dynamics.start])  # (F,)
+        while len(frontier):
+            reached[frontier] = True
+            if (is_greedy & ~is_exact)[frontier].any():
                 return False
-            onward = is_best[front] & (self.continues[front] > 0)  # (front, A)
-            front = self.next_state[front][onward].unique()
-            front = front[~reached[front]]
+            continues = is_greedy[frontier] & (self.nonterminal[frontier] > 0)  # (F, A)
+            successors = self.next_state[frontier][continues].unique()
+            frontier = successors[~reached[successors]]
         return True
 
 
-def train_with_replay(learner: ReplayQLearning, most_rounds: int) -> Iterator[Round]:
-    """Let `learner` learn, and yield a record a round, until its way keeps its promise or after `most_rounds`."""
+def train_with_replay(learner: ReplayQLearning, max_iterations: int) -> Iterator[Iteration]:
+    """Train `learner` and yield a record of each iteration.
+
+    Stops when the greedy policy is optimal, or after `max_iterations`.
+    """
     steps = 0
-    for number in range(1, most_rounds + 1):
-        for _ in range(STEPS):
+    for number in range(1, max_iterations + 1):
+        # gather experience: all agents walk through the maze
+        for _ in range(STEPS_PER_ITERATION):
             learner.step()
-        steps += STEPS * len(learner.state)
-        for _ in range(REPLAYS):
+        steps += STEPS_PER_ITERATION * len(learner.state)
+        # replay it until nothing changes any more, or long enough
+        for _ in range(REPLAYS_PER_ITERATION):
             if not learner.replay():
                 break
-        start_value = float(learner.q[learner.world.start].max())
-        learned = learner.keeps_its_promise()
-        yield Round(number, steps, int(learner.tried.sum()), learner.arrivals, start_value, learned)
-        if learned:
+        # check whether the policy is optimal, and report
+        start_value = float(learner.q[learner.dynamics.start].max())
+        visited = int(learner.visited.sum())
+        converged = learner.greedy_policy_is_optimal()
+        yield Iteration(
+            number,
+            steps,
+            visited,
+            learner.goals_reached,
+            start_value,
+            converged,
+        )
+        if converged:
             return
 
 
-def tried_values(learner: ReplayQLearning) -> dict[tuple[int, int], float]:
-    """The table as `QLearningAgent.q_table` holds it: (state, action) to Q, of what was tried."""
-    pairs: Tensor = learner.tried.nonzero()  # (pairs, 2)
-    return {
-        (state, action): value
-        for (state, action), value in zip(pairs.tolist(), learner.q[learner.tried].tolist(), strict=True)
-    }
+def visited_q_table(learner: ReplayQLearning) -> dict[tuple[int, int], float]:
+    """Return the visited entries as `QLearningAgent.q_table` holds them: (state, action) to Q."""
+    pairs = learner.visited.nonzero().tolist()  # P pairs of [state, action]
+    values = learner.q[learner.visited].tolist()  # (P,)
+    return {(state, action): value for (state, action), value in zip(pairs, values, strict=True)}

@@ -23,8 +23,8 @@ from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.launch import launch
 from lab.record import environment_info
 from q_learning_agent import QLearningAgent, train
+from transition_tables import TransitionTables
 from value_iteration import as_arrays, value_iteration
-from world_tables import World
 
 SETTINGS = {"learning_rate": 0.1, "discount": 0.99, "epsilon": 1.0, "epsilon_decay": 0.98, "epsilon_min": 0.1}
 TIME_LIMIT = 100  # as FrozenLake-v1 is registered
@@ -59,7 +59,7 @@ def dictionary_side(config: Config, env: gym.Env[Any, Any], seed: int) -> tuple[
     return steps / (time.perf_counter() - begin), max(agent.q_values(0))
 
 
-def tensor_side(config: Config, world: World, seed: int) -> tuple[float, float]:
+def tensor_side(config: Config, world: TransitionTables, seed: int) -> tuple[float, float]:
     """Steps a second of all agents on one thread, and the mean of what they believe the start to be worth."""
     torch.set_num_threads(1)
     agents = BatchedQLearning(world, config.agents, **SETTINGS)
@@ -72,7 +72,7 @@ def tensor_side(config: Config, world: World, seed: int) -> tuple[float, float]:
     return steps / (time.perf_counter() - begin), float(agents.q[:, 0].amax(1).mean())
 
 
-def all_processes(config: Config, world: World, pool: ProcessPoolExecutor, seed: int) -> tuple[float, float]:
+def all_processes(config: Config, world: TransitionTables, pool: ProcessPoolExecutor, seed: int) -> tuple[float, float]:
     """The same with agents of its own for each process, all at once; their rates add up."""
     jobs = [pool.submit(tensor_side, config, world, seed * config.processes + i) for i in range(config.processes)]
     rates, values = zip(*(job.result() for job in jobs), strict=True)
@@ -82,7 +82,7 @@ def all_processes(config: Config, world: World, pool: ProcessPoolExecutor, seed:
 def measure(config: Config, pool: ProcessPoolExecutor) -> list[dict[str, dict[str, float]]]:
     """Every repetition: side to figures. A line is printed for each."""
     env = gym.make("FrozenLake-v1")
-    world = World(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)  # pyright: ignore[reportAttributeAccessIssue]
+    world = TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)  # pyright: ignore[reportAttributeAccessIssue]
     sides: list[Callable[[int], tuple[float, float]]] = [
         lambda seed: dictionary_side(config, env, seed),
         lambda seed: tensor_side(config, world, seed),

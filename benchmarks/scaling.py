@@ -31,7 +31,7 @@ from models.gpt2 import GPT2
 from ppo import Learner, PPOConfig
 from reacher_vec import ReacherVectorEnv
 from rollout import RolloutCollector
-from world_tables import World
+from transition_tables import TransitionTables
 
 Work = Callable[[], int]  # does a piece of work, gives how many steps, tokens or updates that was
 MOST_TABLES = 2**28  # bytes of Q-tables; what needs more is left out
@@ -197,7 +197,7 @@ def generation_rows(config: Config) -> Iterator[dict[str, Any]]:
 # --- Q-learning -------------------------------------------------------------------------------------------------------
 
 
-def q_learning(world: World, count: int) -> tuple[Work, Work]:
+def q_learning(world: TransitionTables, count: int) -> tuple[Work, Work]:
     """Steps of agents that learn; and of their worlds alone, with random actions."""
     agents = BatchedQLearning(world, count)
     numbers = random_numbers(agents, seed=0)
@@ -213,7 +213,7 @@ def q_learning(world: World, count: int) -> tuple[Work, Work]:
         happened = outcome.add(pair, alpha=world.n_outcomes)
         state.copy_(world.next_state.index_select(0, happened))
         world.reward.index_select(0, happened)
-        state.masked_fill_(world.continues.index_select(0, happened) == 0, world.start)
+        state.masked_fill_(world.nonterminal.index_select(0, happened) == 0, world.start)
         return count
 
     return learn, walk
@@ -226,7 +226,7 @@ def q_learning_rows(config: Config) -> Iterator[dict[str, Any]]:
         if count * size**2 * 4 * 4 > MOST_TABLES:
             continue
         maze = SimpleMaze(random_maze(size, size, seed=0))
-        world = World(maze.outcomes(), maze.start, max(100, 4 * size**2))
+        world = TransitionTables(maze.outcomes(), maze.start, max(100, 4 * size**2))
         learn, walk = q_learning(world, count)
         at = {"agents": count, "maze": size}
         yield row(at, learn, lambda walk=walk: rate(walk, config.seconds), config)

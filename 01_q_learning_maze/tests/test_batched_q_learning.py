@@ -1,4 +1,4 @@
-"""Thousands of agents in a tensor: equal to the dictionary, to exact planning, and independent of each other."""
+"""Thousands of agents in a tensor: they equal the dictionary and exact planning, and are independent."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,10 +13,17 @@ from batched_q_learning import BatchedQLearning, Episodes, random_numbers, train
 from lab.errors import UserError
 from maze_drawing import q_array
 from maze_env import RIGHT, UP, SimpleMaze
-from maze_studies import SWEEP_EPSILONS, SWEEP_RATES, greedy_lengths, optimal_share, sweep, train_many
+from maze_studies import (
+    SWEEP_EPSILONS,
+    SWEEP_LEARNING_RATES,
+    greedy_episode_lengths,
+    greedy_policies_are_optimal,
+    sweep,
+    train_many,
+)
 from q_learning_agent import Episode, QLearningAgent, train
+from transition_tables import TransitionTables
 from value_iteration import as_arrays, value_iteration
-from world_tables import World
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 0.3,
@@ -28,30 +35,30 @@ SETTINGS: dict[str, Any] = {
 FROZEN_LAKE = "FrozenLake-v1"
 
 
-def world_of(maze: SimpleMaze, time_limit: int = 100, dtype: torch.dtype = torch.float64) -> World:
-    return World(maze.outcomes(), maze.start, time_limit, dtype)
+def tables_of(maze: SimpleMaze, time_limit: int = 100, dtype: torch.dtype = torch.float64) -> TransitionTables:
+    return TransitionTables(maze.outcomes(), maze.start, time_limit, dtype)
 
 
-class Replayed:
-    """An agent's random numbers, taken from a list: (explore, lot) for every step."""
+class RecordedAgentDraws:
+    """A stand-in for an agent's generator: (explore_draw, tie_break_draw) of every step, from a list."""
 
     def __init__(self, draws: Sequence[tuple[float, float]]) -> None:
         self.draws: Iterator[tuple[float, float]] = iter(draws)
-        self.lot = 0.0
+        self.tie_break_draw = 0.0
 
     def random(self) -> float:
-        explore, self.lot = next(self.draws)
-        return explore
+        explore_draw, self.tie_break_draw = next(self.draws)
+        return explore_draw
 
     def randrange(self, n: int) -> int:
-        return int(self.lot * n)
+        return int(self.tie_break_draw * n)
 
     def choice(self, seq: Any) -> Any:
-        return seq[int(self.lot * len(seq))]
+        return seq[int(self.tie_break_draw * len(seq))]
 
 
-class ReplayedChance:
-    """An environment's random numbers, taken from a list."""
+class RecordedEnvDraws:
+    """A stand-in for an environment's generator: numbers from a list."""
 
     def __init__(self, draws: Sequence[float]) -> None:
         self.draws = iter(draws)
@@ -61,22 +68,23 @@ class ReplayedChance:
 
 
 def dictionary_agent(env: Any, draws: Tensor, episodes: int) -> tuple[QLearningAgent, list[Episode]]:
-    """The dictionary's agent, whose choices and fate are decided by `draws` (steps, 3)."""
+    """Train the dictionary's agent with the random numbers `draws` (steps, 3); return it and its records."""
     agent = QLearningAgent(4, **SETTINGS)
-    explore, lot, chance = draws.T.tolist()
-    setattr(agent, "_random", Replayed(list(zip(explore, lot, strict=True))))  # noqa: B010
+    explore_draw, tie_break_draw, outcome_draw = draws.T.tolist()
+    agent_draws = RecordedAgentDraws(list(zip(explore_draw, tie_break_draw, strict=True)))
+    setattr(agent, "_random", agent_draws)  # noqa: B010
     env.reset(seed=0)
     # The first reset with a seed makes a new generator, and FrozenLake's resets draw their (only) start from it.
-    records, replayed = [], ReplayedChance(chance)
+    env_draws = RecordedEnvDraws(outcome_draw)
     reset = env.unwrapped.reset
 
-    def reset_and_replay(**arguments: Any) -> Any:
+    def reset_with_recorded_draws(**arguments: Any) -> Any:
         result = reset(**{**arguments, "seed": 0})
-        env.unwrapped.np_random = replayed
+        env.unwrapped.np_random = env_draws
         return result
 
-    env.unwrapped.reset = reset_and_replay
-    records += train(agent, env, episodes, seed=0)
+    env.unwrapped.reset = reset_with_recorded_draws
+    records = list(train(agent, env, episodes, seed=0))
     return agent, records
 
 
@@ -91,50 +99,50 @@ ENVIRONMENTS = {
 
 @pytest.mark.parametrize("name", list(ENVIRONMENTS))
 def test_with_the_same_random_choices_it_equals_the_dictionary_exactly(name: str) -> None:
-    """Also as one of five, each with random choices of its own; to the last bit, in the dictionary's precision."""
+    """Bit-exact in the dictionary's precision, also as one of five agents with different random choices."""
     env: Any = ENVIRONMENTS[name]()
     start = int(getattr(env.unwrapped, "start", 0))
-    world = World(as_arrays(env.unwrapped.P), start, env.spec.max_episode_steps, torch.float64)
+    dynamics = TransitionTables(as_arrays(env.unwrapped.P), start, env.spec.max_episode_steps, torch.float64)
     draws = torch.rand(6000, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    for chosen in ([2], [0, 1, 2, 3, 4]):
-        agents = BatchedQLearning(world, len(chosen), **SETTINGS)
+    for columns in ([2], [0, 1, 2, 3, 4]):
+        agents = BatchedQLearning(dynamics, len(columns), **SETTINGS)
         records: list[Episodes] = []
-        for explore, lot, chance in draws[:, :, chosen]:
-            ended = agents.step(explore, lot, world.outcome(chance))
+        for explore_draw, tie_break_draw, outcome_draw in draws[:, :, columns]:
+            ended = agents.step(explore_draw, tie_break_draw, dynamics.outcome(outcome_draw))
             if ended is not None:
-                agents.retire(ended.agent[ended.number == 40])
+                agents.freeze(ended.agent[ended.number == 40])
                 records.append(ended)
-        for index, column in enumerate(chosen):
+        for index, column in enumerate(columns):
             agent, expected = dictionary_agent(ENVIRONMENTS[name](), draws[:, :, column], episodes=40)
-            table = np.nan_to_num(q_array(agent.q_table, world.n_states))
+            table = np.nan_to_num(q_array(agent.q_table, dynamics.n_states))
             assert np.array_equal(agents.q[index].numpy(), table)
             assert agents.epsilon[index] == agent.epsilon
             assert rows_of(records, index) == expected
 
 
 def rows_of(records: Sequence[Episodes], agent: int) -> list[Episode]:
-    """The records of one agent, as the dictionary's loop yields them."""
+    """Return the records of one agent in the form that the dictionary's loop yields."""
     rows = [(record, int((record.agent == agent).nonzero())) for record in records if (record.agent == agent).any()]
     names = ("number", "total_reward", "length", "epsilon", "reached_goal")
     return [Episode(*(getattr(record, name)[row].item() for name in names)) for record, row in rows]
 
 
 def test_an_agent_does_not_depend_on_the_others() -> None:
-    world = world_of(SimpleMaze(slip=0.2), time_limit=20)
+    dynamics = tables_of(SimpleMaze(slip=0.2), time_limit=20)
     draws = torch.rand(500, 3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def tables(columns: list[int]) -> Tensor:
         rates = torch.tensor([0.1, 0.5, 1.0, 0.3, 0.7, 0.2])[columns]
         discounts = torch.tensor([0.0, 0.9, 1.0, 0.95, 0.5, 0.99])[columns]
-        agents = BatchedQLearning(world, len(columns), rates, discounts, epsilon=1 - rates / 2, epsilon_decay=rates)
-        for explore, lot, chance in draws[:, :, columns]:
-            agents.step(explore, lot, world.outcome(chance))
+        agents = BatchedQLearning(dynamics, len(columns), rates, discounts, epsilon=1 - rates / 2, epsilon_decay=rates)
+        for explore_draw, tie_break_draw, outcome_draw in draws[:, :, columns]:
+            agents.step(explore_draw, tie_break_draw, dynamics.outcome(outcome_draw))
         return agents.q
 
-    together = tables([0, 1, 2, 3, 4, 5])
-    assert torch.equal(tables([4, 1]), together[[4, 1]])
-    assert torch.equal(tables([5]), together[[5]])
-    assert not torch.equal(together[4], together[5])
+    all_six = tables([0, 1, 2, 3, 4, 5])
+    assert torch.equal(tables([4, 1]), all_six[[4, 1]])
+    assert torch.equal(tables([5]), all_six[[5]])
+    assert not torch.equal(all_six[4], all_six[5])
 
 
 # --- against exact planning -----------------------------------------------------------------------------------------
@@ -142,7 +150,7 @@ def test_an_agent_does_not_depend_on_the_others() -> None:
 
 def test_convergence_to_the_optimum_in_the_default_maze() -> None:
     maze = SimpleMaze()
-    agents = BatchedQLearning(world_of(maze), 5, discount=0.9, epsilon_decay=1.0)
+    agents = BatchedQLearning(tables_of(maze), 5, discount=0.9, epsilon_decay=1.0)
     train_many(agents, 600, seed=0)
     best = torch.from_numpy(value_iteration(maze.P, 0.9)).expand_as(agents.q)
     floor = ~maze.is_absorbing
@@ -153,7 +161,7 @@ def test_convergence_to_the_optimum_in_the_default_maze() -> None:
 def test_convergence_to_the_optimum_where_the_mouse_slips() -> None:
     """With a learning rate that falls; the mean of many agents has little noise left."""
     maze = SimpleMaze(slip=0.3)
-    agents = BatchedQLearning(world_of(maze), 200, discount=0.9, epsilon_decay=1.0)
+    agents = BatchedQLearning(tables_of(maze), 200, discount=0.9, epsilon_decay=1.0)
     for step, numbers in enumerate(random_numbers(agents, seed=0)):
         agents.learning_rate.fill_(max(0.5 * 0.9997**step, 0.01))
         agents.step(*numbers)
@@ -167,38 +175,38 @@ def test_convergence_to_the_optimum_where_the_mouse_slips() -> None:
 # --- acting, episodes -----------------------------------------------------------------------------------------------
 
 
-def test_ties_are_broken_by_lot_and_only_among_the_best() -> None:
-    agents = BatchedQLearning(world_of(SimpleMaze()), 6000, epsilon=0.0, epsilon_min=0.0)
+def test_ties_are_broken_at_random_and_only_among_the_best() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze()), 6000, epsilon=0.0, epsilon_min=0.0)
     generator = torch.Generator().manual_seed(0)
     for values, best in (([1.0, 2.0, -1.0, 2.0], {1, 3}), ([0.0] * 4, {0, 1, 2, 3}), ([3.0, 1.0, 3.0, 3.0], {0, 2, 3})):
         agents.q[:, 0] = torch.tensor(values, dtype=torch.float64)
-        explore, lot = torch.rand(2, 6000, generator=generator)
-        counts = torch.bincount(agents.act(explore, lot), minlength=4)
+        explore_draw, tie_break_draw = torch.rand(2, 6000, generator=generator)
+        counts = torch.bincount(agents.act(explore_draw, tie_break_draw), minlength=4)
         assert {action for action in range(4) if counts[action]} == best
-        shares = counts[list(best)] / 6000
-        assert shares.tolist() == pytest.approx([1 / len(best)] * len(best), abs=0.03)  # four standard deviations
+        frequencies = counts[list(best)] / 6000
+        assert frequencies.tolist() == pytest.approx([1 / len(best)] * len(best), abs=0.03)  # four standard deviations
 
 
-def test_the_largest_lot_falls_on_the_last_action() -> None:
+def test_the_largest_draw_chooses_the_last_action() -> None:
     largest = torch.full((1,), float(np.nextafter(np.float32(1), np.float32(0))))
-    agents = BatchedQLearning(world_of(SimpleMaze(), dtype=torch.float32), 1)
+    agents = BatchedQLearning(tables_of(SimpleMaze(), dtype=torch.float32), 1)
     assert agents.act(torch.zeros(1), largest).item() == 3
     assert agents.act(torch.zeros(1), torch.zeros(1)).item() == UP
 
 
-def test_epsilon_is_the_share_of_random_actions_for_each_agent() -> None:
+def test_epsilon_is_the_probability_of_a_random_action_for_each_agent() -> None:
     epsilon = torch.tensor([0.0, 0.4, 1.0]).repeat_interleave(5000)
-    agents = BatchedQLearning(world_of(SimpleMaze()), 15_000, epsilon=epsilon, epsilon_min=0.0)
+    agents = BatchedQLearning(tables_of(SimpleMaze()), 15_000, epsilon=epsilon, epsilon_min=0.0)
     agents.q[:, 0, 2] = 1
-    explore, lot = torch.rand(2, 15_000, generator=torch.Generator().manual_seed(0))
-    greedy = (agents.act(explore, lot) == 2).view(3, 5000).double().mean(1)
+    explore_draw, tie_break_draw = torch.rand(2, 15_000, generator=torch.Generator().manual_seed(0))
+    greedy = (agents.act(explore_draw, tie_break_draw) == 2).view(3, 5000).double().mean(1)
     assert greedy.tolist() == pytest.approx([1, 0.6 + 0.1, 0.25], abs=0.03)
 
 
 def one_step(q: float, time_limit: int, layout: list[str]) -> BatchedQLearning:
-    """One agent that takes one step to the right from the start; `q` stands everywhere else."""
+    """Let one agent take one step to the right from the start; all other entries of its table are `q`."""
     agents = BatchedQLearning(
-        world_of(SimpleMaze(layout), time_limit), 1, learning_rate=1.0, discount=0.5, epsilon=0.0, epsilon_min=0.0
+        tables_of(SimpleMaze(layout), time_limit), 1, learning_rate=1.0, discount=0.5, epsilon=0.0, epsilon_min=0.0
     )
     agents.q.fill_(q)
     agents.q[0, 0] = torch.tensor([0.0, 100.0, 0.0, 0.0])
@@ -214,8 +222,8 @@ def test_no_bootstrapping_through_the_goal_and_bootstrapping_through_truncation(
     assert one_step(8.0, time_limit=1, layout=["S..G"]).q[0, 0, RIGHT] == -1 + 0.5 * 8
 
 
-def test_time_limits_cut_every_agent_by_itself() -> None:
-    agents = BatchedQLearning(world_of(SimpleMaze(), time_limit=9), 300, epsilon_decay=1.0)
+def test_time_limits_truncate_every_agent_separately() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=9), 300, epsilon_decay=1.0)
     lengths, rewards, goals = [], [], []
     for ended in train_batch(agents, seed=0, episodes=20):
         lengths.append(ended.length)
@@ -230,8 +238,8 @@ def test_time_limits_cut_every_agent_by_itself() -> None:
     assert 0 < int(reached.sum()) < len(reached)
 
 
-def test_retired_agents_learn_no_more() -> None:
-    agents = BatchedQLearning(world_of(SimpleMaze()), 50)
+def test_frozen_agents_do_not_learn() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze()), 50)
     finished: dict[int, Tensor] = {}
     for ended in train_batch(agents, seed=0, episodes=5):
         for agent in ended.agent[ended.number == 5].tolist():
@@ -241,9 +249,9 @@ def test_retired_agents_learn_no_more() -> None:
     assert all(torch.equal(agents.q[agent], table) for agent, table in finished.items())
 
 
-def test_equal_seeds_give_equal_tables_and_others_do_not() -> None:
+def test_equal_seeds_give_equal_tables_and_different_seeds_do_not() -> None:
     def table(seed: int) -> Tensor:
-        agents = BatchedQLearning(world_of(SimpleMaze(slip=0.2)), 7)
+        agents = BatchedQLearning(tables_of(SimpleMaze(slip=0.2)), 7)
         train_many(agents, 10, seed)
         return agents.q
 
@@ -254,21 +262,21 @@ def test_equal_seeds_give_equal_tables_and_others_do_not() -> None:
 # --- tables, settings -----------------------------------------------------------------------------------------------
 
 
-def test_outcomes_happen_as_often_as_the_dynamics_say() -> None:
-    """Also where pairs of state and action cut [0, 1) at different places, or probabilities do not quite add up."""
-    dynamics = {
+def test_outcomes_are_as_frequent_as_the_dynamics_say() -> None:
+    """Also if state-action pairs have different probabilities, or probabilities that do not quite add up to 1."""
+    table = {
         0: {0: [(0.2, 0, -1.0, False), (0.8, 1, 5.0, True)], 1: [(0.0, 0, 9.0, True), (1.0, 1, -2.0, False)]},
         1: {0: [(0.5, 0, 1.0, False), (0.5, 1, 2.0, False)], 1: [(0.3, 0, 0.0, False), (0.6999999, 1, 3.0, True)]},
     }
-    world = World(as_arrays(dynamics), 0, 10, torch.float64)
-    chance = torch.linspace(0, 1, 100_001, dtype=torch.float64)[:-1]
+    dynamics = TransitionTables(as_arrays(table), 0, 10, torch.float64)
+    draws = torch.linspace(0, 1, 100_001, dtype=torch.float64)[:-1]
     for state, action in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        rows = (state * 2 + action) * world.n_outcomes + world.outcome(chance).long()
-        for probability, next_state, reward, terminated in dynamics[state][action]:
-            same = world.reward[rows] == reward
+        rows = (state * 2 + action) * dynamics.n_outcomes + dynamics.outcome(draws).long()
+        for probability, next_state, reward, terminated in table[state][action]:
+            same = dynamics.reward[rows] == reward
             assert same.double().mean().item() == pytest.approx(probability, abs=1e-4)
-            assert (world.next_state[rows][same] == next_state).all()
-            assert (world.continues[rows][same] == (not terminated)).all()
+            assert (dynamics.next_state[rows][same] == next_state).all()
+            assert (dynamics.nonterminal[rows][same] == (not terminated)).all()
 
 
 OUT_OF_RANGE = {
@@ -284,54 +292,54 @@ OUT_OF_RANGE = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in OUT_OF_RANGE for value in OUT_OF_RANGE[name]])
 def test_arguments_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"^{name} is"):
-        BatchedQLearning(world_of(SimpleMaze()), **{"n_agents": 3, name: value})
+        BatchedQLearning(tables_of(SimpleMaze()), **{"n_agents": 3, name: value})
 
 
-def test_a_minimum_above_epsilon_too_many_agents_and_bad_worlds_are_refused() -> None:
+def test_a_minimum_above_epsilon_too_many_agents_and_bad_tables_are_refused() -> None:
     maze = SimpleMaze()
     with pytest.raises(UserError, match="epsilon_min is"):
-        BatchedQLearning(world_of(maze), 2, epsilon=torch.tensor([0.5, 0.1]), epsilon_min=0.2)
+        BatchedQLearning(tables_of(maze), 2, epsilon=torch.tensor([0.5, 0.1]), epsilon_min=0.2)
     with pytest.raises(UserError, match="n_agents is 100000000; it must be at most"):
-        BatchedQLearning(world_of(maze), 100_000_000)
+        BatchedQLearning(tables_of(maze), 100_000_000)
     with pytest.raises(UserError, match="start is 16"):
-        World(maze.outcomes(), 16, 100)
+        TransitionTables(maze.outcomes(), 16, 100)
     with pytest.raises(UserError, match="time_limit is 0"):
-        World(maze.outcomes(), 0, 0)
+        TransitionTables(maze.outcomes(), 0, 0)
 
 
 # --- studies --------------------------------------------------------------------------------------------------------
 
 
 def test_a_thousand_seeds_all_end_at_the_shortest_path() -> None:
-    agents = BatchedQLearning(world_of(SimpleMaze(), dtype=torch.float32), 1000)  # the settings of train.py
+    agents = BatchedQLearning(tables_of(SimpleMaze(), dtype=torch.float32), 1000)  # the settings of train.py
     rewards = train_many(agents, 300, seed=0)
     assert rewards.shape == (300, 1000)
     assert rewards.max() == 5
     assert rewards[:5].mean() < -20
     assert rewards[-50:].mean() > 4
-    assert optimal_share(agents, 6).mean() == 1
+    assert greedy_policies_are_optimal(agents, 6).all()
 
 
-def test_the_sweep_shows_that_slow_learning_is_not_enough() -> None:
+def test_the_sweep_shows_that_a_small_learning_rate_is_not_enough() -> None:
     maze = SimpleMaze()
-    first = next(sweep(world_of(maze, dtype=torch.float32), 0.95, maze.shortest_path_length, seed=0))
-    assert first.shares.shape == (len(SWEEP_RATES), len(SWEEP_EPSILONS))
-    assert (first.shares[0] < 0.2).all()
-    assert (first.shares[-1] > 0.9).all()
+    first = next(sweep(tables_of(maze, dtype=torch.float32), 0.95, maze.shortest_path_length, seed=0))
+    assert first.success_rates.shape == (len(SWEEP_LEARNING_RATES), len(SWEEP_EPSILONS))
+    assert (first.success_rates[0] < 0.2).all()
+    assert (first.success_rates[-1] > 0.9).all()
 
 
-def test_greedy_lengths_of_agents_that_slip_are_those_of_their_policy() -> None:
+def test_greedy_episode_lengths_with_slip_equal_those_of_the_policy() -> None:
     maze = SimpleMaze(slip=0.2)
-    agents = BatchedQLearning(world_of(maze), 300)
+    agents = BatchedQLearning(tables_of(maze), 300)
     agents.q[:] = torch.from_numpy(value_iteration(maze.P, 0.95))
     before = agents.q.clone()
-    lengths = greedy_lengths(agents, 20)
+    lengths = greedy_episode_lengths(agents, 20)
     assert torch.equal(agents.q, before)
     assert lengths.mean().item() == pytest.approx(expected_length(maze), rel=0.03)
 
 
 def expected_length(maze: SimpleMaze) -> float:
-    """Mean steps of the optimal policy, by linear algebra: h = 1 + P h."""
+    """Return the mean steps of the optimal policy, by linear algebra: h = 1 + P h."""
     transition = np.zeros((maze.cells.size, maze.cells.size))
     for state, action in enumerate(value_iteration(maze.P, 0.95).argmax(1).tolist()):
         for probability, next_state, _, terminated in maze.P[state][action]:

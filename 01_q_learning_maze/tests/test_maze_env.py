@@ -1,4 +1,4 @@
-"""The maze: the Gymnasium API, its dynamics, its layouts and what it refuses."""
+"""The maze: the Gymnasium API, its dynamics, its layouts and invalid arguments."""
 
 import importlib.util
 import time
@@ -21,7 +21,7 @@ from maze_layout import random_maze, read_maze
 from value_iteration import as_arrays, value_iteration
 
 
-def test_both_environment_checkers_are_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_environment_checkers_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maze_env.time, "sleep", lambda seconds: None)  # the checker draws in "human" mode too
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -46,7 +46,7 @@ def test_registered_time_limit_truncates_and_does_not_terminate() -> None:
     assert ends == [(False, False)] * 99 + [(False, True)]
 
 
-def test_second_import_under_another_name_is_silent() -> None:
+def test_second_import_under_another_name_does_not_warn() -> None:
     spec = importlib.util.spec_from_file_location("maze_env_again", maze_env.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -107,19 +107,19 @@ def test_steps_follow_the_stated_probabilities() -> None:
         state, *_, info = env.step(UP)
         counts[state] = counts.get(state, 0) + 1
         assert info["prob"] == pytest.approx(0.7 if state == 2 else 0.15)
-    # four standard deviations of the share of 6,000 draws are 0.024 at most
+    # four standard deviations of a frequency in 6,000 draws are 0.024 at most
     assert {state: count / 6000 for state, count in counts.items()} == pytest.approx(
         {2: 0.7, 6: 0.15, 8: 0.15}, abs=0.024
     )
 
 
-def test_equal_seeds_give_equal_walks() -> None:
-    walks = []
+def test_equal_seeds_give_equal_trajectories() -> None:
+    trajectories = []
     for _ in range(2):
         env = SimpleMaze(slip=0.5)
         env.reset(seed=7)
-        walks.append([env.step(DOWN)[0] for _ in range(30)])
-    assert walks[0] == walks[1]
+        trajectories.append([env.step(DOWN)[0] for _ in range(30)])
+    assert trajectories[0] == trajectories[1]
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_equal_seeds_give_equal_walks() -> None:
         (["..", ".G"], "no start"),
         (["S.", "SG"], r"2 starts, at \(0, 0\), \(1, 0\)"),
         (["S.", ".."], "no goal"),
-        (["SX", "XG"], r"no way leads from the start \(0, 0\) to a goal \(the first is at \(1, 1\)\)"),
+        (["SX", "XG"], r"no path leads from the start \(0, 0\) to a goal \(the first is at \(1, 1\)\)"),
     ],
 )
-def test_a_wrong_maze_is_refused_and_the_place_is_named(layout: list[str], message: str) -> None:
+def test_an_invalid_maze_is_refused_and_the_cell_is_named(layout: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SimpleMaze(layout)
 
@@ -147,7 +147,7 @@ def test_slip_must_be_a_probability(slip: float) -> None:
 
 
 def test_unknown_actions_and_render_modes_are_refused() -> None:
-    with pytest.raises(UserError, match="action -1"):
+    with pytest.raises(UserError, match="action is -1"):
         SimpleMaze().step(-1)
     with pytest.raises(UserError, match="'3d'"):
         SimpleMaze(render_mode="3d")
@@ -161,20 +161,20 @@ def test_small_and_narrow_mazes(layout: list[str], length: int) -> None:
     assert SimpleMaze(layout).shortest_path_length == length
 
 
-def test_cells_that_the_mouse_cannot_come_to_are_absorbing() -> None:
+def test_cells_that_the_mouse_cannot_reach_are_absorbing() -> None:
     env = SimpleMaze(["SG.", "XXX", "..."])  # one cell behind the goal, three behind walls
     assert env.is_absorbing.tolist() == [False] + [True] * 8
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 999), st.sampled_from([0.0, 0.1, 1.0]))
 @settings(max_examples=60, deadline=None)
-def test_random_mazes_are_solvable_and_repeatable(rows: int, columns: int, seed: int, openings: float) -> None:
+def test_random_mazes_are_solvable_and_reproducible(rows: int, columns: int, seed: int, openings: float) -> None:
     if rows * columns == 1:
         with pytest.raises(UserError, match="two cells or more"):
             random_maze(rows, columns, seed, openings)
         return
     layout = random_maze(rows, columns, seed, openings)
-    assert SimpleMaze(layout).cells.shape == (rows, columns)  # refuses what cannot be solved
+    assert SimpleMaze(layout).cells.shape == (rows, columns)  # raises if it cannot be solved
     assert layout == random_maze(rows, columns, seed, openings)
 
 
@@ -213,7 +213,7 @@ def test_text_shows_the_mouse() -> None:
     assert env.render() == "S M X\n. . G\n"
 
 
-def test_human_mode_prints_by_itself(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_human_mode_prints_every_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maze_env.time, "sleep", lambda seconds: None)
     env = SimpleMaze(["SG"], render_mode="human")
     env.reset()
@@ -221,7 +221,7 @@ def test_human_mode_prints_by_itself(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().out == "M G\n\nS M\n\n"
 
 
-def test_picture_moves_with_the_mouse() -> None:
+def test_image_changes_where_the_mouse_moves() -> None:
     env = SimpleMaze(["S.X", "..G"], render_mode="rgb_array")
     env.reset()
     before = env.render()

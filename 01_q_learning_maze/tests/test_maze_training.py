@@ -1,4 +1,4 @@
-"""train.py as its users run it: flags, files, refusals, interruption."""
+"""train.py as its users run it: flags, files, invalid input, interruption."""
 
 import importlib.util
 import inspect
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,11 @@ import pytest
 from PIL import Image
 
 from lab.launch import launch
+from maze_env import SimpleMaze
+from maze_layout import random_maze
+from maze_training import greedy_trajectories, train_shared_table, train_single_agent
 from q_learning_agent import QLearningAgent
+from replay_q_learning import Iteration
 
 SCRIPT = Path(__file__).resolve().parent.parent / "train.py"
 OUTPUTS = {"training_reward_curve.png", "metrics.csv", "maze_agent.gif", "policy.png", "q_table.json", "train.json"}
@@ -32,37 +37,43 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("--output_dir", folder, "--render", "ansi")
     assert done.returncode == 0, done.stderr
     assert "path length: 6 (expected: 6, the shortest)" in done.stdout
-    assert done.stdout.count("M") == 7  # the way as text: the start and six moves
+    assert done.stdout.count("M") == 7  # the path as text: the start and six moves
     return folder
 
 
-def test_everything_promised_is_written(default_run: Path) -> None:
+def test_all_documented_files_are_written(default_run: Path) -> None:
     assert {file.name for file in default_run.iterdir()} == OUTPUTS
     assert set(json.loads((default_run / "train.json").read_text())["files"]) == OUTPUTS
     for name in ("training_reward_curve.png", "policy.png"):
-        with Image.open(default_run / name) as picture:
-            assert min(picture.size) > 300
+        with Image.open(default_run / name) as image:
+            assert min(image.size) > 300
     with Image.open(default_run / "maze_agent.gif") as animation:
         assert getattr(animation, "n_frames", 1) >= 7
 
 
-def test_the_record_says_that_it_worked(default_run: Path) -> None:
+def test_the_record_holds_the_check_and_the_value_of_the_start(default_run: Path) -> None:
     record = json.loads((default_run / "train.json").read_text())
     assert record["figures"] == [{"name": "path length", "value": 6, "expected": "6, the shortest", "ok": True}]
     assert record["results"]["start_value"] == pytest.approx(record["results"]["optimal_start_value"], abs=1e-3)
 
 
-def test_defaults_of_the_flags_are_those_of_the_agent(default_run: Path) -> None:
+def test_defaults_of_the_flags_equal_those_of_the_agent(default_run: Path) -> None:
     config = json.loads((default_run / "train.json").read_text())["config"]
     assert config["episodes"] == 300  # as the tests of the agent train it
     for name, parameter in list(inspect.signature(QLearningAgent).parameters.items())[1:]:
         assert config[name] == parameter.default, name
 
 
-def test_the_record_tells_of_a_thousand_other_seeds(default_run: Path) -> None:
+def test_the_record_holds_the_results_of_a_thousand_other_seeds(default_run: Path) -> None:
     results = json.loads((default_run / "train.json").read_text())["results"]
     assert results["band_seeds"] == 1000
     assert results["band_optimal_share"] == 1
+
+
+def test_the_columns_of_the_metrics_have_their_names(default_run: Path) -> None:
+    header, *rows = (default_run / "metrics.csv").read_text().splitlines()
+    assert header == "episode,total_reward,length,epsilon,reached_goal"
+    assert len(rows) == 300
 
 
 def test_the_saved_agent_can_be_loaded(default_run: Path) -> None:
@@ -72,7 +83,7 @@ def test_the_saved_agent_can_be_loaded(default_run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """train.py, to be run in this process: most flags need none of their own."""
+    """train.py as a module, to run it without starting a process."""
     specification = importlib.util.spec_from_file_location("maze_train", SCRIPT)
     assert specification is not None
     assert specification.loader is not None
@@ -83,7 +94,7 @@ def script() -> ModuleType:
 
 
 def record_of(script: ModuleType, folder: Path, *flags: str | Path) -> dict[str, Any]:
-    """The record of a run with these flags."""
+    """Return the record of a run with these flags."""
     launch(script.Config, script.main, [*map(str, flags), "--output_dir", str(folder)])
     return json.loads((folder / "train.json").read_text())
 
@@ -96,43 +107,80 @@ NARROW = {"SG": 1, "S" + "." * 30 + "G": 31, "G..S.G": 2, "S.X\n.GG": 2}
 def test_narrow_mazes_and_several_goals(tmp_path: Path, script: ModuleType, maze: str, learner: str) -> None:
     file = tmp_path / "maze.txt"
     file.write_text(maze)
-    (figure,) = record_of(script, tmp_path, "--maze_file", file, "--learner", learner, "--band_seeds", "10")["figures"]
-    assert (figure["value"], figure["ok"]) == (NARROW[maze], True)
+    record = record_of(script, tmp_path, "--maze_file", file, "--learner", learner, "--band_seeds", "10")
+    (check,) = record["figures"]
+    assert (check["value"], check["ok"]) == (NARROW[maze], True)
 
 
 def test_a_slippery_maze(tmp_path: Path, script: ModuleType) -> None:
     record = record_of(script, tmp_path, "--maze_size", "6", "--slip", "0.1", "--band_seeds", "20")
-    (figure,) = record["figures"]
-    assert figure["name"] == "mean path length"
-    assert figure["ok"], figure
+    (check,) = record["figures"]
+    assert check["name"] == "mean path length"
+    assert check["ok"], check
 
 
 def test_a_large_maze_is_learned_with_replay(tmp_path: Path, script: ModuleType) -> None:
     record = record_of(script, tmp_path, "--maze_size", "48")
-    (figure,) = record["figures"]
-    assert figure["ok"], figure
-    assert record["results"]["start_value"] == record["results"]["optimal_start_value"] == 11 - figure["value"] < -50
+    (check,) = record["figures"]
+    assert check["ok"], check
+    assert record["results"]["start_value"] == record["results"]["optimal_start_value"] == 11 - check["value"] < -50
     assert set(record["files"]) == {path.name for path in tmp_path.iterdir()} == OUTPUTS
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header == "round,steps,tried,arrivals,start_value,learned"
+    assert len(rows) == record["results"]["rounds"]
+    assert [row.rsplit(",", 1)[1] for row in rows] == ["0"] * (len(rows) - 1) + ["1"]
     agent = QLearningAgent.load(tmp_path / "q_table.json")
     assert len(agent.q_table) == record["results"]["table_entries"]
-    with Image.open(tmp_path / "policy.png") as picture:
-        assert min(picture.size) > 300
+    with Image.open(tmp_path / "policy.png") as image:
+        assert min(image.size) > 300
 
 
 def test_band_and_sweep_are_drawn_when_asked_for(tmp_path: Path, script: ModuleType) -> None:
     record = record_of(script, tmp_path, "--band_seeds", "0", "--episodes", "60", "--sweep")
     assert "band_seeds" not in record["results"]
     assert set(record["files"]) == OUTPUTS | {"sweep.png", "sweep.json"}
-    shares = json.loads((tmp_path / "sweep.json").read_text())
+    success_rates = json.loads((tmp_path / "sweep.json").read_text())
     assert (
-        shares["episodes 20"]["rate 0_01"]["epsilon 0_1"]
+        success_rates["episodes 20"]["rate 0_01"]["epsilon 0_1"]
         < 0.1
         < 0.9
-        < shares["episodes 200"]["rate 0_5"]["epsilon 0_1"]
+        < success_rates["episodes 200"]["rate 0_5"]["epsilon 0_1"]
     )
 
 
-REFUSALS = [
+def test_a_single_agent_is_kept_at_three_stages() -> None:
+    maze = SimpleMaze()
+    result = train_single_agent(QLearningAgent(4), maze, episodes=300, seed=0)
+    assert list(result.stages) == ["untrained", "3 episodes", "300 episodes"]
+    sizes = [len(agent.q_table) for agent in result.stages.values()]
+    assert 0 == sizes[0] < sizes[1] <= sizes[2]
+    assert result.agent is result.stages["300 episodes"]
+    trajectories = greedy_trajectories(maze, result.stages)
+    assert list(trajectories) == list(result.stages)
+    assert trajectories["300 episodes"].length == result.best_length == 6
+
+
+def test_a_shared_table_is_kept_at_three_stages() -> None:
+    maze = SimpleMaze(random_maze(24, 24, seed=0))
+    watched: list[int] = []
+
+    def progress(records: Iterator[Iteration]) -> Iterator[Iteration]:
+        for record in records:
+            watched.append(record.number)
+            yield record
+
+    result = train_shared_table(maze, seed=0, progress=progress)
+    last = result.records[-1].number
+    assert watched == list(range(1, last + 1))
+    titles = list(result.stages)
+    assert titles[0] == "iteration 1"
+    assert titles[-1] == f"iteration {last}"
+    assert len(titles) == 3
+    assert len(result.stages[titles[0]].q_table) < len(result.agent.q_table)
+    assert greedy_trajectories(maze, result.stages)[titles[-1]].length == result.best_length
+
+
+INVALID = [
     (["--learning_rat", "0.1"], "--learning_rate"),
     (["--episodes", "many"], "many"),
     (["--episodes", "0"], "--episodes is 0; it must be 1 or more"),
@@ -146,31 +194,31 @@ REFUSALS = [
     (["--maze_size", "1"], "a maze of 1 x 1 cells"),
     (["--maze_size", "0"], "a maze of 0 x 0 cells"),
     (["--maze_size", "100000"], "--maze_size is 100000; it must be 1000 or less"),
-    (["--maze_size", "1000"], "where tables end"),
+    (["--maze_size", "1000"], "too large for tabular learning (10+ minutes)"),
     (["--maze_size", "100", "--slip", "0.1"], "--slip 0.1 in a maze of"),
-    (["--learner", "replay", "--slip", "0.1"], "--learner replay needs a maze without chance"),
+    (["--learner", "replay", "--slip", "0.1"], "--learner replay needs a maze without slip"),
     (["--learner", "magic"], "magic"),
     (["--maze_file", "missing.txt"], "missing.txt: No such file"),
     (["--maze_file", "missing.txt", "--maze_size", "5"], "exclude each other"),
 ]
 
 
-@pytest.mark.parametrize(("flags", "message"), REFUSALS, ids=[" ".join(flags) for flags, _ in REFUSALS])
-def test_a_mistake_is_told_in_one_line_and_harms_nothing(
+@pytest.mark.parametrize(("flags", "message"), INVALID, ids=[" ".join(flags) for flags, _ in INVALID])
+def test_invalid_input_prints_one_line_and_changes_no_file(
     default_run: Path, script: ModuleType, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     before = {file.name: file.read_bytes() for file in default_run.iterdir()}
     with pytest.raises(SystemExit) as stop:
         launch(script.Config, script.main, ["--output_dir", str(default_run), *flags])
-    shown = capsys.readouterr()
+    printed = capsys.readouterr()
     assert stop.value.code
-    assert shown.err.count("\n") == 1, shown.err
-    assert message in shown.err
-    assert shown.out == ""
+    assert printed.err.count("\n") == 1, printed.err
+    assert message in printed.err
+    assert printed.out == ""
     assert before == {file.name: file.read_bytes() for file in default_run.iterdir()}
 
 
-def test_a_mistake_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
+def test_invalid_input_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
     done = run("--output_dir", tmp_path, "--slip", "2")
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 

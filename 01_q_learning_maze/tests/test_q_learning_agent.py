@@ -1,4 +1,4 @@
-"""Q-learning against exact dynamic programming, against autograd, and its known pitfalls."""
+"""Q-learning compared with exact dynamic programming and with autograd, and its known pitfalls."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from lab.errors import UserError
 from maze_drawing import q_array
 from maze_env import RIGHT, SimpleMaze
 from maze_layout import random_maze
-from q_learning_agent import QLearningAgent, play, train
+from q_learning_agent import QLearningAgent, run_episode, train
 from value_iteration import greedy_policy, value_iteration
 
 
@@ -30,7 +30,8 @@ def trained(episodes: int, layout: list[str] | None = None, **settings: Any) -> 
 
 
 def greedy_length(agent: QLearningAgent, layout: list[str] | None = None) -> int:
-    return play(gym.make("SimpleMaze-v0", layout=layout), lambda state: agent.act(state, greedy=True)).length
+    env = gym.make("SimpleMaze-v0", layout=layout)
+    return run_episode(env, lambda state: agent.act(state, greedy=True)).length
 
 
 # --- exact planning -------------------------------------------------------------------------------------------------
@@ -41,12 +42,12 @@ def greedy_length(agent: QLearningAgent, layout: list[str] | None = None) -> int
 def test_optimal_policy_takes_a_shortest_path(rows: int, columns: int, seed: int, discount: float) -> None:
     maze = SimpleMaze(random_maze(rows, columns, seed))
     policy = greedy_policy(value_iteration(maze.P, discount)).tolist()
-    walk = play(gym.make("SimpleMaze-v0", layout=maze.layout), policy.__getitem__)
-    assert walk.reached_goal
-    assert walk.length == maze.shortest_path_length
+    trajectory = run_episode(gym.make("SimpleMaze-v0", layout=maze.layout), policy.__getitem__)
+    assert trajectory.reached_goal
+    assert trajectory.length == maze.shortest_path_length
 
 
-def test_optimal_values_are_those_of_the_formula_in_the_manual() -> None:
+def test_optimal_values_equal_the_formula_in_the_docstring() -> None:
     best_q = value_iteration(SimpleMaze().P, discount=0.9)
     steps = np.arange(5)
     assert best_q[0].max() == pytest.approx(-(0.9**steps).sum() + 10 * 0.9**5)
@@ -54,7 +55,7 @@ def test_optimal_values_are_those_of_the_formula_in_the_manual() -> None:
     assert (best_q[[5, 10, 15]] == 0).all()  # walls and goal
 
 
-def test_value_iteration_agrees_with_a_solution_by_linear_algebra() -> None:
+def test_value_iteration_equals_the_solution_of_a_linear_system() -> None:
     maze, discount = SimpleMaze(slip=0.3), 0.9
     best_q = value_iteration(maze.P, discount)
     transition, reward = np.zeros((16, 16)), np.zeros(16)
@@ -66,7 +67,7 @@ def test_value_iteration_agrees_with_a_solution_by_linear_algebra() -> None:
     assert best_q.max(axis=1) == pytest.approx(values, abs=1e-8)
 
 
-def test_value_iteration_reads_other_environments_of_gymnasium() -> None:
+def test_value_iteration_works_for_other_environments_of_gymnasium() -> None:
     cliff: Any = gym.make("CliffWalking-v1").unwrapped
     assert value_iteration(cliff.P, 1.0)[36].max() == -13  # the known optimum of example 6.6
 
@@ -93,7 +94,7 @@ def test_an_update_is_a_gradient_step_on_half_the_squared_error(
 
 def test_no_bootstrapping_through_the_goal() -> None:
     agent = QLearningAgent(4, learning_rate=1.0)
-    agent.q_table[15, 0] = 1000.0  # whatever stands there, it lies beyond the end
+    agent.q_table[15, 0] = 1000.0  # whatever the table holds there must not count
     agent.update(14, RIGHT, 10.0, 15, terminated=True)
     assert agent.q_table[14, RIGHT] == 10.0
 
@@ -109,7 +110,7 @@ def test_bootstrapping_through_truncation() -> None:
 
 def test_convergence_to_the_optimum_in_the_default_maze() -> None:
     maze = SimpleMaze()
-    agent = trained(1500, discount=0.9, epsilon=1.0, epsilon_decay=1.0)  # wanders at random, learns the best policy
+    agent = trained(1500, discount=0.9, epsilon=1.0, epsilon_decay=1.0)  # acts at random, learns the best policy
     learned, best = q_array(agent.q_table, 16), value_iteration(maze.P, 0.9)
     assert learned[~maze.is_absorbing] == pytest.approx(best[~maze.is_absorbing], abs=1e-6)
 
@@ -123,7 +124,7 @@ def test_convergence_to_the_optimum_where_the_mouse_slips() -> None:
     for state in generator.choice(np.flatnonzero(~maze.is_absorbing), size=60_000).tolist():
         action = int(generator.integers(4))
         visits[state, action] += 1
-        agent.learning_rate = visits[state, action] ** -0.7  # falls as stochastic approximation asks
+        agent.learning_rate = visits[state, action] ** -0.7  # decays as stochastic approximation requires
         maze.state = state
         next_state, reward, terminated, *_ = maze.step(action)
         agent.update(state, action, reward, next_state, terminated)
@@ -134,7 +135,7 @@ def test_convergence_to_the_optimum_where_the_mouse_slips() -> None:
 # --- acting and exploring -------------------------------------------------------------------------------------------
 
 
-def test_ties_are_broken_by_lot_and_only_among_the_best() -> None:
+def test_ties_are_broken_at_random_and_only_among_the_best() -> None:
     agent = QLearningAgent(4, epsilon=0.0, epsilon_min=0.0)
     agent.q_table = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): -1.0, (0, 3): 2.0}
     counts = Counter(agent.act(0) for _ in range(2000))
@@ -143,7 +144,7 @@ def test_ties_are_broken_by_lot_and_only_among_the_best() -> None:
     assert set(Counter(agent.act(5) for _ in range(200))) == {0, 1, 2, 3}  # never seen: all tie at 0
 
 
-def test_epsilon_is_the_share_of_random_actions_and_greedy_ignores_it() -> None:
+def test_epsilon_is_the_probability_of_a_random_action_and_greedy_ignores_it() -> None:
     agent = QLearningAgent(4, epsilon=0.4)
     agent.q_table = {(0, 2): 1.0}
     best = sum(agent.act(0) == 2 for _ in range(5000)) / 5000
@@ -151,10 +152,10 @@ def test_epsilon_is_the_share_of_random_actions_and_greedy_ignores_it() -> None:
     assert all(agent.act(0, greedy=True) == 2 for _ in range(100))
 
 
-def test_epsilon_falls_by_its_factor_to_its_minimum() -> None:
+def test_epsilon_decays_by_its_factor_to_its_minimum() -> None:
     agent = QLearningAgent(4, epsilon=0.8, epsilon_decay=0.5, epsilon_min=0.15)
-    played = [episode.epsilon for episode in train(agent, gym.make("SimpleMaze-v0"), 5, seed=0)]
-    assert played == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
+    epsilons = [episode.epsilon for episode in train(agent, gym.make("SimpleMaze-v0"), 5, seed=0)]
+    assert epsilons == pytest.approx([0.8, 0.4, 0.2, 0.15, 0.15])
 
 
 OUT_OF_RANGE = {
@@ -188,7 +189,7 @@ def test_a_hundred_seeds_all_end_at_the_shortest_path() -> None:
 
 
 def test_hundreds_of_random_mazes_end_with_the_shortest_path() -> None:
-    """Learning rate 1 suits a maze without chance, and a discount near 1 one with long ways."""
+    """Learning rate 1 suits a deterministic maze, and a discount near 1 suits long paths."""
     failures = []
     for seed in range(200):
         maze = SimpleMaze(random_maze(1 + seed % 10, 2 + seed % 9, seed))
@@ -198,59 +199,59 @@ def test_hundreds_of_random_mazes_end_with_the_shortest_path() -> None:
     assert failures == []
 
 
-def test_equal_seeds_give_equal_tables_and_others_do_not() -> None:
+def test_equal_seeds_give_equal_tables_and_different_seeds_do_not() -> None:
     first, second, other = (trained(20, seed=seed).q_table for seed in (3, 3, 4))
     assert first == second
     assert first != other
 
 
-def test_records_tell_what_happened() -> None:
+def test_records_are_consistent() -> None:
     env = gym.make("SimpleMaze-v0", layout=["S.G"], max_episode_steps=50)
     for number, episode in enumerate(train(QLearningAgent(4), env, 30, seed=0), 1):
         assert episode.number == number
         assert episode.total_reward == (11 if episode.reached_goal else 0) - episode.length
 
 
-def test_training_can_be_left_at_any_episode() -> None:
+def test_training_can_stop_after_any_episode() -> None:
     records = train(QLearningAgent(4), gym.make("SimpleMaze-v0"), 10**9, seed=0)
     assert [episode.number for episode in islice(records, 3)] == [1, 2, 3]
 
 
-TWO_WAYS = ["G...S..G"]  # cheese 3 steps to the right and 4 to the left
+TWO_PATHS = ["G...S..G"]  # cheese 3 steps to the right and 4 to the left
 
 
 def pessimist(epsilon: float, seed: int) -> int:
-    """Steps to the cheese of an agent that expects of untried actions what never arriving is worth, -1 / (1 - 0.95)."""
+    """Return the steps to the cheese of an agent whose initial values are the return of never arriving, -1 / 0.05."""
     agent = QLearningAgent(4, epsilon=epsilon, epsilon_min=epsilon / 20, seed=seed)
     agent.q_table = {(state, action): -20.0 for state in range(8) for action in range(4)}
-    for _ in train(agent, gym.make("SimpleMaze-v0", layout=TWO_WAYS), 300, seed):
+    for _ in train(agent, gym.make("SimpleMaze-v0", layout=TWO_PATHS), 300, seed):
         pass
-    return greedy_length(agent, TWO_WAYS)
+    return greedy_length(agent, TWO_PATHS)
 
 
-def test_without_exploring_the_first_way_found_is_kept() -> None:
+def test_without_exploring_the_agent_keeps_the_first_path() -> None:
     assert {pessimist(epsilon=0.0, seed=seed) for seed in range(20)} == {3, 4}
     assert {pessimist(epsilon=1.0, seed=seed) for seed in range(20)} == {3}
 
 
 def test_optimism_explores_by_itself() -> None:
-    """Steps cost, so before the cheese is found what was tried is worth less than 0, and what was not looks best."""
-    settled = [trained(300, epsilon=0.0, epsilon_min=0.0, seed=seed) for seed in range(20)]
-    assert {greedy_length(agent) for agent in settled} == {6}
+    """Before the first goal, tried actions have negative values, so the untried ones with value 0 look best."""
+    agents = [trained(300, epsilon=0.0, epsilon_min=0.0, seed=seed) for seed in range(20)]
+    assert {greedy_length(agent) for agent in agents} == {6}
 
 
-def test_too_small_a_discount_makes_far_cheese_vanish() -> None:
+def test_with_a_small_discount_distant_cheese_has_no_effect() -> None:
     corridor = SimpleMaze(["S" + "." * 58 + "G"])
-    spread = {discount: np.ptp(value_iteration(corridor.P, discount)[0]) for discount in (0.3, 0.95)}
-    assert spread[0.95] > 0.05  # the best action stands out at the start ...
-    assert spread[0.3] < 1e-9  # ... and cannot be told from the worst
+    value_range = {discount: np.ptp(value_iteration(corridor.P, discount)[0]) for discount in (0.3, 0.95)}
+    assert value_range[0.95] > 0.05  # at the start the best action differs from the worst ...
+    assert value_range[0.3] < 1e-9  # ... and with a small discount it does not
     assert max(greedy_length(trained(300, discount=0.0, seed=seed)) for seed in range(5)) > 6
 
 
 # --- saving and loading ---------------------------------------------------------------------------------------------
 
 
-def test_a_saved_agent_comes_back_whole(tmp_path: Path) -> None:
+def test_a_saved_agent_can_be_loaded(tmp_path: Path) -> None:
     agent = trained(30, learning_rate=0.3, discount=0.9, epsilon=0.7, epsilon_decay=0.9, epsilon_min=0.1)
     agent.save(tmp_path / "q.json")
     loaded = QLearningAgent.load(tmp_path / "q.json")
@@ -259,6 +260,32 @@ def test_a_saved_agent_comes_back_whole(tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(agent, name)
     loaded.act(0)
     loaded.update(0, 0, -1.0, 1, False)
+
+
+OLD_FILE = """{
+  "kind": "tabular Q-learning agent",
+  "n_actions": 4,
+  "learning_rate": 0.5,
+  "discount": 0.95,
+  "epsilon": 0.05,
+  "epsilon_decay": 0.98,
+  "epsilon_min": 0.05,
+  "q_table": {
+    "0,2": 3.25,
+    "14,1": 10.0
+  }
+}
+"""
+
+
+def test_the_file_format_stays(tmp_path: Path) -> None:
+    file = tmp_path / "q.json"
+    file.write_text(OLD_FILE)
+    agent = QLearningAgent.load(file)
+    assert agent.q_table == {(0, 2): 3.25, (14, 1): 10.0}
+    assert (agent.epsilon, agent.epsilon_decay) == (0.05, 0.98)
+    agent.save(file)
+    assert file.read_text() == OLD_FILE
 
 
 DAMAGED = {
@@ -277,7 +304,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGED))
-def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_or_foreign_file_is_refused_and_named(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "q.json"
     trained(30).save(file)
     file.write_text(DAMAGED[damage](file.read_text()))

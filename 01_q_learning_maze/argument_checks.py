@@ -1,0 +1,28 @@
+"""Checks of arguments: a wrong one raises an error that names it and says what would be right."""
+
+from lab.errors import UserError
+
+
+def require(name: str, value: object, expected: str, ok: bool) -> None:
+    """Raise UserError, which says what argument `name` must be, unless `ok`."""
+    if not ok:
+        raise UserError(f"{name} is {value}; it must be {expected}")
+
+
+def check_agent_settings(
+    n_actions: int,
+    learning_rate: float,
+    discount: float,
+    epsilon: float,
+    epsilon_decay: float,
+    epsilon_min: float,
+) -> None:
+    """Raise UserError unless every setting of a `QLearningAgent` lies in its range."""
+    whole = isinstance(n_actions, int) and n_actions >= 1
+    require("n_actions", n_actions, "a whole number, 1 or more", whole)
+    require("learning_rate", learning_rate, "in (0, 1]", 0 < learning_rate <= 1)
+    require("discount", discount, "in [0, 1]", 0 <= discount <= 1)
+    require("epsilon", epsilon, "in [0, 1]", 0 <= epsilon <= 1)
+    require("epsilon_decay", epsilon_decay, "in (0, 1]", 0 < epsilon_decay <= 1)
+    in_range = 0 <= epsilon_min <= epsilon
+    require("epsilon_min", epsilon_min, f"in [0, {epsilon}], no more than epsilon", in_range)
