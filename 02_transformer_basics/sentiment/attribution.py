@@ -247,10 +247,9 @@ def draw_explanations(explanations: list[Explanation], path: Path) -> None:
 
 
 def _heading(explanation: Explanation) -> str:
-    """Return the line above a text: its label, the probability, and the two parts that it is the sum of."""
-    total = sum(attribution for _, _, attribution in explanation.spans)
-    parts = f"{explanation.baseline_score:.2f} with all words masked {total:+.2f} from the words"
-    return f"{explanation.label}: p = {explanation.score:.2f} = {parts}"
+    """Return the line above a text: its label and the two probabilities that the attributions connect."""
+    score, baseline_score = explanation.score, explanation.baseline_score
+    return f"{explanation.label}: p = {score:.2f}; with all words masked p = {baseline_score:.2f}"
 
 
 def _layout(explanation: Explanation) -> list[PlacedWord]:

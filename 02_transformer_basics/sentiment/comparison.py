@@ -34,10 +34,9 @@ def read_run_metrics(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     try:
         metrics = json.loads(read_text(path))
-        known = metrics["method"] in METHOD_TITLES
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+    except ValueError:
+        metrics = None
+    if not isinstance(metrics, dict) or metrics.get("method") not in list(METHOD_TITLES):
         raise UserError(f"{path}: not the metrics of a run of train_sentiment.py")
     return metrics
 

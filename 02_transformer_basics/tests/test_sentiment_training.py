@@ -23,7 +23,7 @@ import average_sentiment
 import compare_sentiment
 import train_sentiment
 from average_sentiment import average_models
-from lab.checkpoints import save_checkpoint
+from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError
 from lab.files import ROOT
 from models.distilbert import DistilBertClassifier, DistilBertConfig
@@ -56,7 +56,8 @@ from sentiment.model_setup import (
     shrink_tokenizer,
     train_tokenizer,
 )
-from sentiment.options import Options
+from sentiment.options import PRESETS, Options, describe_presets
+from sentiment.report import record_as_row
 from sentiment.training import (
     EncodedTexts,
     Targets,
@@ -210,6 +211,18 @@ def saved_and_loaded(state: Any) -> Any:
     torch.save(state, buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
+
+
+def test_checkpoints_keep_the_keys_of_earlier_runs() -> None:
+    trainer, dev = tiny_trainer()
+    records = list(train(trainer, dev))
+    assert set(trainer.state_dict()) == {"model", "averaged", "optimization", "best_score", "best"}
+    row = record_as_row(records[-1])
+    assert set(row) == {
+        *("step", "epoch", "loss", "texts", "seconds", "texts_per_second", "tokens_per_second"),
+        *("learning_rate", "measures"),
+    }
+    assert row["measures"] == list(records[-1].metrics or ())
 
 
 def test_a_diverged_training_is_an_error() -> None:
@@ -501,6 +514,16 @@ def test_impossible_values_are_refused_by_name(
         refused(train_sentiment, ("--data", str(csv_file), f"{flag}={value}"), flag, value)
 
 
+def test_a_flag_overrides_the_preset_of_its_method() -> None:
+    for method, preset in PRESETS.items():
+        assert preset.method == method
+        assert Options(method=method).resolved() == preset
+        assert preset.training_config().epochs == preset.epochs
+        assert f"--method {method}: epochs {preset.epochs}" in describe_presets()
+    options = Options(method="finetune", epochs=6, dropout=0.0).resolved()
+    assert (options.epochs, options.dropout, options.batch_size) == (6, 0.0, 32)
+
+
 def test_a_missing_encoder_or_teacher_is_an_error(refused: Call, csv_file: Path, tmp_path: Path, trained: Path) -> None:
     data = ("--data", str(csv_file), "--output_dir", str(tmp_path / "out"))
     refused(train_sentiment, (*data, "--method", "distill"), "--teacher")
@@ -724,6 +747,19 @@ def test_outputs_saved_by_an_older_version_are_recomputed(
     old = {"fingerprint": key, "summaries": whole.pooled * 0, "logits": whole.logits * 0}
     save_checkpoint(path, distillation.KIND, old)
     assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).logits, whole.logits)
+
+
+def test_saved_outputs_keep_the_keys_of_earlier_runs(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+) -> None:
+    teacher, ids = teacher_and_ids
+    path, key = tmp_path / "answers.pth", fingerprint(teacher, ids, "float32")
+    whole = cached_teacher_outputs(teacher, ids, "float32", path)
+    state = load_checkpoint(path, distillation.KIND)
+    assert set(state) >= {"fingerprint", "done", "summaries", "logits"}
+    earlier = {"fingerprint": key, "done": len(ids), "summaries": whole.pooled + 1, "logits": whole.logits}
+    save_checkpoint(path, distillation.KIND, earlier)
+    assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).pooled, whole.pooled + 1)
 
 
 def test_soft_targets_and_their_gradient() -> None:
