@@ -39,8 +39,8 @@ UNLABELED_TEXTS = (
 )
 EVALUATION = (
     "Validated on the dev part of SST-2 (Socher et al. 2013), tested on its test part and on the UCI sentences about "
-    "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). No training text contains any of these sentences "
-    "or has 40 consecutive letters in common with one."
+    "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences is a training text, and no "
+    "training text has 40 consecutive letters in common with one."
 )
 
 
