@@ -1,11 +1,11 @@
 """Which words carried a classifier's decision: integrated gradients, attributions that add up.
 
 Replace every word by [MASK] (the *baseline*), then move all word embeddings together in a straight
-line from [MASK] to the real words (the *input*). The probability of the predicted label changes from
-its value for the baseline to its value for the input, and at every point of the line the gradient
-tells how much of the change is due to which embedding. Integrated over the line, the attributions
-of the words sum to the whole change: the paper calls this property *completeness*, and it makes the
-result checkable.
+line from [MASK] to the real words (the *input*). The probability of the predicted label changes
+from its value for the baseline to its value for the input, and at every point of the line the
+gradient tells how much of the change is due to which embedding. Integrated over the line, the
+attributions of the words sum to the whole change: the paper calls this property *completeness*, and
+it makes the result checkable.
 
 Masking one word at a time does not work: of three words that say the same, masking any one changes
 nothing ("wonderful, funny and moving": +0.01, 0.00, 0.00), although together they decide.
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
     from models.distilbert import DistilBertClassifier
 
-INITIAL_STEPS, MAX_STEPS = 32, 512  # doubled until the attributions sum to the change within TOLERANCE
+INITIAL_STEPS, MAX_STEPS = (
+    32,
+    512,
+)  # doubled until the attributions sum to the change within TOLERANCE
 TOLERANCE = 0.002
 TOKENS_PER_BATCH = 4096  # limits memory: every point keeps activations for its gradient
 RAISES, LOWERS = (47, 111, 176), (224, 128, 42)  # RGB of blue and orange, as in the lab's plots
@@ -68,7 +71,7 @@ class Explanation:
         return {"without_words": self.baseline_score, "words": self.attributions()}
 
 
-# --- integrated gradients ---------------------------------------------------------------------------------------------
+# --- integrated gradients -------------------------------------------------------------------------
 
 
 class Word(NamedTuple):
@@ -94,7 +97,7 @@ def words_of(encoding: Any) -> list[Word]:
 
 
 def explain(loaded: LoadedModel, text: str) -> Explanation:
-    """Classify `text` with our DistilBERT and attribute the predicted label's probability to its words.
+    """Classify `text` with our DistilBERT and attribute the probability of its label to the words.
 
     Words beyond the model's maximum length are left out. Raises UserError if the tokenizer has no
     [MASK].
@@ -102,7 +105,7 @@ def explain(loaded: LoadedModel, text: str) -> Explanation:
     model = loaded.model
     mask_id = loaded.tokenizer.mask_token_id
     if mask_id is None:
-        raise UserError(f"{loaded.name}: its tokenizer has no [MASK], which --explain needs as a baseline")
+        raise UserError(f"{loaded.name}: its tokenizer has no [MASK], the baseline of --explain")
     encoding = loaded.tokenizer.encode(text)
     words = words_of(encoding)
     masked_ids = list(encoding.ids)
@@ -145,8 +148,10 @@ def integrated_gradients(
     steps = INITIAL_STEPS
     while True:
         gradient = _mean_gradient(model, baseline, input, label, steps)  # (T, E)
-        attributions = ((input - baseline) * gradient).sum(dim=-1)  # (T, E) -> (T,), equations 1 and 3
-        error = abs(float(attributions.sum()) - delta)  # proposition 1, completeness: 0 for many steps
+        # equation 1, its integral as the sum of equation 3
+        attributions = ((input - baseline) * gradient).sum(dim=-1)  # (T, E) -> (T,)
+        # proposition 1, completeness: with enough steps, this is 0
+        error = abs(float(attributions.sum()) - delta)
         if error <= TOLERANCE or steps >= MAX_STEPS:
             return attributions
         steps *= 2
@@ -159,8 +164,9 @@ def _mean_gradient(
     label: int,
     steps: int,
 ) -> Tensor:
-    """Return the gradient (T, E) of the label's probability, averaged over the line in `steps` points."""
-    alphas = (torch.arange(steps, device=baseline.device) + 0.5) / steps  # (S,), midpoints of the steps
+    """Return the gradient (T, E) of the label's probability, averaged over `steps` points."""
+    midpoints = torch.arange(steps, device=baseline.device) + 0.5  # (S,)
+    alphas = midpoints / steps  # (S,), from 0 at the baseline to 1 at the input
     points_per_batch = max(1, TOKENS_PER_BATCH // len(baseline))
     total = torch.zeros_like(baseline)  # (T, E)
     for some_alphas in alphas.split(points_per_batch):
@@ -174,7 +180,7 @@ def _mean_gradient(
     return total / steps
 
 
-# --- display ----------------------------------------------------------------------------------------------------------
+# --- display --------------------------------------------------------------------------------------
 
 
 def strengths(attributions: list[float]) -> list[float]:
@@ -193,7 +199,9 @@ def _blend(strength: float) -> tuple[int, ...]:
 
 
 def coloured(explanation: Explanation) -> Text:
-    """Return the text for a terminal: words that raise the label's probability on blue, others on orange."""
+    """Return the text for a terminal: on blue words that raise the label's probability, on orange
+    words that lower it.
+    """
     shown = Text()
     previous_end = 0
     relative = strengths([attribution for _, _, attribution in explanation.spans])
@@ -209,9 +217,11 @@ def coloured(explanation: Explanation) -> Text:
 
 
 def plain(explanation: Explanation) -> str:
-    """Return the attributions as plain text, after the label's probability with all words masked."""
-    words = "  ".join(f"{printable(word)} {attribution:+.2f}" for word, attribution in explanation.attributions())
-    return f"{explanation.baseline_score:.2f} with all words masked  {words}"
+    """Return the attributions as plain text, after the probability with all words masked."""
+    parts = [f"{explanation.baseline_score:.2f} with all words masked"]
+    for word, attribution in explanation.attributions():
+        parts.append(f"{printable(word)} {attribution:+.2f}")
+    return "  ".join(parts)
 
 
 class PlacedWord(NamedTuple):
@@ -226,16 +236,22 @@ class PlacedWord(NamedTuple):
 
 def draw_explanations(explanations: list[Explanation], path: Path) -> None:
     """Write a picture of the first texts, each word on its color with its attribution below."""
-    from lab.plots import drawable, new_figure, save_figure  # here: Matplotlib takes a second, and results come first
+    from lab.plots import (
+        drawable,
+        new_figure,
+        save_figure,
+    )  # here: Matplotlib takes a second, and results come first
 
     drawn = explanations[:MAX_TEXTS]
     layouts = [_layout(explanation) for explanation in drawn]
-    heights = [2 + max((placed.line for placed in layout), default=0) + 1 for layout in layouts]  # in lines
+    last_lines = [max((placed.line for placed in layout), default=0) for layout in layouts]
+    heights = [last_line + 3 for last_line in last_lines]  # in lines: heading, words, space
     figure, (axes,) = new_figure(width=9.5, height=0.75 + 0.28 * sum(heights))
     axes.set(xlim=(0, LINE_LENGTH), ylim=(sum(heights), 0))
     axes.set_title(
         "Which words carried the decision (integrated gradients)\n"
-        "blue raises the probability of the predicted label, orange lowers it; the numbers say by how much"
+        "blue raises the probability of the predicted label, orange lowers it; "
+        "the numbers say by how much"
     )
     axes.axis("off")
     top = 0
@@ -247,13 +263,13 @@ def draw_explanations(explanations: list[Explanation], path: Path) -> None:
 
 
 def _heading(explanation: Explanation) -> str:
-    """Return the line above a text: its label and the two probabilities that the attributions connect."""
+    """Return the line above a text: its label and its probability with and without the words."""
     score, baseline_score = explanation.score, explanation.baseline_score
     return f"{explanation.label}: p = {score:.2f}; with all words masked p = {baseline_score:.2f}"
 
 
 def _layout(explanation: Explanation) -> list[PlacedWord]:
-    """Place the words in lines of LINE_LENGTH characters; words and texts that are too long are cut."""
+    """Place the words in lines of LINE_LENGTH characters; long words and texts are cut."""
     placed: list[PlacedWord] = []
     column = line = 0
     relative = strengths([attribution for _, _, attribution in explanation.spans])
@@ -278,6 +294,21 @@ def _draw_words(axes: "Axes", layout: list[PlacedWord], top: float) -> None:
     for word, attribution, strength, column, line in layout:
         color = "#{:02x}{:02x}{:02x}".format(*_blend(strength))
         box = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
-        axes.text(column, top + line, drawable(word, "monospace"), family="monospace", size=9, bbox=box, va="center")
+        axes.text(
+            column,
+            top + line,
+            drawable(word, "monospace"),
+            family="monospace",
+            size=9,
+            bbox=box,
+            va="center",
+        )
         if abs(attribution) >= MIN_PRINTED:
-            axes.text(column, top + line + 0.45, f"{attribution:+.2f}", size=6, color="#555555", va="center")
+            axes.text(
+                column,
+                top + line + 0.45,
+                f"{attribution:+.2f}",
+                size=6,
+                color="#555555",
+                va="center",
+            )

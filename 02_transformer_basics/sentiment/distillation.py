@@ -1,8 +1,9 @@
-"""The transfer set for distillation, and the teacher's outputs for it, computed once and cached in a file.
+"""The transfer set for distillation, and the teacher's outputs for it, cached in a file.
 
-A teacher can label any text, also one that nobody wrote: unlabeled sentences, clauses of sentences, and augmented
-copies of the labeled ones, in which words are dropped or replaced by their nearest neighbors (Tang et al. 2019,
-"Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"; Jiao et al. 2020, "TinyBERT", algorithm 1).
+A teacher can label any text, also one that nobody wrote: unlabeled sentences, clauses of sentences,
+and augmented copies of the labeled ones, in which words are dropped or replaced by their nearest
+neighbors (Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural
+Networks"; Jiao et al. 2020, "TinyBERT", algorithm 1).
 
 Shapes: N texts, C classes, E embedding, V words.
 """
@@ -63,14 +64,15 @@ def nearest_neighbors(vocabulary: dict[str, int], embeddings: Tensor) -> dict[st
 
     `embeddings` is (V, E), a row per id; similar means a high cosine similarity.
     """
-    # Sorted by id: the dictionary's order differs between processes, and ties must not depend on it.
+    # Sorted by id: the dictionary's order differs between runs, and ties must not depend on it.
     by_id = sorted(vocabulary.items(), key=lambda item: item[1])
     whole_words = [(word, index) for word, index in by_id if word.isalpha() and word.isascii()]
     words = [word for word, _ in whole_words]
     directions = F.normalize(embeddings[[index for _, index in whole_words]], dim=-1)  # (V, E)
     neighbors: dict[str, list[str]] = {}
     for start in range(0, len(words), 1024):
-        similarity = directions[start : start + 1024] @ directions.T  # (1024, E) @ (E, V) -> (1024, V)
+        chunk = directions[start : start + 1024]  # (1024, E)
+        similarity = chunk @ directions.T  # (1024, E) @ (E, V) -> (1024, V)
         nearest = similarity.topk(NUM_NEIGHBORS + 1).indices.tolist()  # one more: the word itself
         for row, columns in enumerate(nearest, start):
             neighbors[words[row]] = [words[column] for column in columns if column != row]
@@ -102,7 +104,8 @@ def transfer_set(
 ) -> list[str]:
     """Return all texts that the teacher labels, without duplicates.
 
-    These are both sequences and, of labeled texts of at least eight words, the clauses and `copies` augmented copies.
+    These are `labeled`, `unlabeled` and, of labeled texts of at least eight words, the clauses and
+    `copies` augmented copies.
     """
     rng = random.Random(seed)
     long_texts = [text for text in labeled if len(text.split()) >= MIN_WORDS]
@@ -120,10 +123,10 @@ def cached_teacher_outputs(
     precision: Precision,
     path: Path,
 ) -> TeacherOutputs:
-    """Return the teacher's outputs for N tokenized texts, read from `path` as far as they are there.
+    """Return the teacher's outputs for N tokenized texts, as far as possible from the file `path`.
 
-    The rest is computed and saved there at intervals. On Ctrl-C the current chunk is finished and saved, then
-    KeyboardInterrupt raised.
+    The rest is computed, and saved there at intervals. On Ctrl-C the current chunk is finished and
+    saved, then KeyboardInterrupt raised.
     """
     key = fingerprint(teacher, ids, precision)
     cached = load_teacher_outputs(path, key)
@@ -148,7 +151,9 @@ def cached_teacher_outputs(
                 save_teacher_outputs(path, key, done, outputs)
             if stopping:
                 if rank() == 0:
-                    warn_once("interrupted; the teacher's outputs so far are saved: rerun the same command to continue")
+                    warn_once(
+                        "interrupted; the teacher's outputs are saved: rerun the same command to continue",
+                    )
                 raise KeyboardInterrupt
     return outputs
 
@@ -159,10 +164,10 @@ def teacher_predictions(
     precision: Precision = "float32",
     done: int = 0,
 ) -> Iterator[tuple[list[int], TeacherOutputs]]:
-    """Yield the teacher's outputs for N tokenized texts in chunks, with the indices of the chunk's texts.
+    """Yield the teacher's outputs for N tokenized texts in chunks, with the indices of their texts.
 
-    The first `done` texts, sorted by length, are skipped. Each process computes a part of every chunk and receives
-    the whole of it.
+    The first `done` texts, sorted by length, are skipped. Each process computes a part of every
+    chunk and receives the whole of it.
     """
     batches = batches_by_length([len(text) for text in ids], TOKENS_PER_BATCH)
     order = [index for batch in batches for index in batch]
@@ -176,7 +181,11 @@ def teacher_predictions(
         yield rows, TeacherOutputs(all_pooled, all_logits)
 
 
-def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]], precision: Precision) -> str:
+def fingerprint(
+    teacher: DistilBertClassifier,
+    ids: Sequence[Sequence[int]],
+    precision: Precision,
+) -> str:
     """Return a hash of everything that the outputs depend on."""
     digest = hashlib.sha256(repr((ids, precision)).encode())
     for parameter in teacher.parameters():
@@ -185,7 +194,10 @@ def fingerprint(teacher: DistilBertClassifier, ids: Sequence[Sequence[int]], pre
 
 
 def load_teacher_outputs(path: Path, key: str) -> tuple[int, TeacherOutputs] | None:
-    """Return the number of texts done and the outputs in a file; None without a file of this fingerprint."""
+    """Return the number of texts done and the outputs in a file.
+
+    None if there is no file, or one with another fingerprint.
+    """
     if not path.exists():
         return None
     state: dict[str, Any] = load_checkpoint(path, KIND)
@@ -196,5 +208,10 @@ def load_teacher_outputs(path: Path, key: str) -> tuple[int, TeacherOutputs] | N
 
 def save_teacher_outputs(path: Path, key: str, done: int, outputs: TeacherOutputs) -> None:
     """Write the outputs, of which the first `done` texts, sorted by length, are complete."""
-    contents = {"fingerprint": key, "done": done, "summaries": outputs.pooled, "logits": outputs.logits}
+    contents = {
+        "fingerprint": key,
+        "done": done,
+        "summaries": outputs.pooled,
+        "logits": outputs.logits,
+    }
     save_checkpoint(path, KIND, contents)

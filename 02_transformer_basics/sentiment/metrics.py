@@ -130,8 +130,8 @@ def most_confident_errors(
 def accuracy_interval(correct: Tensor, num_resamples: int = 2000) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the accuracy.
 
-    `correct` is (N,), or (S, N) for S seeds, 1 where a prediction is right. Seeds and texts are both
-    resampled, so the interval covers both sources of variation.
+    `correct` is (N,), or (S, N) for S seeds, 1 where a prediction is right. Seeds and texts are
+    both resampled, so the interval covers both sources of variation.
     """
     correct = correct.float().view(-1, correct.shape[-1])  # (S, N)
     num_seeds, num_texts = correct.shape

@@ -39,8 +39,8 @@ UNLABELED_TEXTS = (
 )
 EVALUATION = (
     "Validated on the dev part of SST-2 (Socher et al. 2013), tested on its test part and on the UCI sentences about "
-    "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences is a training text, and no "
-    "training text has 40 consecutive letters in common with one."
+    "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences is a training text, and "
+    "no training text has 40 consecutive letters in common with one."
 )
 
 
@@ -69,7 +69,14 @@ def model_card(
     last_set = next(iter(data.tests))
     settings = ", ".join(f"`{name}` {value}" for name, value in metrics["settings"].items())
     lines = [
-        *("---", f"license: {_license(data, method)}", "language: en", "pipeline_tag: text-classification", "---", ""),
+        *(
+            "---",
+            f"license: {_license(data, method)}",
+            "language: en",
+            "pipeline_tag: text-classification",
+            "---",
+            "",
+        ),
         *(f"# {TITLES[method]}", ""),
         *(_description(data, model, metrics), ""),
         f"- **Data**: {_training_data(data, method)}. {metrics['labelled_sentences']:,} labeled texts.",
@@ -114,7 +121,10 @@ def _training_data(data: SentimentData, method: str) -> str:
 
 def command_line(data_path: Path | None) -> str:
     """Return the command that starts such a run from the beginning, without folder names of this machine."""
-    words = [f"torchrun --nproc_per_node {world_size()}" if world_size() > 1 else "python", Path(sys.argv[0]).name]
+    words = [
+        f"torchrun --nproc_per_node {world_size()}" if world_size() > 1 else "python",
+        Path(sys.argv[0]).name,
+    ]
     for word in sys.argv[1:]:
         if word == "--resume":
             continue
@@ -135,7 +145,10 @@ def accuracy_with_interval(metrics: dict[str, Any], name: str) -> str:
 
 def metrics_table(data: SentimentData, metrics: dict[str, Any]) -> list[str]:
     """Return the lines of a Markdown table with a row per set."""
-    lines = ["| set | sentences | accuracy (95% interval) | calibration error |", "|---|---|---|---|"]
+    lines = [
+        "| set | sentences | accuracy (95% interval) | calibration error |",
+        "|---|---|---|---|",
+    ]
     for name, examples in data.evaluation_sets().items():
         calibration_error = metrics[f"{name}_calibration_error"]
         accuracy = accuracy_with_interval(metrics, name)
@@ -145,7 +158,10 @@ def metrics_table(data: SentimentData, metrics: dict[str, Any]) -> list[str]:
 
 def confusion_table(labels: tuple[str, ...], counts: list[list[int]]) -> list[str]:
     """Return the lines of a Markdown table of a confusion matrix: true labels in rows, predictions in columns."""
-    lines = ["| | " + " | ".join(f"predicted {label}" for label in labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    lines = [
+        "| | " + " | ".join(f"predicted {label}" for label in labels) + " |",
+        "|---" * (len(labels) + 1) + "|",
+    ]
     for label, row in zip(labels, counts, strict=True):
         lines.append(f"| true {label} | {' | '.join(map(str, row))} |")
     return lines
@@ -153,9 +169,10 @@ def confusion_table(labels: tuple[str, ...], counts: list[list[int]]) -> list[st
 
 def error_list(errors: dict[str, list[Error]]) -> list[str]:
     """Return the lines of a Markdown list, without sentences whose license is not stated."""
-    return [
+    lines = [
         f"- {error.describe()}: “{printable(error.text)}” ({SET_NAMES[name]})"
         for name, errors_of_set in errors.items()
         if not name.startswith(NO_LICENSE)
         for error in errors_of_set
     ]
+    return lines or ["None."]

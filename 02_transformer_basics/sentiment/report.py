@@ -77,7 +77,11 @@ def write_report(
         write_json(folder / "metrics.json", metrics)
         if rows:
             write_metrics(folder / METRICS, [csv_row(row) for row in rows])
-            draw_curve(folder / "training_curve.png", rows, f"Sentiment classifier, --method {options.method}")
+            draw_curve(
+                folder / "training_curve.png",
+                rows,
+                f"Sentiment classifier, --method {options.method}",
+            )
         (folder / "README.md").write_text(card, encoding="utf-8")
     print_report(data, metrics, errors)
     return metrics
@@ -166,7 +170,10 @@ def draw_curve(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
         x_label="epoch",
         y_label="training loss (nats)",
         y_name="training loss",
-        second=("validation accuracy (%)", np.interp(epochs, validation_epochs, accuracies, left=np.nan)),
+        second=(
+            "validation accuracy (%)",
+            np.interp(epochs, validation_epochs, accuracies, left=np.nan),
+        ),
         legend_location="center right",
     )
 

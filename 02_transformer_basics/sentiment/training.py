@@ -8,8 +8,8 @@ generator state.
 Shapes: N texts, B batch (of this process), T time (positions), E embedding, C classes.
 
 Sources: distillation: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; matching
-the teacher's hidden state as well: Sanh et al. 2019, "DistilBERT", and Jiao et al. 2020, "TinyBERT";
-masked words: Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural
+the teacher's hidden state: Sanh et al. 2019, "DistilBERT", and Jiao et al. 2020, "TinyBERT"; masked
+words: Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural
 Networks"; discriminative learning rates: Howard and Ruder 2018, "Universal Language Model
 Fine-tuning for Text Classification", section 3.2, per block as in Clark et al. 2020, "ELECTRA";
 averaged weights: Polyak and Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging",
@@ -69,14 +69,16 @@ class TrainingConfig:
         if not self.temperature > 0:
             raise UserError(f"--temperature is {self.temperature}; it must be above 0")
         if not 0 < self.layer_decay <= 1:
-            raise UserError(f"--layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
+            value = self.layer_decay
+            raise UserError(f"--layer_decay is {value}; it must be above 0 and at most 1")
         for name in ("warmup", "label_smoothing", "word_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"--{name} is {value}; it must be at least 0 and below 1")
 
 
 class Targets(NamedTuple):
-    """Training targets: class probabilities (N, C) and, with a teacher, its pooled outputs (N, E)."""
+    """Class probabilities (N, C) to learn and, with a teacher, its pooled outputs (N, E)."""
 
     probs: Tensor
     pooled: Tensor | None = None
@@ -155,7 +157,7 @@ def layerwise_lr_scales(model: DistilBertClassifier, decay: float) -> dict[nn.Pa
 
 
 class Trainer:
-    """A classifier in training: its weights, their moving average, the optimizer, the best checkpoint.
+    """A classifier in training: its weights, their average, the optimizer, the best weights so far.
 
     Args:
         model: the classifier, already on the device to train on.
@@ -188,7 +190,8 @@ class Trainer:
             weight_decay=config.weight_decay,
             beta2=0.999,
         )
-        self.optimizer = OptimizerGroup(model, settings, layerwise_lr_scales(model, config.layer_decay))
+        lr_scales = layerwise_lr_scales(model, config.layer_decay)
+        self.optimizer = OptimizerGroup(model, settings, lr_scales)
         self.averaged_model = AveragedModel(model, multi_avg_fn=self.update_average)
         self.best_score = (-1.0, -math.inf)  # accuracy, negative loss
         self.best_weights: dict[str, Tensor] = {}
@@ -217,7 +220,8 @@ class Trainer:
         """Replace random tokens of input_ids (B, T) by [MASK], so that no single word decides."""
         if not self.config.word_dropout:
             return input_ids
-        masked = torch.rand(input_ids.shape, device=self.device) < self.config.word_dropout  # (B, T)
+        draws = torch.rand(input_ids.shape, device=self.device)  # (B, T)
+        masked = draws < self.config.word_dropout  # (B, T)
         masked[:, 0] = False  # [CLS], where the classifier reads
         return input_ids.masked_fill(masked, self.mask_id)
 
@@ -225,7 +229,8 @@ class Trainer:
         """Return the summed loss of the texts `rows`, divided by `batch_size`, which counts the
         texts of all processes.
         """
-        input_ids, attention_mask = pad_right([self.ids[i] for i in rows], self.device)  # (B, T) each
+        texts = [self.ids[i] for i in rows]
+        input_ids, attention_mask = pad_right(texts, self.device)  # (B, T) each
         input_ids = self.mask_words(input_ids)
         with matmul_precision(self.device, self.config.precision):
             embeddings = self.model.embed(input_ids)  # (B, T) -> (B, T, E)
@@ -238,12 +243,14 @@ class Trainer:
         loss = temperature**2 * cross_entropy
         if self.config.summary_weight and self.targets.pooled is not None:
             teacher_pooled = self.targets.pooled[rows].to(self.device, torch.float32)  # (B, E)
-            squared_error = F.mse_loss(pooled[:, 0].float(), teacher_pooled, reduction="none")  # (B, E)
-            loss = loss + self.config.summary_weight * squared_error.mean(dim=-1).sum()
+            student_pooled = pooled[:, 0].float()  # (B, 1, E) -> (B, E)
+            squared_error = F.mse_loss(student_pooled, teacher_pooled, reduction="none")  # (B, E)
+            distance = squared_error.mean(dim=-1)  # (B, E) -> (B,)
+            loss = loss + self.config.summary_weight * distance.sum()
         return loss / batch_size
 
     def train_step(self, batch: list[int]) -> float:
-        """Take one optimizer step on the texts `batch`, split over the processes; return its loss."""
+        """Take an optimizer step on the texts `batch`, split over the processes; return the loss."""
         torch.manual_seed((self.config.seed * SEED_STRIDE + self.step) * world_size() + rank())
         self.model.train()
         rows = batch[rank() :: world_size()]  # the texts of this process
@@ -260,7 +267,7 @@ class Trainer:
         return float(sum_over_ranks(loss.detach()))
 
     def validate(self, validation: EncodedTexts) -> Metrics:
-        """Evaluate the averaged weights on the validation set; keep them if they are the best so far.
+        """Evaluate the averaged weights on the validation set; keep them if they are the best yet.
 
         The best have the highest accuracy and, among equals, the lowest loss.
         """
@@ -293,7 +300,7 @@ class Trainer:
 
 
 def train(trainer: Trainer, validation: EncodedTexts) -> Iterator[StepRecord]:
-    """Train until the last epoch, yielding a record every `report_every` steps and after each epoch.
+    """Train to the end, yielding a record every `report_every` steps and after each epoch.
 
     Starts at the trainer's current step. Raises UserError if the loss is no longer finite.
     """
@@ -310,7 +317,9 @@ def train(trainer: Trainer, validation: EncodedTexts) -> Iterator[StepRecord]:
             learning_rate = trainer.optimizer.learning_rate
             losses.append(trainer.train_step(batch))
             if not math.isfinite(losses[-1]):
-                raise UserError(f"training diverged in step {trainer.step}; try a smaller --learning_rate")
+                raise UserError(
+                    f"training diverged in step {trainer.step}; try a smaller --learning_rate",
+                )
             texts += len(batch)
             tokens += sum(lengths[i] for i in batch)
             if not trainer.should_log(trainer.step):

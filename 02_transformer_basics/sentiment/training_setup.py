@@ -1,4 +1,4 @@
-"""What a training run starts with, for each method: model, tokenizer, tokenized texts and their targets.
+"""The start of a training run, for each method: model, tokenizer, tokenized texts and targets.
 
 Shapes: N texts, C classes.
 """
@@ -27,7 +27,8 @@ from sentiment.model_setup import (
 from sentiment.options import Options
 from sentiment.training import Targets, smooth_labels, soft_targets
 
-RATING_TEMPERATURE = 2 / 3  # a rating r, from -4 to 4, becomes P(POSITIVE) = sigmoid(r / RATING_TEMPERATURE)
+# A rating r, from -4 to 4, becomes P(POSITIVE) = sigmoid(r / RATING_TEMPERATURE).
+RATING_TEMPERATURE = 2 / 3
 
 
 class TrainingSetup(NamedTuple):
@@ -74,17 +75,23 @@ def setup_scratch(options: Options, data: SentimentData) -> TrainingSetup:
     texts = [text for text, _ in data.train]
     tokenizer = train_tokenizer(texts, options.size("vocab_size"))
     model = from_scratch(options.architecture(None, len(tokenizer)), data.labels)
-    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), label_targets(data, options.label_smoothing))
+    targets = label_targets(data, options.label_smoothing)
+    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), targets)
 
 
 def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> TrainingSetup:
-    """Return the pre-trained encoder with a new head, and its tokenizer. Raises UserError if there is no encoder."""
+    """Return the pre-trained encoder with a new head, and its tokenizer.
+
+    Raises UserError if there is no encoder.
+    """
     if not encoder.is_dir():
-        raise UserError(f"--encoder {encoder}: no such folder; python minilm.py --output_dir {encoder} makes it")
+        command = f"python minilm.py --output_dir {encoder}"
+        raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
     texts = [text for text, _ in data.train]
     model = from_encoder(encoder, data.labels, options.dropout or 0.0)
     tokenizer = load_tokenizer(encoder)
-    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), label_targets(data, options.label_smoothing))
+    targets = label_targets(data, options.label_smoothing)
+    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), targets)
 
 
 def setup_distill(
@@ -94,16 +101,21 @@ def setup_distill(
     outputs_file: Path,
     device: torch.device,
 ) -> TrainingSetup:
-    """Return a student initialized from the teacher, and the transfer set with the teacher's outputs as targets."""
+    """Return a student initialized from the teacher, and the transfer set.
+
+    Its targets are the teacher's outputs.
+    """
     teacher = DistilBertClassifier.from_pretrained(teacher_folder).to(device)
     if teacher.labels != data.labels:
-        raise UserError(f"--teacher {teacher_folder}: its labels are {teacher.labels}, those of the data {data.labels}")
+        labels = f"its labels are {teacher.labels}, those of the data {data.labels}"
+        raise UserError(f"--teacher {teacher_folder}: {labels}")
     teacher_tokenizer = load_tokenizer(teacher_folder)
 
     labeled = [text for text, _ in data.train]
     num_unlabeled = min(options.sentences, len(data.unlabeled))
     unlabeled = random.Random(options.seed).sample(data.unlabeled, num_unlabeled)
-    tokenizer, kept_ids = shrink_tokenizer(teacher_tokenizer, labeled + unlabeled, options.size("vocab_size"))
+    vocab_size = options.size("vocab_size")
+    tokenizer, kept_ids = shrink_tokenizer(teacher_tokenizer, labeled + unlabeled, vocab_size)
 
     # the transfer set, labeled by the teacher
     word_embeddings = teacher.words.weight.detach().cpu()  # (V, E)
@@ -120,7 +132,7 @@ def setup_distill(
 
 
 def label_targets(data: SentimentData, label_smoothing: float | None = None) -> Targets:
-    """Return the targets of the training texts: smoothed labels, or for rated texts probabilities from the rating."""
+    """Return the targets of the training texts: smoothed labels; for rated texts, their rating."""
     labels = torch.tensor([label for _, label in data.train])  # (N,)
     probs = smooth_labels(labels, len(data.labels), label_smoothing or 0.0)  # (N,) -> (N, C)
     rated_rows = [row for row, (text, _) in enumerate(data.train) if text in data.ratings]
