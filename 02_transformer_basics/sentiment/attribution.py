@@ -202,18 +202,18 @@ def coloured(explanation: Explanation) -> Text:
     """Return the text for a terminal: on blue words that raise the label's probability, on orange
     words that lower it.
     """
-    shown = Text()
+    marked = Text()
     previous_end = 0
     relative = strengths([attribution for _, _, attribution in explanation.spans])
     for (start, end, attribution), strength in zip(explanation.spans, relative, strict=True):
-        shown.append(printable(explanation.text[previous_end:start]))
+        marked.append(printable(explanation.text[previous_end:start]))
         background = "rgb({},{},{})".format(*_blend(strength))
         style = f"black on {background}" if abs(strength) > 0.15 else ""
-        shown.append(printable(explanation.text[start:end]), style)
+        marked.append(printable(explanation.text[start:end]), style)
         if abs(strength) > 0.3:
-            shown.append(f"{attribution:+.2f}", "dim")
+            marked.append(f"{attribution:+.2f}", "dim")
         previous_end = end
-    return shown.append(printable(explanation.text[previous_end:]))
+    return marked.append(printable(explanation.text[previous_end:]))
 
 
 def plain(explanation: Explanation) -> str:
@@ -236,11 +236,8 @@ class PlacedWord(NamedTuple):
 
 def draw_explanations(explanations: list[Explanation], path: Path) -> None:
     """Write a picture of the first texts, each word on its color with its attribution below."""
-    from lab.plots import (
-        drawable,
-        new_figure,
-        save_figure,
-    )  # here: Matplotlib takes a second, and results come first
+    # imported here: Matplotlib takes a second to load, and the results come first
+    from lab.plots import drawable, new_figure, save_figure
 
     drawn = explanations[:MAX_TEXTS]
     layouts = [_layout(explanation) for explanation in drawn]

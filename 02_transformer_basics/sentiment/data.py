@@ -329,7 +329,7 @@ class LeakDetector:
     def is_leak(self, text: str) -> bool:
         """Return True if `text` equals a held-out text, contains one, is part of one, or shares an n-gram with one.
 
-        To contain or be a part takes MIN_CONTAINED characters; the n-grams have NGRAM characters.
+        Contained texts count from MIN_CONTAINED characters on; the n-grams have NGRAM characters.
         """
         text = normalize_for_matching(text)
         if text in self.texts:

@@ -591,17 +591,17 @@ def test_a_student_of_its_teachers_size_equals_the_teacher(tiny_classifier: Path
 
 
 def test_a_shrunk_tokenizer_has_the_most_frequent_pieces_and_every_character(tiny_classifier: Path) -> None:
-    whole = load_tokenizer(tiny_classifier)
-    small, kept = shrink_tokenizer(whole, ["a funny film, a funny film"] * 3, 130)
-    assert len(small) == len(kept) <= 130
-    tokens = whole.convert_ids_to_tokens(kept)
-    assert small.convert_ids_to_tokens(list(range(len(kept)))) == tokens
+    original = load_tokenizer(tiny_classifier)
+    small, kept_ids = shrink_tokenizer(original, ["a funny film, a funny film"] * 3, 130)
+    assert len(small) == len(kept_ids) <= 130
+    tokens = original.convert_ids_to_tokens(kept_ids)
+    assert small.convert_ids_to_tokens(list(range(len(kept_ids)))) == tokens
     assert small("a film")["input_ids"][0] == small.cls_token_id
-    assert small.tokenize("A funny film") == whole.tokenize("A funny film")
+    assert small.tokenize("A funny film") == original.tokenize("A funny film")
     words = ["wonderful", "dull", "moving", "mouse"]
-    assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in whole.tokenize(word))
+    assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in original.tokenize(word))
     with pytest.raises(ValueError, match="--vocab_size is 10"):
-        shrink_tokenizer(whole, ["a"], 10)
+        shrink_tokenizer(original, ["a"], 10)
 
 
 def test_a_vocabulary_is_the_same_in_every_run() -> None:
