@@ -47,6 +47,7 @@ from sentiment.metrics import (
     logits_of,
     most_confident_errors,
 )
+from sentiment.model_card import EVALUATION, TITLES, confusion_table, metrics_table
 from sentiment.model_setup import (
     encode,
     from_encoder,
@@ -876,6 +877,23 @@ def test_runs_that_cannot_be_averaged_are_refused(
     small = from_scratch(SIZES, LABELS)
     with pytest.raises(UserError, match="sizes"):
         average_models([small, DistilBertClassifier.from_pretrained(tuned[0])])
+
+
+# --- model card -------------------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_card_agrees_with_its_metrics() -> None:
+    folder = ROOT / "assets/models/sentiment"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    sizes = {"sst2_dev": 872, "sst2_test": 1821, "uci_amazon": 1000, "uci_imdb": 1000}
+    sets = {name: [("text", 0)] * size for name, size in sizes.items()}
+    data = SentimentData([("text", 0)], sets.pop("sst2_dev"), sets)
+    for line in (*metrics_table(data, metrics), *confusion_table(LABELS, metrics["sst2_test_confusion"])):
+        assert line in lines
+    assert f"# {TITLES[metrics['method']]}" in lines
+    assert f"- **Evaluation**: {EVALUATION}" in lines
+    assert any(line.startswith("- NEGATIVE, predicted POSITIVE with p = 1.00: ") for line in lines)
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------
