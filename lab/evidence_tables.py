@@ -309,7 +309,7 @@ def sentiment(folder: Path) -> str:
         rows.append(
             (row["title"], f"{row['seeds']}", f"{row['parameters']:,}", *shown, f"{tests[0]['calibration_error']:.3f}")
         )
-    header = ("way", "seeds", "parameters", "SST-2 test", "Amazon", "IMDb", "calibration error, SST-2")
+    header = ("method", "seeds", "parameters", "SST-2 test", "Amazon", "IMDb", "calibration error, SST-2")
     return markdown(header, rows)
 
 

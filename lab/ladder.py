@@ -22,9 +22,7 @@ def show(rungs: Iterable[Rung], library: str, record: RunRecord) -> None:
         to_before = "-" if before is None else f"{(output - before).abs().max():.1e}"
         to_reference = f"{(output - expected).abs().max():.1e}"
         print(f"{name:<23} {tuple(output.shape)!s:<12}  {to_before:>7}  {to_reference:>7} {reference}")
-        rows.append(
-            {"rung": name.strip(), "to_before": to_before, "to_torch": to_reference, "reference": reference}
-        )
+        rows.append({"rung": name.strip(), "to_before": to_before, "to_torch": to_reference, "reference": reference})
     record.results["ladder"] = rows
     worst = max(float(row["to_torch"]) for row in rows)
     record.check(f"largest difference from {library}", worst, "at most 1e-5", worst <= 1e-5)

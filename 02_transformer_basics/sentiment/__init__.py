@@ -1,1 +1,1 @@
-"""Training, measuring and explaining sentiment classifiers."""
+"""Training, evaluating and explaining sentiment classifiers."""

@@ -1,22 +1,26 @@
-"""Which words carried a classifier's decision, by integrated gradients: shares of the probability that add up.
+"""Which words carried a classifier's decision: integrated gradients, attributions that add up.
 
-Hide all words and let them fade in together. On the way the label's probability rises from that of a text without words
-to that of the text, and at every point the gradient says how much of the rise is due to which embedding. Summed up, the
-shares of the words are exactly the whole rise: the sum property, "completeness", by which the result can be checked.
+Replace every word by [MASK] (the *baseline*), then move all word embeddings together in a straight
+line from [MASK] to the real words (the *input*). The probability of the predicted label changes
+from its value for the baseline to its value for the input, and at every point of the line the
+gradient tells how much of the change is due to which embedding. Integrated over the line, the
+attributions of the words sum to the whole change: the paper calls this property *completeness*, and
+it makes the result checkable.
 
-The obvious way, to hide one word and look again, was tried first and left: of three words that say the same, hiding any
-one changes nothing ("wonderful, funny and moving": +0.01, 0.00, 0.00), though together they decided.
+Masking one word at a time does not work: of three words that say the same, masking any one changes
+nothing ("wonderful, funny and moving": +0.01, 0.00, 0.00), although together they decide.
 
-The text without words has [MASK], which encoders learn to read as "some word", in every word's place.
+The baseline uses [MASK] because the encoder has learned to read it as "some word".
 
-Shapes: T time (positions), E embedding, C classes, S steps on the way.
+Shapes: T time (positions), E embedding, C classes, S points on the line.
 
-Source: Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"; equations are theirs.
+Source: Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"; the equation
+numbers are theirs.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from rich.text import Text
@@ -32,161 +36,276 @@ if TYPE_CHECKING:
 
     from models.distilbert import DistilBertClassifier
 
-STEPS, MOST_STEPS, CLOSE = 32, 512, 0.002  # doubled until the shares add up as closely as that
-TOKENS_AT_A_TIME = 4096  # memory: every step keeps what its gradient needs
-FOR, AGAINST = (47, 111, 176), (224, 128, 42)  # blue and orange, as in the lab's pictures
-LINE, MOST_LINES, MOST_TEXTS = 118, 8, 10  # characters a line, lines a text, texts a picture
+INITIAL_STEPS, MAX_STEPS = (
+    32,
+    512,
+)  # doubled until the attributions sum to the change within TOLERANCE
+TOLERANCE = 0.002
+TOKENS_PER_BATCH = 4096  # limits memory: every point keeps activations for its gradient
+RAISES, LOWERS = (47, 111, 176), (224, 128, 42)  # RGB of blue and orange, as in the lab's plots
+LINE_LENGTH, MAX_LINES, MAX_TEXTS = 118, 8, 10  # of the picture: characters, lines per text, texts
+MIN_PRINTED = 0.005  # smaller attributions have no number in the picture
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A text with the model's label for it, the label's probability with and without all words, and what each added."""
+    """A text with its predicted label and the attribution of each word.
+
+    `score` is the label's probability, `baseline_score` its probability with all words masked, and
+    `spans` has start and end of each word in the text with its attribution; the attributions sum to
+    `score - baseline_score`.
+    """
 
     text: str
     label: str
     score: float
-    without_words: float
-    words: list[tuple[int, int, float]]  # start and end in the text, share of `score - without_words`
+    baseline_score: float
+    spans: list[tuple[int, int, float]]
 
-    def shares(self) -> list[tuple[str, float]]:
-        """The words, as they stand in the text, with their shares."""
-        return [(self.text[start:end], share) for start, end, share in self.words]
+    def attributions(self) -> list[tuple[str, float]]:
+        """Return each word, spelled as in the text, with its attribution."""
+        return [(self.text[start:end], attribution) for start, end, attribution in self.spans]
 
     def as_dict(self) -> dict[str, Any]:
-        """What goes into JSON beside text, label and score."""
-        return {"without_words": self.without_words, "words": self.shares()}
+        """Return what JSON output holds in addition to text, label and score."""
+        return {"without_words": self.baseline_score, "words": self.attributions()}
 
 
-def words_of(encoding: Any) -> list[tuple[list[int], int, int]]:
-    """The words of a `tokenizers.Encoding`: positions of a word's pieces, its start and end in the text."""
-    words: dict[int, list[int]] = {}
-    for position, number in enumerate(encoding.word_ids):
-        if number is not None:  # None: [CLS], [SEP]
-            words.setdefault(number, []).append(position)
-    places = encoding.offsets
-    return [(pieces, places[pieces[0]][0], places[pieces[-1]][1]) for pieces in words.values()]
+# --- integrated gradients -------------------------------------------------------------------------
+
+
+class Word(NamedTuple):
+    """A word's token positions, and its start and end in the text."""
+
+    positions: list[int]
+    start: int
+    end: int
+
+
+def words_of(encoding: Any) -> list[Word]:
+    """Return the words of a `tokenizers.Encoding`, without special tokens."""
+    positions_by_word: dict[int, list[int]] = {}
+    for position, word_id in enumerate(encoding.word_ids):
+        if word_id is not None:  # None: [CLS] and [SEP]
+            positions_by_word.setdefault(word_id, []).append(position)
+    words = []
+    for positions in positions_by_word.values():
+        start, _ = encoding.offsets[positions[0]]
+        _, end = encoding.offsets[positions[-1]]
+        words.append(Word(positions, start, end))
+    return words
 
 
 def explain(loaded: LoadedModel, text: str) -> Explanation:
-    """What our DistilBERT says of `text`, and what each of its words added; words that are cut off are left out.
+    """Classify `text` with our DistilBERT and attribute the probability of its label to the words.
 
-    Raises UserError where the tokenizer has no `[MASK]`.
+    Words beyond the model's maximum length are left out. Raises UserError if the tokenizer has no
+    [MASK].
     """
-    model, mask, encoding = loaded.model, loaded.tokenizer.mask_token_id, loaded.tokenizer.encode(text)
-    if mask is None:
-        raise UserError(f"{loaded.name}: its tokenizer has no [MASK], with which --explain hides words")
+    model = loaded.model
+    mask_id = loaded.tokenizer.mask_token_id
+    if mask_id is None:
+        raise UserError(f"{loaded.name}: its tokenizer has no [MASK], the baseline of --explain")
+    encoding = loaded.tokenizer.encode(text)
     words = words_of(encoding)
-    of_words = {piece for pieces, _, _ in words for piece in pieces}
-    hidden = [mask if position in of_words else each for position, each in enumerate(encoding.ids)]
-    both = torch.tensor([encoding.ids, hidden], device=model.word_embeddings.weight.device)  # (2, T)
+    masked_ids = list(encoding.ids)
+    for word in words:
+        for position in word.positions:
+            masked_ids[position] = mask_id
+    input_ids = torch.tensor([encoding.ids, masked_ids], device=model.word_embeddings.weight.device)  # (2, T)
     with torch.no_grad():
-        probabilities = model(both).softmax(dim=-1)  # (2, C)
-        shown, start = model.embed(both)  # (T, E) each
-    label = int(probabilities[0].argmax())
-    with_words, without = (float(p) for p in probabilities[:, label])
-    shares = integrated_gradients(model, start, shown, label, with_words - without)  # (T,)
-    spans = [(begin, end, float(shares[pieces].sum())) for pieces, begin, end in words]
-    return Explanation(text, model.labels[label], with_words, without, spans)
+        probs = model(input_ids).softmax(dim=-1)  # (2, T) -> (2, C)
+        embeddings = model.embed(input_ids)  # (2, T) -> (2, T, E)
+    label = int(probs[0].argmax())
+    score, baseline_score = float(probs[0, label]), float(probs[1, label])
+    attributions = integrated_gradients(
+        model,
+        baseline=embeddings[1],
+        input=embeddings[0],
+        label=label,
+        delta=score - baseline_score,
+    )  # (T,)
+    # A word's attribution is the sum over its tokens.
+    spans = [(word.start, word.end, float(attributions[word.positions].sum())) for word in words]
+    return Explanation(text, model.labels[label], score, baseline_score, spans)
 
 
-def integrated_gradients(model: "DistilBertClassifier", start: Tensor, end: Tensor, label: int, rise: float) -> Tensor:
-    """Embeddings (T, E) of two texts -> share (T,) of every position in the `rise` of the label's probability between.
+def integrated_gradients(
+    model: "DistilBertClassifier",
+    baseline: Tensor,
+    input: Tensor,
+    label: int,
+    delta: float,
+) -> Tensor:
+    """Return the attribution (T,) of each position to the label's probability.
 
-    Equation 1, its integral as a sum (equation 3) of as many steps as it takes to add up to the rise (proposition 1).
+    Args:
+        model: the classifier.
+        baseline, input: embeddings (T, E).
+        label: index of the class.
+        delta: the label's probability for the input minus that for the baseline.
     """
-    steps = STEPS
+    steps = INITIAL_STEPS
     while True:
-        shares = ((end - start) * _mean_gradient(model, start, end, label, steps)).sum(dim=-1)  # (T, E) -> (T,)
-        if abs(float(shares.sum()) - rise) <= CLOSE or steps >= MOST_STEPS:
-            return shares
+        gradient = _mean_gradient(model, baseline, input, label, steps)  # (T, E)
+        # equation 1, its integral as the sum of equation 3
+        attributions = ((input - baseline) * gradient).sum(dim=-1)  # (T, E) -> (T,)
+        # proposition 1, completeness: with enough steps, this is 0
+        error = abs(float(attributions.sum()) - delta)
+        if error <= TOLERANCE or steps >= MAX_STEPS:
+            return attributions
         steps *= 2
 
 
-def _mean_gradient(model: "DistilBertClassifier", start: Tensor, end: Tensor, label: int, steps: int) -> Tensor:
-    """The gradient of the label's probability, averaged over the middles of `steps` parts of the way -> (T, E)."""
-    ways = (torch.arange(steps, device=start.device) + 0.5) / steps  # (S,)
-    total = torch.zeros_like(start)
-    for part in ways.split(max(1, TOKENS_AT_A_TIME // len(start))):
-        embedded = (start + part[:, None, None] * (end - start)).requires_grad_()  # (T, E) -> (S, T, E)
+def _mean_gradient(
+    model: "DistilBertClassifier",
+    baseline: Tensor,
+    input: Tensor,
+    label: int,
+    steps: int,
+) -> Tensor:
+    """Return the gradient (T, E) of the label's probability, averaged over `steps` points."""
+    midpoints = torch.arange(steps, device=baseline.device) + 0.5  # (S,)
+    alphas = midpoints / steps  # (S,), from 0 at the baseline to 1 at the input
+    points_per_batch = max(1, TOKENS_PER_BATCH // len(baseline))
+    total = torch.zeros_like(baseline)  # (T, E)
+    for some_alphas in alphas.split(points_per_batch):
+        points = baseline + some_alphas[:, None, None] * (input - baseline)  # (T, E) -> (S, T, E)
+        points.requires_grad_()
         with use_onednn_linear():
-            probability = model.classify(embedded).softmax(dim=-1)[:, label]  # (S, T, E) -> (S, C) -> (S,)
-        total += torch.autograd.grad(probability.sum(), embedded)[0].sum(dim=0)  # (S, T, E) -> (T, E)
+            logits = model.classify(points)  # (S, T, E) -> (S, C)
+        label_probs = logits.softmax(dim=-1)[:, label]  # (S, C) -> (S,)
+        gradients = torch.autograd.grad(label_probs.sum(), points)[0]  # (S, T, E)
+        total += gradients.sum(dim=0)  # (S, T, E) -> (T, E)
     return total / steps
 
 
-def strengths(shares: list[float]) -> list[float]:
-    """Shares relative to the largest of them, from -1 to 1; below one hundredth of a probability all are pale."""
-    largest = max([0.01, *map(abs, shares)])
-    return [share / largest for share in shares]
+# --- display --------------------------------------------------------------------------------------
+
+
+def strengths(attributions: list[float]) -> list[float]:
+    """Return the attributions relative to the largest magnitude, from -1 to 1.
+
+    They are relative to 0.01 if all are smaller: then no word gets a strong color.
+    """
+    largest = max([0.01, *map(abs, attributions)])
+    return [attribution / largest for attribution in attributions]
 
 
 def _blend(strength: float) -> tuple[int, ...]:
-    """From white to the colour of FOR or AGAINST."""
-    color = FOR if strength > 0 else AGAINST
+    """Return the RGB color of a strength from -1 (orange) over 0 (white) to 1 (blue)."""
+    color = RAISES if strength > 0 else LOWERS
     return tuple(round(255 + (channel - 255) * 0.8 * abs(strength)) for channel in color)
 
 
 def coloured(explanation: Explanation) -> Text:
-    """The text for a terminal: on blue what speaks for the label, on orange what speaks against it."""
-    shown, end = Text(), 0
-    for (start, stop, share), strength in zip(
-        explanation.words, strengths([share for _, _, share in explanation.words]), strict=True
-    ):
-        shown.append(printable(explanation.text[end:start]))
-        color = "rgb({},{},{})".format(*_blend(strength))
-        shown.append(printable(explanation.text[start:stop]), f"black on {color}" if abs(strength) > 0.15 else "")
-        end = stop
+    """Return the text for a terminal: on blue words that raise the label's probability, on orange
+    words that lower it.
+    """
+    marked = Text()
+    previous_end = 0
+    relative = strengths([attribution for _, _, attribution in explanation.spans])
+    for (start, end, attribution), strength in zip(explanation.spans, relative, strict=True):
+        marked.append(printable(explanation.text[previous_end:start]))
+        background = "rgb({},{},{})".format(*_blend(strength))
+        style = f"black on {background}" if abs(strength) > 0.15 else ""
+        marked.append(printable(explanation.text[start:end]), style)
         if abs(strength) > 0.3:
-            shown.append(f"{share:+.2f}", "dim")
-    return shown.append(printable(explanation.text[end:]))
+            marked.append(f"{attribution:+.2f}", "dim")
+        previous_end = end
+    return marked.append(printable(explanation.text[previous_end:]))
 
 
 def plain(explanation: Explanation) -> str:
-    """The same in figures: the probability without any words, and what each word adds to it."""
-    words = "  ".join(f"{printable(word)} {share:+.2f}" for word, share in explanation.shares())
-    return f"{explanation.without_words:.2f} without words  {words}"
+    """Return the attributions as plain text, after the probability with all words masked."""
+    parts = [f"{explanation.baseline_score:.2f} with all words masked"]
+    for word, attribution in explanation.attributions():
+        parts.append(f"{printable(word)} {attribution:+.2f}")
+    return "  ".join(parts)
+
+
+class PlacedWord(NamedTuple):
+    """A word of the picture with its attribution, relative strength, column and line."""
+
+    word: str
+    attribution: float
+    strength: float
+    column: int
+    line: int
 
 
 def draw_explanations(explanations: list[Explanation], path: Path) -> None:
-    """The first texts with their words on blue or orange, and the figures under them."""
-    from lab.plots import drawable, new_figure, save_figure  # here: Matplotlib takes a second, and results come first
+    """Write a picture of the first texts, each word on its color with its attribution below."""
+    # imported here: Matplotlib takes a second to load, and the results come first
+    from lab.plots import drawable, new_figure, save_figure
 
-    shown = explanations[:MOST_TEXTS]
-    flows = [_flow(explanation) for explanation in shown]
-    heights = [2 + max((line for *_, line in flow), default=0) + 1 for flow in flows]  # lines: title, words, space
-    figure, (axes,) = new_figure(width=9.5, height=0.5 + 0.28 * sum(heights))
-    axes.set(xlim=(0, LINE), ylim=(sum(heights), 0), title="blue speaks for the label, orange against it")
+    drawn = explanations[:MAX_TEXTS]
+    layouts = [_layout(explanation) for explanation in drawn]
+    last_lines = [max((placed.line for placed in layout), default=0) for layout in layouts]
+    heights = [last_line + 3 for last_line in last_lines]  # in lines: heading, words, space
+    figure, (axes,) = new_figure(width=9.5, height=0.75 + 0.28 * sum(heights))
+    axes.set(xlim=(0, LINE_LENGTH), ylim=(sum(heights), 0))
+    axes.set_title(
+        "Which words carried the decision (integrated gradients)\n"
+        "blue raises the probability of the predicted label, orange lowers it; "
+        "the numbers say by how much"
+    )
     axes.axis("off")
     top = 0
-    for explanation, flow, height in zip(shown, flows, heights, strict=True):
-        rise = f"{explanation.label} {explanation.score:.2f}, from {explanation.without_words:.2f} without words"
-        axes.text(0, top + 0.6, drawable(rise), weight="bold", size=9)
-        _draw_words(axes, flow, top + 1.5)
+    for explanation, layout, height in zip(drawn, layouts, heights, strict=True):
+        axes.text(0, top + 0.6, drawable(_heading(explanation)), weight="bold", size=9)
+        _draw_words(axes, layout, top + 1.5)
         top += height
     save_figure(figure, path)
 
 
-def _flow(explanation: Explanation) -> list[tuple[str, float, float, int, int]]:
-    """Word, share, strength, column and line of each word in lines of `LINE` characters; what is too long is cut."""
-    placed, column, line = [], 0, 0
-    shares = [share for _, _, share in explanation.words]
-    for (word, share), strength in zip(explanation.shares(), strengths(shares), strict=True):
-        width = max(len(word), 5 if abs(share) >= 0.005 else 0) + 1  # room for the figure under it
-        if column and column + width > LINE:
+def _heading(explanation: Explanation) -> str:
+    """Return the line above a text: its label and its probability with and without the words."""
+    score, baseline_score = explanation.score, explanation.baseline_score
+    return f"{explanation.label}: p = {score:.2f}; with all words masked p = {baseline_score:.2f}"
+
+
+def _layout(explanation: Explanation) -> list[PlacedWord]:
+    """Place the words in lines of LINE_LENGTH characters; long words and texts are cut."""
+    placed: list[PlacedWord] = []
+    column = line = 0
+    relative = strengths([attribution for _, _, attribution in explanation.spans])
+    for (word, attribution), strength in zip(explanation.attributions(), relative, strict=True):
+        number_width = 5 if abs(attribution) >= MIN_PRINTED else 0
+        width = max(len(word), number_width) + 1
+        if column and column + width > LINE_LENGTH:
             column, line = 0, line + 1
-        if line == MOST_LINES:
-            return [*placed, ("...", 0.0, 0.0, 0, line)]
-        placed.append((word if len(word) < LINE else word[: LINE - 4] + "...", share, strength, column, line))
+        if line == MAX_LINES:
+            return [*placed, PlacedWord("...", 0.0, 0.0, 0, line)]
+        if len(word) >= LINE_LENGTH:
+            word = word[: LINE_LENGTH - 4] + "..."
+        placed.append(PlacedWord(word, attribution, strength, column, line))
         column += width
     return placed
 
 
-def _draw_words(axes: "Axes", flow: list[tuple[str, float, float, int, int]], top: float) -> None:
+def _draw_words(axes: "Axes", layout: list[PlacedWord], top: float) -> None:
+    """Draw each word in a colored box, with its attribution below."""
     from lab.plots import drawable
 
-    for word, share, strength, column, line in flow:
+    for word, attribution, strength, column, line in layout:
         color = "#{:02x}{:02x}{:02x}".format(*_blend(strength))
         box = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
-        axes.text(column, top + line, drawable(word, "monospace"), family="monospace", size=9, bbox=box, va="center")
-        if abs(share) >= 0.005:
-            axes.text(column, top + line + 0.45, f"{share:+.2f}", size=6, color="#555555", va="center")
+        axes.text(
+            column,
+            top + line,
+            drawable(word, "monospace"),
+            family="monospace",
+            size=9,
+            bbox=box,
+            va="center",
+        )
+        if abs(attribution) >= MIN_PRINTED:
+            axes.text(
+                column,
+                top + line + 0.45,
+                f"{attribution:+.2f}",
+                size=6,
+                color="#555555",
+                va="center",
+            )

@@ -1,17 +1,17 @@
-"""Labelled sentences to train a classifier with: the files that the lesson names, or a CSV of your own.
+"""Labeled sentences to train a classifier: the lesson's files, or a CSV of your own; and the search for leaks.
 
-A folder holds the public data sets under the names of `README.md`: what may be trained on, the dev part of SST-2 that
-selects, its test part and the UCI sentences that only report. A CSV has the columns `text` and `label`; it is divided
-by the seed. No sentence that selects or reports, nor a long part of one, stays in what is trained on.
+The lesson's folder holds public data sets under the file names below: film sentences, product phrases and reviews to
+train on, the dev part of SST-2 as validation set, its test part and the UCI sentences as test sets. A CSV has the
+columns `text` and `label`; the seed splits it into training, validation and test set. No sentence of a validation or
+test set, nor a long part of one, stays in the training set.
 
-Where the folder also holds the package RATED (Hutto and Gilbert 2014, "VADER"), most film sentences have a rating
-beside their label, and other sentences and single words that were rated are trained on as well.
+With the package RATED_PACKAGE in the folder (Hutto and Gilbert 2014, "VADER"), most film sentences have a mean rating
+in addition to their label, and other rated sentences and words join the training set.
 """
 
 import csv
 import importlib.util
 import io
-import itertools
 import os
 import random
 import re
@@ -28,102 +28,124 @@ from lab.errors import UserError
 from lab.files import read_text
 from models.hub import hub_reachable
 
-Examples = list[tuple[str, int]]  # text and class, for the lesson's files 1 for positive
+Examples = list[tuple[str, int]]  # text and class; in the lesson's files 1 is positive
+Ratings = list[tuple[str, float]]  # text and mean rating, from -4 to 4
 LABELS = ("NEGATIVE", "POSITIVE")
-SENTENCES, PHRASES = "mr_minus_sst_devtest.tsv", ("IntegratedPros.txt", "IntegratedCons.txt")
+FILM_SENTENCES = "mr_minus_sst_devtest.tsv"
+PRODUCT_PHRASES = ("IntegratedPros.txt", "IntegratedCons.txt")
 REVIEWS = "movie_reviews.zip"
-RATED = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
-RATED_FILMS = "movieReviewSnippets"
-RATED_OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")  # on products, from leading articles, tweets
-DEV, TESTS = "stsa.binary.dev", {
+VALIDATION = "stsa.binary.dev"
+TESTS = {
     "sst2_test": "stsa.binary.test",
     "uci_amazon": "amazon_cells_labelled.txt",
     "uci_imdb": "imdb_labelled.txt",
-}  # fmt: skip
-HUB = "cornell-movie-review-data/rotten_tomatoes"
-PART, RUN = 20, 40  # letters: a whole sentence of PART inside another is a leak, and a shared run of RUN is
+}
+RATED_PACKAGE = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
+RATED_FILMS = "movieReviewSnippets"
+RATED_OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
+HUB_DATASET = "cornell-movie-review-data/rotten_tomatoes"
+MIN_CONTAINED = 20  # characters: a sentence at least this long inside another one is a leak
+NGRAM = 40  # characters: so many in common are a leak
 
 
 @dataclass(frozen=True)
 class SentimentData:
-    """What to train on, what selects, and what only reports, by name."""
+    """Training set, validation set `dev` and the test sets by name."""
 
     train: Examples
     dev: Examples
     tests: dict[str, Examples]
     labels: tuple[str, ...] = LABELS
-    unlabelled: list[str] = field(default_factory=list)  # for distillation: the teacher labels it
-    ratings: dict[str, float] = field(default_factory=dict)  # of texts to train on, from -4, awful, to 4, wonderful
-    dropped: int = 0  # sentences that also stand in what selects or reports
+    unlabeled: list[str] = field(default_factory=list)  # for distillation: the teacher labels it
+    ratings: dict[str, float] = field(default_factory=dict)  # of training texts, from -4 (awful) to 4 (wonderful)
+    dropped: int = 0  # training texts removed as leaks
     source: str = "folder"
 
+    @property
+    def validation_name(self) -> str:
+        """The name of the validation set in metrics.json."""
+        return "sst2_dev" if self.source == "folder" else "dev"
 
-class Rated(NamedTuple):
-    """Texts and the mean of what twenty people rated each, from -4, awful, to 4, wonderful."""
+    def evaluation_sets(self) -> dict[str, Examples]:
+        """Return the validation set and the test sets by name."""
+        return {self.validation_name: self.dev, **self.tests}
 
-    films: list[tuple[str, float]]
-    others: list[tuple[str, float]]
-    words: list[tuple[str, float]]
+
+class RatedTexts(NamedTuple):
+    """Texts with the mean of about twenty people's ratings, from -4 (awful) to 4 (wonderful)."""
+
+    films: Ratings
+    others: Ratings
+    words: Ratings
 
 
 def read_data(path: Path | None, seed: int, phrases: int | None = None) -> SentimentData:
-    """The lesson's folder, with `phrases` of the product phrases (default: all), a CSV of the user's own, or with None
-    what the network has.
+    """Read the lesson's folder, with `phrases` of the product phrases (default: all), or a CSV; None: fetch a data set.
 
     Raises UserError or OSError, naming file and line.
     """
     if path is None:
-        return fetch()
+        return fetch_rotten_tomatoes()
     return _read_folder(path, seed, phrases) if path.is_dir() else _read_csv(path, seed)
 
 
-def fetch() -> SentimentData:
-    """The film-review sentences of the data set `rotten_tomatoes` in its own three parts, from the Hugging Face hub or
-    its cache.
+def fetch_rotten_tomatoes() -> SentimentData:
+    """Load the film sentences `rotten_tomatoes` with their own split, from the Hugging Face hub or its cache.
 
-    Raises UserError where the library `datasets` or the network is missing, which takes two seconds to find out.
+    Raises UserError if the library `datasets` or the network is missing; the network is tried for two seconds.
     """
     if importlib.util.find_spec("datasets") is None:
         raise UserError("--data is needed; the library datasets fetches some: python -m pip install datasets")
     if not hub_reachable():
-        os.environ["HF_DATASETS_OFFLINE"] = "1"  # else the library tries again and again
+        os.environ["HF_DATASETS_OFFLINE"] = "1"  # otherwise the library retries for a long time
     import datasets  # pyright: ignore[reportMissingImports]
 
     try:
-        parts = datasets.load_dataset(HUB)
-    except Exception as error:  # whatever its network layer raises
-        raise UserError(f"--data is needed; {HUB} could not be fetched ({type(error).__name__})") from None
+        splits = datasets.load_dataset(HUB_DATASET)
+    except Exception as error:  # its network layer raises many kinds
+        raise UserError(f"--data is needed; {HUB_DATASET} could not be fetched ({type(error).__name__})") from None
     train, dev, test = (
-        list(zip(parts[name]["text"], parts[name]["label"], strict=True)) for name in ("train", "validation", "test")
+        list(zip(splits[name]["text"], splits[name]["label"], strict=True)) for name in ("train", "validation", "test")
     )
-    kept = without_leaks(train, [text for text, _ in dev + test])
-    return SentimentData(kept, dev, {"test": test}, LABELS, dropped=len(train) - len(kept), source=HUB)
+    kept = drop_leaks(train, [text for text, _ in dev + test])
+    return SentimentData(kept, dev, {"test": test}, LABELS, dropped=len(train) - len(kept), source=HUB_DATASET)
 
 
-def _read_folder(folder: Path, seed: int, phrases: int | None) -> SentimentData:
-    dev = read_examples(folder / DEV)
+# --- the lesson's files -----------------------------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path, seed: int, num_phrases: int | None) -> SentimentData:
+    """Read the lesson's files; the package of ratings, the reviews and the test sets may be missing."""
+    dev = read_examples(folder / VALIDATION)
     tests = {name: read_examples(folder / file) for name, file in TESTS.items() if (folder / file).exists()}
-    short = [example for name in PHRASES for example in read_examples(folder / name)]
-    if phrases is not None:
-        short = random.Random(seed).sample(short, min(phrases, len(short)))
-    films = read_examples(folder / SENTENCES)
-    rated = read_rated(folder / RATED) if (folder / RATED).exists() else Rated([], [], [])
-    others = [*rated.others, *rated.words]
-    labelled = [*films, *short, *((text, int(rating > 0)) for text, rating in others)]
-    evaluated = [text for part in (dev, *tests.values()) for text, _ in part]
-    train = without_leaks(labelled, evaluated)
+    phrases = [example for name in PRODUCT_PHRASES for example in read_examples(folder / name)]
+    if num_phrases is not None:
+        phrases = random.Random(seed).sample(phrases, min(num_phrases, len(phrases)))
+    films = read_examples(folder / FILM_SENTENCES)
+    rated = RatedTexts([], [], [])
+    if (folder / RATED_PACKAGE).exists():
+        rated = read_rated(folder / RATED_PACKAGE)
+    rated_others = [*rated.others, *rated.words]
+    labeled = [*films, *phrases, *((text, int(rating > 0)) for text, rating in rated_others)]
+    held_out = [text for examples in (dev, *tests.values()) for text, _ in examples]
+    train = drop_leaks(labeled, held_out)
     if not train:
-        raise UserError(f"{folder}: nothing left to train on; every sentence also stands in what selects or reports")
-    whole = read_reviews(folder / REVIEWS) if (folder / REVIEWS).exists() else []
-    unlabelled = without_leaks(whole, evaluated)
-    dropped = len(labelled) - len(train) + len(whole) - len(unlabelled)
-    ratings = dict(others) | of_sentences(rated.films, films)
-    ratings = {text: ratings[text] for text, _ in train if text in ratings}
-    return SentimentData(train, dev, tests, LABELS, [text for text, _ in unlabelled], ratings, dropped)
+        raise UserError(f"{folder}: no training text left; every one overlaps with the validation or test sets")
+    reviews = read_reviews(folder / REVIEWS) if (folder / REVIEWS).exists() else []
+    unlabeled = drop_leaks(reviews, held_out)
+    ratings = dict(rated_others) | match_ratings(rated.films, films)
+    return SentimentData(
+        train,
+        dev,
+        tests,
+        unlabeled=[text for text, _ in unlabeled],
+        ratings={text: ratings[text] for text, _ in train if text in ratings},
+        dropped=len(labeled) - len(train) + len(reviews) - len(unlabeled),
+    )
 
 
 def read_examples(path: Path) -> Examples:
-    """Sentences of one of the files that the lesson names; the file's name tells its format.
+    """Read labeled sentences from one of the lesson's files; the file's name determines its format.
 
     Raises OSError or UserError, naming the file.
     """
@@ -135,27 +157,32 @@ def read_examples(path: Path) -> Examples:
 
 
 def _read_line(line: str, path: Path, number: int) -> tuple[str, int]:
-    """Text and label of a line that is not blank."""
+    """Return text and label of a line that is not blank."""
     if path.name.startswith("Integrated"):  # <Pros>good value, light</Pros>
-        tag = path.name.removeprefix("Integrated").removesuffix(".txt")
-        text = line.strip()
-        if tag not in ("Pros", "Cons") or not (text.startswith(f"<{tag}>") and text.endswith(f"</{tag}>")):
-            raise UserError(f"{path}, line {number}: it must be <{tag}>text</{tag}>")
-        return text[len(tag) + 2 : -len(tag) - 3], int(tag == "Pros")
-    separator, label_first = ("\t", True) if path.suffix == ".tsv" else (" ", True)
-    if path.name.endswith("_labelled.txt"):
-        separator, label_first = "\t", False
-    left, _, right = line.partition(separator) if label_first else line.rpartition(separator)
-    label, text = (left, right) if label_first else (right, left)
+        return _read_phrase(line.strip(), path, number)
+    if path.name.endswith("_labelled.txt"):  # text, tab, label
+        text, _, label = line.rpartition("\t")
+    else:  # label, then a tab in .tsv and a space in SST-2, text
+        label, _, text = line.partition("\t" if path.suffix == ".tsv" else " ")
     if label.strip() not in ("0", "1"):
         raise UserError(f"{path}, line {number}: the label is {label[:20]!r}; it must be 0 or 1")
     return text.strip(), int(label)
 
 
-def read_reviews(path: Path) -> Examples:
-    """The sentences of the 2,000 whole reviews, one a line of a file in `neg` or `pos`, with their review's label.
+def _read_phrase(line: str, path: Path, number: int) -> tuple[str, int]:
+    """Return text and label of a line of the pros and cons."""
+    tag = path.name.removeprefix("Integrated").removesuffix(".txt")
+    start, end = f"<{tag}>", f"</{tag}>"
+    if tag not in ("Pros", "Cons") or not (line.startswith(start) and line.endswith(end)):
+        raise UserError(f"{path}, line {number}: it must be {start}text{end}")
+    return line[len(start) : -len(end)], int(tag == "Pros")
 
-    Raises OSError or UserError, naming the file.
+
+def read_reviews(path: Path) -> Examples:
+    """Read the sentences of whole reviews with their review's label, from a zip archive.
+
+    It holds a text file per review, in a folder `neg` or `pos`, with a sentence per line; those of fewer than three
+    words are skipped. Raises OSError or UserError, naming the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -173,67 +200,84 @@ def read_reviews(path: Path) -> Examples:
     ]
 
 
-def read_rated(path: Path) -> Rated:
-    """What is rated in the package RATED, as it is downloaded. Raises OSError or UserError, naming the file."""
+def read_rated(path: Path) -> RatedTexts:
+    """Read the rated texts of RATED_PACKAGE as downloaded. Raises OSError or UserError, naming the file."""
     try:
         with tarfile.open(path) as package:
-            lexicon, rated = (_member(package, name) for name in ("vader_lexicon.txt", "hutto_ICWSM_2014.tar.gz"))
-        with tarfile.open(fileobj=io.BytesIO(rated)) as archive:
-            films, *others = (
-                _rated_sentences(_member(archive, f"{name}_GroundTruth.txt")) for name in (RATED_FILMS, *RATED_OTHERS)
-            )
+            lexicon = _read_member(package, "vader_lexicon.txt")
+            inner = _read_member(package, "hutto_ICWSM_2014.tar.gz")
+        with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
+            films = _rated_sentences(_read_member(archive, f"{RATED_FILMS}_GroundTruth.txt"))
+            others: Ratings = []
+            for name in RATED_OTHERS:
+                others += _rated_sentences(_read_member(archive, f"{name}_GroundTruth.txt"))
         words = [(word, float(mean)) for word, mean, *_ in _cells(lexicon) if word.isalpha()]  # no :-)
-        return Rated(films, list(itertools.chain(*others)), words)
+        return RatedTexts(films, others, words)
     except (tarfile.TarError, EOFError, zlib.error, KeyError, ValueError):
-        raise UserError(f"{path}: damaged, or not the package {RATED}") from None
+        raise UserError(f"{path}: damaged, or not the package {RATED_PACKAGE}") from None
 
 
-def _member(archive: tarfile.TarFile, file: str) -> bytes:
-    """The content of the file of that name, in whatever folder. Raises KeyError where there is none."""
+def _read_member(archive: tarfile.TarFile, file: str) -> bytes:
+    """Return the content of the file of that name, in whatever folder. Raises KeyError if there is none."""
     for name in archive.getnames():
         if Path(name).name == file and (content := archive.extractfile(name)):
             return content.read()
     raise KeyError(file)
 
 
-def _rated_sentences(table: bytes) -> list[tuple[str, float]]:
-    """The sentences of a table of number, mean rating and sentence."""
+def _rated_sentences(table: bytes) -> Ratings:
+    """Return the sentences of a table with the columns number, mean rating and sentence."""
     return [(text.strip(), float(mean)) for _, mean, text in _cells(table)]
 
 
 def _cells(table: bytes) -> list[list[str]]:
-    """The cells of a table with tabs between them."""
+    """Return the cells of a tab-separated table, row by row."""
     return [line.split("\t") for line in table.decode().splitlines() if line]
 
 
+def match_ratings(rated: Ratings, sentences: Examples) -> dict[str, float]:
+    """Return the ratings of those sentences that were rated, ignoring differences in spacing and case."""
+    ratings = {normalize_for_matching(text): rating for text, rating in rated}
+    matched = {}
+    for text, _ in sentences:
+        key = normalize_for_matching(text)
+        if key in ratings:
+            matched[text] = ratings[key]
+    return matched
+
+
+# --- a CSV ------------------------------------------------------------------------------------------------------------
+
+
 def _read_csv(path: Path, seed: int) -> SentimentData:
-    """A user's own examples: 80% to train on, 10% to select by, 10% to report; equal texts stay on one side."""
+    """Read a user's own examples and split them 80/10/10 into training, validation and test set, without duplicates."""
     rows = _csv_rows(path)
     names = sorted({label.upper() for _, label, _ in rows})
     if len(names) != 2:
-        shown = ", ".join(repr(name) for name in names[:5])
-        raise UserError(f"{path}: the column label holds {len(names)} different values ({shown}); it must hold two")
+        listed = ", ".join(repr(name) for name in names[:5])
+        raise UserError(f"{path}: the column label holds {len(names)} different values ({listed}); it must hold two")
     labels = LABELS if set(names) in ({"0", "1"}, set(LABELS)) else tuple(names)
-    classes: dict[str, tuple[str, int]] = {}
+    unique: dict[str, tuple[str, int]] = {}
     for text, label, line in rows:
-        chosen = names.index(label.upper())
-        if classes.setdefault(letters(text), (text, chosen))[1] != chosen:
+        class_index = names.index(label.upper())
+        example = unique.setdefault(normalize_for_matching(text), (text, class_index))
+        if example[1] != class_index:
             raise UserError(f"{path}, line {line}: the same text has another label further up")
-    examples = list(classes.values())
+    examples = list(unique.values())
     random.Random(seed).shuffle(examples)
     tenth = len(examples) // 10
     if not tenth:
-        raise UserError(f"{path}: {len(examples)} different texts; ten or more are needed to divide them")
+        raise UserError(f"{path}: {len(examples)} different texts; ten or more are needed to split them")
     test, dev = examples[:tenth], examples[tenth : 2 * tenth]
-    train = without_leaks(examples[2 * tenth :], [text for text, _ in dev + test])
+    train = drop_leaks(examples[2 * tenth :], [text for text, _ in dev + test])
     if len({label for _, label in train}) < 2:
-        raise UserError(f"{path}: the part to train on holds one label only; more examples are needed")
+        raise UserError(f"{path}: the training set has one label only; more examples are needed")
     dropped = len(examples) - 2 * tenth - len(train)
     return SentimentData(train, dev, {"test": test}, labels, dropped=dropped, source=path.name)
 
 
 def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
-    """Text, label and line of every row. Raises UserError, naming file and line."""
+    """Return text, label and line number of every row. Raises UserError, naming file and line."""
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     rows = []
     try:
@@ -254,43 +298,48 @@ def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
     return rows
 
 
-def of_sentences(rated: list[tuple[str, float]], sentences: Examples) -> dict[str, float]:
-    """The ratings of those sentences that were rated, however their words are spaced and spelled in capitals there."""
-    ratings = {letters(text): rating for text, rating in rated}
-    return {text: ratings[letters(text)] for text, _ in sentences if letters(text) in ratings}
+# --- leaks ------------------------------------------------------------------------------------------------------------
 
 
-def letters(text: str) -> str:
-    """The letters and digits of a text alone: what stays the same however it is cut into words."""
+def normalize_for_matching(text: str) -> str:
+    """Return only the letters and digits of a text, in lower case: spacing and punctuation differ between copies."""
     return re.sub(r"[\W_]+", "", text.lower())
 
 
-def without_leaks(examples: Examples, evaluated: Iterable[str]) -> Examples:
-    """The examples that share no sentence with `evaluated`: see `Leaks`."""
-    leaks = Leaks(evaluated)
-    return [(text, label) for text, label in examples if text and not leaks.shared(text)]
+def drop_leaks(examples: Examples, held_out: Iterable[str]) -> Examples:
+    """Return the examples that share no sentence with the texts `held_out`; see `LeakDetector`."""
+    detector = LeakDetector(held_out)
+    return [(text, label) for text, label in examples if text and not detector.is_leak(text)]
 
 
-class Leaks:
-    """Knows the texts that select and report, to tell whether another text gives one of them away."""
+class LeakDetector:
+    """An index of the validation and test texts that recognizes training texts overlapping with them."""
 
-    def __init__(self, evaluated: Iterable[str]) -> None:
-        self.whole = {letters(text) for text in evaluated}
-        self.runs = {text[i : i + RUN] for text in self.whole for i in range(len(text) - RUN + 1)}
-        self.parts: dict[str, list[str]] = defaultdict(list)  # the first PART letters from each place on
-        self.starts: dict[str, list[str]] = defaultdict(list)  # the first PART letters of each text
-        for text in self.whole:
-            for i in range(len(text) - PART + 1):
-                self.parts[text[i : i + PART]].append(text)
-            if len(text) >= PART:
-                self.starts[text[:PART]].append(text)
+    def __init__(self, held_out: Iterable[str]) -> None:
+        self.texts = {normalize_for_matching(text) for text in held_out}
+        self.ngrams = {text[i : i + NGRAM] for text in self.texts for i in range(len(text) - NGRAM + 1)}
+        self.containing: dict[str, list[str]] = defaultdict(list)  # any MIN_CONTAINED characters -> texts with them
+        self.starting: dict[str, list[str]] = defaultdict(list)  # first MIN_CONTAINED characters -> texts
+        for text in self.texts:
+            for i in range(len(text) - MIN_CONTAINED + 1):
+                self.containing[text[i : i + MIN_CONTAINED]].append(text)
+            if len(text) >= MIN_CONTAINED:
+                self.starting[text[:MIN_CONTAINED]].append(text)
 
-    def shared(self, text: str) -> bool:
-        """Whether `text` equals one of them, holds one of them or lies in one (of PART letters), or shares a RUN."""
-        own = letters(text)
-        if own in self.whole or any(own in other for other in self.parts.get(own[:PART], ())):
+    def is_leak(self, text: str) -> bool:
+        """Return True if `text` equals a held-out text, contains one, is part of one, or shares an n-gram with one.
+
+        Contained texts count from MIN_CONTAINED characters on; the n-grams have NGRAM characters.
+        """
+        text = normalize_for_matching(text)
+        if text in self.texts:
             return True
-        if any(own[i : i + RUN] in self.runs for i in range(len(own) - RUN + 1)):
+        if any(text in held_out for held_out in self.containing.get(text[:MIN_CONTAINED], ())):
             return True
-        places = range(len(own) - PART + 1)
-        return any(other in own for i in places for other in self.starts.get(own[i : i + PART], ()))
+        if any(text[i : i + NGRAM] in self.ngrams for i in range(len(text) - NGRAM + 1)):
+            return True
+        for i in range(len(text) - MIN_CONTAINED + 1):
+            candidates = self.starting.get(text[i : i + MIN_CONTAINED], ())
+            if any(held_out in text for held_out in candidates):
+                return True
+        return False

@@ -1,6 +1,6 @@
-"""Where the three ways of training start from: random weights, a pre-trained encoder, and a teacher's own parts.
+"""Tokenizers and initial weights: random, from a pre-trained encoder, or from a teacher; and saving a classifier.
 
-Shapes: V vocabulary, E embedding, F feed-forward size, C classes.
+Shapes: V vocabulary, P positions, E embedding, F feed-forward size, C classes.
 """
 
 import json
@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -20,11 +28,16 @@ from models.distilbert import DistilBertClassifier, DistilBertConfig
 from transformer_block import TransformerBlock
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PRINTABLE_ASCII = [chr(code) for code in range(33, 127)]
 MAX_LENGTH = 256
+INIT_STD = 0.02  # BERT's (Devlin et al. 2018)
 
 
-def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer as the library's, for texts of MAX_LENGTH tokens."""
+# --- tokenizers -------------------------------------------------------------------------------------------------------
+
+
+def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Return the tokenizer as one of `transformers`, for texts of at most MAX_LENGTH tokens."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=MAX_LENGTH,
@@ -33,156 +46,186 @@ def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Read `tokenizer.json` from a folder in the Hugging Face layout."""
+    return wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn a lower-case WordPiece vocabulary, with BERT's special tokens and its [CLS] text [SEP] template."""
-    learner = bert_tokenizer({token: number for number, token in enumerate(SPECIAL_TOKENS)})
-    # Pairs that are equally frequent are merged in the order of their pieces, and the library numbers pieces within
-    # words as its hash table happens to give them: numbered beforehand, the vocabulary is the same in every run.
-    normal = (learner.normalizer.normalize_str(text) for text in texts)
-    inner = [f"##{character}" for character in sorted({c for text in normal for c in text if not c.isspace()})]
-    special = [*SPECIAL_TOKENS, *inner[: max(vocab_size - len(SPECIAL_TOKENS), 0)]]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
-    return wrap(bert_tokenizer(learner.get_vocab()))
+    """Learn a lower-case WordPiece vocabulary, with BERT's special tokens and its template [CLS] text [SEP]."""
+    tokenizer = bert_tokenizer({token: index for index, token in enumerate(SPECIAL_TOKENS)})
+    # The library breaks ties between equally frequent pairs by the ids of their pieces, and numbers the characters
+    # within words in the order of a hash table. Given ids in advance, the vocabulary is the same in every run.
+    normalized = [tokenizer.normalizer.normalize_str(text) for text in texts]
+    characters = sorted({character for text in normalized for character in text if not character.isspace()})
+    inner_characters = [f"##{character}" for character in characters]
+    room = max(vocab_size - len(SPECIAL_TOKENS), 0)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL_TOKENS, *inner_characters[:room]],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return wrap_tokenizer(bert_tokenizer(tokenizer.get_vocab()))
 
 
 def bert_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
-    """BERT's lower-case tokenizer with this vocabulary."""
+    """Return BERT's lower-case tokenizer with this vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
     return tokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of the texts, each cut to the tokenizer's length."""
+    """Return the token ids of each text, truncated to the tokenizer's maximum length."""
     return tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
 
 
-def smaller_tokenizer(
-    whole: PreTrainedTokenizerFast, texts: Iterable[str], vocab_size: int
+def shrink_tokenizer(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Iterable[str],
+    vocab_size: int,
 ) -> tuple[PreTrainedTokenizerFast, list[int]]:
-    """A tokenizer with the `vocab_size` entries of `whole` that `texts` use most, and the ids that they had there.
+    """Return a tokenizer with the `vocab_size` tokens that `texts` use most, and the old id of each of its tokens.
 
-    Every printable ASCII character stays, alone and within a word, so that no plain word becomes [UNK].
+    Every printable ASCII character is kept, alone and within a word, so that no plain word becomes [UNK]. Raises
+    UserError if these alone are too many.
     """
-    vocabulary: dict[str, int] = whole.get_vocab()
-    counts = Counter(i for ids in encode(whole, list(texts)) for i in ids)
-    kept = [vocabulary[token] for token in SPECIAL_TOKENS]
-    characters = [chr(code) for code in range(33, 127)]
-    kept += [vocabulary[p + c] for p in ("", "##") for c in characters if p + c in vocabulary]
-    if vocab_size < len(kept):
-        raise UserError(f"--vocab_size is {vocab_size}; the characters alone are {len(kept)}")
-    first = set(kept)
-    kept += [i for i, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])) if i not in first]
-    kept = kept[:vocab_size]
-    tokens: Any = whole.convert_ids_to_tokens(kept)
-    state = json.loads(whole.backend_tokenizer.to_str())
-    state["model"]["vocab"] = {token: number for number, token in enumerate(tokens)}
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    kept_ids = [vocabulary[token] for token in SPECIAL_TOKENS]
+    for prefix in ("", "##"):
+        kept_ids += [vocabulary[prefix + c] for c in PRINTABLE_ASCII if prefix + c in vocabulary]
+    if vocab_size < len(kept_ids):
+        raise UserError(f"--vocab_size is {vocab_size}; the single characters alone are {len(kept_ids)}")
+    always_kept = set(kept_ids)
+    counts = Counter(index for ids in encode(tokenizer, list(texts)) for index in ids)
+    by_frequency = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kept_ids += [index for index, _ in by_frequency if index not in always_kept]
+    kept_ids = kept_ids[:vocab_size]
+    tokens: Any = tokenizer.convert_ids_to_tokens(kept_ids)
+    return _with_vocabulary(tokenizer, tokens), kept_ids
+
+
+def _with_vocabulary(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> PreTrainedTokenizerFast:
+    """Return the tokenizer with `tokens` as its vocabulary, wherever its JSON mentions ids."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["model"]["vocab"] = {token: index for index, token in enumerate(tokens)}
     state["added_tokens"] = [
         {**entry, "id": tokens.index(entry["content"])} for entry in state["added_tokens"] if entry["content"] in tokens
     ]
-    for entry in (state["post_processor"] or {}).get("special_tokens", {}).values():
+    post_processor = state["post_processor"] or {}
+    for entry in post_processor.get("special_tokens", {}).values():
         entry["ids"] = [tokens.index(token) for token in entry["tokens"]]
     for key in ("sep", "cls"):
-        if key in (state["post_processor"] or {}):
-            token = state["post_processor"][key][0]
-            state["post_processor"][key] = [token, tokens.index(token)]
-    return wrap(Tokenizer.from_str(json.dumps(state))), kept
+        if key in post_processor:
+            token = post_processor[key][0]
+            post_processor[key] = [token, tokens.index(token)]
+    return wrap_tokenizer(Tokenizer.from_str(json.dumps(state)))
 
 
-def initialise(model: nn.Module) -> None:
-    """First weights as BERT's: normal with deviation 0.02, biases 0 (Devlin et al. 2018)."""
+# --- initial weights --------------------------------------------------------------------------------------------------
+
+
+def init_weights(model: nn.Module) -> None:
+    """Initialize as BERT does: normal weights with standard deviation 0.02, zero biases."""
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=INIT_STD)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
 
 def from_scratch(config: DistilBertConfig, labels: Sequence[str]) -> DistilBertClassifier:
-    """A classifier of random weights."""
+    """Return a classifier with random weights."""
     model = DistilBertClassifier(config, labels)
-    initialise(model)
+    init_weights(model)
     return model
 
 
 def from_encoder(folder: Path, labels: Sequence[str], dropout: float) -> DistilBertClassifier:
-    """A pre-trained DistilBERT encoder with a classifier of random weights on it.
+    """Return a pre-trained DistilBERT encoder with a randomly initialized classification head.
 
-    Raises UserError where `folder` holds no such encoder.
+    Raises UserError if `folder` holds no such encoder.
     """
     checkpoint = read_checkpoint(folder, "distilbert")
-    settings = read_settings(DistilBertConfig, checkpoint)
-    config = DistilBertConfig(
-        **{**vars(settings), "dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
-    )
-    model = from_scratch(config, labels)
-    heads = ("pre_classifier.", "classifier.", "vocab_")
-    body = {
-        name if name.startswith("distilbert.") else f"distilbert.{name}": tensor
-        for name, tensor in checkpoint.tensors.items()
-        if not name.startswith(heads)
-    }
-    head = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name.startswith(("pre_classifier.", "classifier."))
-    }
-    assign_state_dict(model, {**model.convert_hf_state_dict(body), **head}, str(folder))
+    settings = vars(read_settings(DistilBertConfig, checkpoint))
+    dropouts = {"dropout": dropout, "attention_dropout": dropout, "seq_classif_dropout": dropout}
+    model = from_scratch(DistilBertConfig(**{**settings, **dropouts}), labels)
+    encoder = {}
+    for name, tensor in checkpoint.tensors.items():
+        if name.startswith(("pre_classifier.", "classifier.", "vocab_")):  # heads of other tasks
+            continue
+        encoder[name if name.startswith("distilbert.") else f"distilbert.{name}"] = tensor
+    initial = model.state_dict()
+    head_names = ("pre_classifier.", "classifier.")
+    head = {name: tensor for name, tensor in initial.items() if name.startswith(head_names)}
+    assign_state_dict(model, {**model.convert_hf_state_dict(encoder), **head}, str(folder))
     return model
 
 
-def from_teacher(teacher: DistilBertClassifier, kept: list[int], config: DistilBertConfig) -> DistilBertClassifier:
-    """A student of the teacher's width with its parts: the words `kept`, its first blocks, its classifier.
+def from_teacher(teacher: DistilBertClassifier, kept_ids: list[int], config: DistilBertConfig) -> DistilBertClassifier:
+    """Return a student initialized from its teacher, as wide as it is, with fewer words, blocks and neurons.
 
-    Of each feed-forward network the neurons with the largest weights stay.
+    It copies the embeddings of the words `kept_ids`, the first blocks and the classification head; of each
+    feed-forward network, the neurons with the largest weights.
     """
     student = DistilBertClassifier(config, teacher.labels)
     with torch.no_grad():
-        student.word_embeddings.weight.copy_(teacher.word_embeddings.weight[kept])  # (V, E)
-        student.position_embeddings.weight.copy_(teacher.position_embeddings.weight[: config.max_position_embeddings])
+        student.word_embeddings.weight.copy_(teacher.word_embeddings.weight[kept_ids])  # (V, E)
+        student.position_embeddings.weight.copy_(
+            teacher.position_embeddings.weight[: config.max_position_embeddings]
+        )  # (P, E)
     for name in ("norm", "pre_classifier", "classifier"):
         getattr(student, name).load_state_dict(getattr(teacher, name).state_dict())
-    for own, theirs in zip(student.blocks, teacher.blocks, strict=False):
-        own.load_state_dict(_narrower(theirs, config.hidden_dim))
+    for student_block, teacher_block in zip(student.blocks, teacher.blocks, strict=False):
+        student_block.load_state_dict(_pruned_block(teacher_block, config.hidden_dim))
     return student
 
 
-def _narrower(block: TransformerBlock, ff_dim: int) -> dict[str, Tensor]:
-    """The weights of a block with `ff_dim` of its feed-forward neurons."""
-    importance = block.ff_in.weight.norm(dim=1) * block.ff_out.weight.norm(dim=0)  # (F, E), (E, F) -> (F,)
-    chosen = importance.topk(min(ff_dim, len(importance))).indices
+def _pruned_block(block: TransformerBlock, ff_dim: int) -> dict[str, Tensor]:
+    """Return the weights of a block with only the `ff_dim` most important feed-forward neurons."""
+    incoming = block.ff_in.weight.norm(dim=1)  # (F, E) -> (F,)
+    outgoing = block.ff_out.weight.norm(dim=0)  # (E, F) -> (F,)
+    importance = incoming * outgoing
+    kept = importance.topk(min(ff_dim, len(importance))).indices
     state = block.state_dict()
     return {
         **state,
-        "ff_in.weight": state["ff_in.weight"][chosen],  # (F, E), fewer F
-        "ff_in.bias": state["ff_in.bias"][chosen],
-        "ff_out.weight": state["ff_out.weight"][:, chosen],  # (E, F), fewer F
+        "ff_in.weight": state["ff_in.weight"][kept],  # (F, E), fewer F
+        "ff_in.bias": state["ff_in.bias"][kept],  # (F,), fewer F
+        "ff_out.weight": state["ff_out.weight"][:, kept],  # (E, F), fewer F
     }
 
 
+# --- saving -----------------------------------------------------------------------------------------------------------
+
+
 def save_classifier(
-    folder: Path, model: DistilBertClassifier, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
+    folder: Path,
+    model: DistilBertClassifier,
+    tokenizer: PreTrainedTokenizerFast,
+    dtype: torch.dtype,
 ) -> None:
-    """Write the model in the Hugging Face layout, its weights in `dtype`; readers compute in float32 all the same."""
-    names = model.hf_parameter_names()
+    """Write model and tokenizer in the Hugging Face layout, the weights stored in `dtype`; they load as float32."""
+    hf_names = model.hf_parameter_names()
     tensors = {}
-    for key, tensor in model.state_dict().items():
-        part, _, kind = key.rpartition(".")
-        tensors[f"{names[part]}.{kind}"] = tensor.to("cpu", dtype)
+    for name, tensor in model.state_dict().items():
+        module, _, kind = name.rpartition(".")
+        tensors[f"{hf_names[module]}.{kind}"] = tensor.to("cpu", dtype)
     settings = {
         "architectures": ["DistilBertForSequenceClassification"],
         "model_type": "distilbert",
         **vars(model.config),
         "dtype": "float32",
-        "id2label": {str(number): label for number, label in enumerate(model.labels)},
-        "label2id": {label: number for number, label in enumerate(model.labels)},
+        "id2label": {str(index): label for index, label in enumerate(model.labels)},
+        "label2id": {label: index for index, label in enumerate(model.labels)},
         "pad_token_id": 0,
         "sinusoidal_pos_embds": False,
     }

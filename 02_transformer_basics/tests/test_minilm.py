@@ -1,4 +1,4 @@
-"""BERT's encoder as a DistilBERT: the same hidden states, from random weights and from the real ones."""
+"""Conversion of BERT to DistilBERT: equal hidden states, with random weights and with the real ones."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ TEXTS = ["a wonderful film, funny and moving", "the plot", "", "😀 Once upon a
 
 @pytest.fixture
 def bert(tmp_path: Path, tiny_classifier: Path) -> Path:
-    """A BERT with random weights, large enough that a fault shows, and a tokenizer that was saved with padding."""
+    """A BERT with random weights, large enough to reveal errors, and a tokenizer saved with padding."""
     torch.manual_seed(0)
     vocabulary = json.loads((tiny_classifier / "config.json").read_text())["vocab_size"]
     sizes: Any = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
@@ -34,7 +34,7 @@ def bert(tmp_path: Path, tiny_classifier: Path) -> Path:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "LayerNorm" in name:
-                parameter.add_(0.2 * torch.randn_like(parameter))  # zeros and ones would hide what is mixed up
+                parameter.add_(0.2 * torch.randn_like(parameter))  # zeros and ones would hide mix-ups
     model.save_pretrained(tmp_path / "bert")
     tokenizer = json.loads((tiny_classifier / "tokenizer.json").read_text())
     tokenizer["truncation"] = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
@@ -61,14 +61,14 @@ def test_random_weights_give_the_hidden_states_of_bert(bert: Path, tmp_path: Pat
 
 
 def test_a_faulty_conversion_is_refused(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = minilm.distilbert_weights
-    monkeypatch.setattr(minilm, "distilbert_weights", lambda *a: {n: w * 1.01 for n, w in right(*a).items()})
+    correct = minilm.distilbert_weights
+    monkeypatch.setattr(minilm, "distilbert_weights", lambda *a: {n: w * 1.01 for n, w in correct(*a).items()})
     with pytest.raises(UserError, match="hidden states differ by"):
         minilm.convert(bert, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_tokenizer_pads_and_cuts_only_when_asked(bert: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_pads_and_truncates_only_on_request(bert: Path, tmp_path: Path) -> None:
     minilm.convert(bert, tmp_path / "out")
     tokenizer = Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
     assert (tokenizer.truncation, tokenizer.padding) == (None, None)
@@ -85,10 +85,10 @@ def test_the_real_weights_give_the_hidden_states_of_bert(tmp_path: Path) -> None
     model = DistilBertModel.from_pretrained(tmp_path / "out")
     assert (model.config.dim, model.config.n_heads, model.config.n_layers) == (384, 12, 6)
     ids = AutoTokenizer.from_pretrained(tmp_path / "out")("Hello, world!")["input_ids"]
-    assert ids == [101, 7592, 1010, 2088, 999, 102]  # as BERT's vocabulary numbers them
+    assert ids == [101, 7592, 1010, 2088, 999, 102]  # their ids in BERT's vocabulary
 
 
-def test_every_weight_of_distilbert_is_taken_from_bert(bert: Path, tmp_path: Path) -> None:
+def test_every_weight_of_distilbert_comes_from_bert(bert: Path, tmp_path: Path) -> None:
     minilm.convert(bert, tmp_path / "out")
     theirs, ours = load_file(bert / "model.safetensors"), load_file(tmp_path / "out/model.safetensors")
     positions, types = (theirs.pop(f"embeddings.{name}_embeddings.weight") for name in ("position", "token_type"))
@@ -98,7 +98,7 @@ def test_every_weight_of_distilbert_is_taken_from_bert(bert: Path, tmp_path: Pat
     assert all(any(torch.equal(tensor, other) for other in rest) for tensor in ours.values())
 
 
-def test_the_folder_is_a_distilbert_for_transformers(bert: Path, tmp_path: Path) -> None:
+def test_transformers_loads_the_folder_as_distilbert(bert: Path, tmp_path: Path) -> None:
     minilm.convert(bert, tmp_path / "out")
     assert json.loads((tmp_path / "out/config.json").read_text())["model_type"] == "distilbert"
     assert isinstance(DistilBertTokenizerFast.from_pretrained(tmp_path / "out"), DistilBertTokenizerFast)
@@ -108,7 +108,7 @@ def test_the_folder_is_a_distilbert_for_transformers(bert: Path, tmp_path: Path)
     assert not report["unexpected_keys"]
 
 
-def test_a_missing_package_costs_one_line_that_says_how_to_install_it(
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(
     refused: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -116,7 +116,7 @@ def test_a_missing_package_costs_one_line_that_says_how_to_install_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_how_far_the_models_are_apart(call: Callable, bert: Path) -> None:
+def test_the_command_prints_the_largest_difference(call: Callable, bert: Path) -> None:
     result = call(minilm, "--source", str(bert))
     assert (result.status, result.err) == (0, "")
     assert "largest difference from BertModel's hidden states" in result.out
@@ -127,19 +127,19 @@ def edit_config(bert: Path, **changes: object) -> None:
     (bert / "config.json").write_text(json.dumps({**config, **changes}))
 
 
-def lose_a_weight(bert: Path) -> None:
+def remove_a_weight(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     del weights["encoder.layer.2.output.dense.bias"]
     save_file(weights, bert / "model.safetensors")
 
 
-def lose_a_token(bert: Path) -> None:
+def remove_a_token(bert: Path) -> None:
     path = bert / "tokenizer.json"
     path.write_text(path.read_text().replace("[MASK]", "[mask]"))
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("damage", "words"),
     [
         (shutil.rmtree, "config.json: No such file"),
         (lambda bert: (bert / "model.safetensors").unlink(), "model.safetensors"),
@@ -153,19 +153,19 @@ def lose_a_token(bert: Path) -> None:
         (lambda bert: edit_config(bert, num_attention_heads=7), "not of the sizes"),
         (lambda bert: edit_config(bert, num_hidden_layers=4), "it lacks the weight 'encoder.layer.3."),
         (lambda bert: edit_config(bert, layer_norm_eps=1e-5), "layer_norm_eps of 1e-12"),
-        (lose_a_weight, "it lacks the weight 'encoder.layer.2.output.dense.bias'"),
-        (lose_a_token, "tokenizer.json: not BERT's tokenizer, it lacks [MASK]"),
+        (remove_a_weight, "it lacks the weight 'encoder.layer.2.output.dense.bias'"),
+        (remove_a_token, "tokenizer.json: not BERT's tokenizer, it lacks [MASK]"),
     ],
 )
-def test_a_source_that_is_no_bert_costs_one_line(
-    refused: Callable, bert: Path, tmp_path: Path, harm: Callable[[Path], object], words: str
+def test_a_source_that_is_no_bert_is_refused_in_one_line(
+    refused: Callable, bert: Path, tmp_path: Path, damage: Callable[[Path], object], words: str
 ) -> None:
-    harm(bert)
+    damage(bert)
     refused(minilm, ("--source", str(bert)), words)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_other_things_is_left_alone(refused: Callable, bert: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(refused: Callable, bert: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
     refused(minilm, ("--source", str(bert)), "holds other things than a model")

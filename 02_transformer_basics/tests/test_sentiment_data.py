@@ -1,4 +1,4 @@
-"""Where labelled sentences come from: the lesson's files, a CSV of one's own, mistakes in both, and no leaks."""
+"""Labeled sentences: the lesson's files, a user's CSV, mistakes in both, and leaks."""
 
 import importlib.machinery
 import importlib.util
@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment import data as sentiment_data
-from sentiment.data import PART, RATED, RUN, letters, read_data, read_examples, read_rated, read_reviews, without_leaks
+from sentiment.data import (
+    MIN_CONTAINED,
+    NGRAM,
+    RATED_PACKAGE,
+    drop_leaks,
+    normalize_for_matching,
+    read_data,
+    read_examples,
+    read_rated,
+    read_reviews,
+)
 
 DATA = ROOT.parent / "shared/data/sentiment"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the sentiment files of shared/data")
@@ -77,7 +87,7 @@ def test_empty_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
             read(tmp_path / "missing.tsv")
 
 
-def test_whole_reviews_give_their_sentences(tmp_path: Path) -> None:
+def test_reviews_are_read_sentence_by_sentence(tmp_path: Path) -> None:
     path = tmp_path / "reviews.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("movie_reviews/neg/b.txt", "it is a dull film . \nno . \n")
@@ -93,7 +103,7 @@ def test_whole_reviews_give_their_sentences(tmp_path: Path) -> None:
 
 
 def rated_package(path: Path, films: str, products: str = "1_1\t1.5\tworks fine\r\n", leave_out: str = "") -> Path:
-    """The package of rated texts, as small as can be."""
+    """Write a minimal package of rated texts."""
     sentences = {
         "movieReviewSnippets": films,
         "amazonReviewSnippets": products,
@@ -118,7 +128,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def test_rated_texts_are_read(tmp_path: Path) -> None:
-    rated = read_rated(rated_package(tmp_path / RATED, "1\t2.25\tA café, ''quoted''.\r\n2\t-0.5\tdull\r\n"))
+    rated = read_rated(rated_package(tmp_path / RATED_PACKAGE, "1\t2.25\tA café, ''quoted''.\r\n2\t-0.5\tdull\r\n"))
     assert rated.films == [("A café, ''quoted''.", 2.25), ("dull", -0.5)]
     assert rated.others == [("works fine", 1.5), ("No picture of health.", -1.1), ("Great evening! #fb", 2.5)]
     assert rated.words == [("awful", -2.0)]
@@ -130,7 +140,7 @@ def test_rated_texts_are_read(tmp_path: Path) -> None:
 def test_a_damaged_package_of_rated_texts_is_refused(tmp_path: Path, damage: str) -> None:
     films = {"no number": "1\tgood\tfine\n", "two cells": "1\t2.0\n"}.get(damage, "1\t2.0\tfine\n")
     left = {"no lexicon": "vader_lexicon.txt", "no sentences": "hutto_ICWSM_2014.tar.gz"}.get(damage, "")
-    path = rated_package(tmp_path / RATED, films, leave_out=left)
+    path = rated_package(tmp_path / RATED_PACKAGE, films, leave_out=left)
     if damage == "no archive":
         path.write_text("not an archive")
     if damage == "cut":
@@ -139,11 +149,11 @@ def test_a_damaged_package_of_rated_texts_is_refused(tmp_path: Path, damage: str
         with tarfile.open(path, "w:gz") as package:
             add(package, "vader_lexicon.txt", b"caf\xe9\t1\n")
             add(package, "hutto_ICWSM_2014.tar.gz", b"")
-    with pytest.raises(UserError, match=RATED):
+    with pytest.raises(UserError, match=RATED_PACKAGE):
         read_rated(path)
 
 
-def test_ratings_of_a_folder_go_to_its_sentences_and_bring_texts_of_their_own(tmp_path: Path) -> None:
+def test_ratings_are_matched_to_sentences_and_bring_more_texts(tmp_path: Path) -> None:
     lines = {
         "mr_minus_sst_devtest.tsv": "1\ta fine , long film\n0\tnobody rated this\n1\ta sentence of the test part\n",
         "stsa.binary.dev": "1 good\n",
@@ -155,12 +165,12 @@ def test_ratings_of_a_folder_go_to_its_sentences_and_bring_texts_of_their_own(tm
         (tmp_path / name).write_text(text)
     plain = read_data(tmp_path, 0)
     films = "1\t2.5\tA fine, LONG film\n2\t3.0\tunknown elsewhere\n3\t-3.0\tA sentence of the test part\n"
-    rated_package(tmp_path / RATED, films, "1\t-1.5\ta sentence of the test part!\n2\t-1.5\tbroke at once\n")
+    rated_package(tmp_path / RATED_PACKAGE, films, "1\t-1.5\ta sentence of the test part!\n2\t-1.5\tbroke at once\n")
     data = read_data(tmp_path, 0)
     assert not plain.ratings
-    brought = {"broke at once": -1.5, "No picture of health.": -1.1, "Great evening! #fb": 2.5, "awful": -2.0}
-    assert data.train == [*plain.train, *((text, int(rating > 0)) for text, rating in brought.items())]
-    assert data.ratings == {"a fine , long film": 2.5} | brought
+    added = {"broke at once": -1.5, "No picture of health.": -1.1, "Great evening! #fb": 2.5, "awful": -2.0}
+    assert data.train == [*plain.train, *((text, int(rating > 0)) for text, rating in added.items())]
+    assert data.ratings == {"a fine , long film": 2.5} | added
     assert data.dropped == plain.dropped + 1
 
 
@@ -177,13 +187,13 @@ def test_ratings_of_a_folder_go_to_its_sentences_and_bring_texts_of_their_own(tm
         ("IntegratedCons.txt", 22935, 0),
     ],
 )
-def test_the_real_files_are_read_whole(name: str, count: int, positive: int) -> None:
+def test_the_real_files_are_read_completely(name: str, count: int, positive: int) -> None:
     examples = read_examples(DATA / name)
     assert (len(examples), sum(label for _, label in examples)) == (count, positive)
     assert not any("<Pros>" in text or "<Cons>" in text for text, _ in examples)
 
 
-def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotten_tomatoes_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     def rows(*texts: str) -> dict[str, list[Any]]:
         return {"text": list(texts), "label": [n % 2 for n in range(len(texts))]}
 
@@ -199,7 +209,7 @@ def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.train == [("dull", 0), ("fine", 1)]
     assert (data.dev, data.tests, data.dropped) == ([("so so", 0)], {"test": [("bad", 0), ("good", 1)]}, 1)
     monkeypatch.setattr(sentiment_data, "hub_reachable", lambda: False)
-    read_data(None, 0)  # what is in the cache
+    read_data(None, 0)  # from the cache
     assert os.environ["HF_DATASETS_OFFLINE"] == "1"
     library.load_dataset = lambda name: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UserError, match=r"--data is needed; .*rotten_tomatoes could not be fetched"):
@@ -209,10 +219,10 @@ def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
         read_data(None, 0)
 
 
-# --- a table of one's own ---------------------------------------------------------------------------------------------
+# --- a CSV -----------------------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, text: str) -> Path:
+def write_csv(folder: Path, text: str) -> Path:
     path = folder / "mine.csv"
     path.write_text(text, encoding="utf-8")
     return path
@@ -231,8 +241,8 @@ def rows(first: str, second: str, count: int = 40) -> str:
         (("spam", "ham"), ("HAM", "SPAM")),
     ],
 )
-def test_a_table_with_any_two_labels(tmp_path: Path, labels: tuple[str, str], names: tuple[str, str]) -> None:
-    data = read_data(written(tmp_path, "text,label\n" + rows(*labels)), seed=0)
+def test_a_csv_with_any_two_labels(tmp_path: Path, labels: tuple[str, str], names: tuple[str, str]) -> None:
+    data = read_data(write_csv(tmp_path, "text,label\n" + rows(*labels)), seed=0)
     assert data.labels == names
     parts = [data.train, data.dev, data.tests["test"]]
     assert [len(part) for part in parts] == [32, 4, 4]
@@ -242,14 +252,14 @@ def test_a_table_with_any_two_labels(tmp_path: Path, labels: tuple[str, str], na
     assert read_data(tmp_path / "mine.csv", seed=1).dev != data.dev
 
 
-def test_columns_in_any_order_more_of_them_and_line_breaks_in_a_text(tmp_path: Path) -> None:
+def test_a_csv_with_more_columns_and_line_breaks_in_a_text(tmp_path: Path) -> None:
     lines = "".join(f'{n % 2},x,"one\nand {n}"\n' for n in range(20))
-    data = read_data(written(tmp_path, "\ufefflabel,source,text\n" + lines), seed=0)
+    data = read_data(write_csv(tmp_path, "\ufefflabel,source,text\n" + lines), seed=0)
     assert ("one\nand 3", 1) in data.train + data.dev + data.tests["test"]
 
 
 def test_the_same_text_twice_counts_once(tmp_path: Path) -> None:
-    path = written(tmp_path, "text,label\n" + rows("1", "0") + rows("1", "0").upper())
+    path = write_csv(tmp_path, "text,label\n" + rows("1", "0") + rows("1", "0").upper())
     data = read_data(path, seed=0)
     assert len(data.train + data.dev + data.tests["test"]) == 40
 
@@ -271,22 +281,22 @@ def test_the_same_text_twice_counts_once(tmp_path: Path) -> None:
         ("text,label\na,1\nb,0\n", "ten or more"),
     ],
 )
-def test_mistakes_in_a_table_are_told_with_their_line(tmp_path: Path, content: str, words: str) -> None:
+def test_mistakes_in_a_csv_are_reported_with_their_line(tmp_path: Path, content: str, words: str) -> None:
     with pytest.raises(UserError, match=r"mine\.csv") as caught:
-        read_data(written(tmp_path, content), seed=0)
+        read_data(write_csv(tmp_path, content), seed=0)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 # --- leaks ------------------------------------------------------------------------------------------------------------
 
-EVALUATED = ["A film that moves from joke to joke, and never once forgets its heart .", "Great phone!"]
+HELD_OUT = ["A film that moves from joke to joke, and never once forgets its heart .", "Great phone!"]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        EVALUATED[0],
+        HELD_OUT[0],
         "a film that moves from joke to joke and never once forgets its heart",
         "it is , as they say , a film that moves from joke to joke , and never once forgets its heart , too",
         "moves from joke to joke , and never",
@@ -295,40 +305,40 @@ EVALUATED = ["A film that moves from joke to joke, and never once forgets its he
         "GREAT PHONE .",
     ],
 )
-def test_what_gives_a_sentence_away_is_dropped(text: str) -> None:
-    assert without_leaks([(text, 1)], EVALUATED) == []
+def test_overlapping_texts_are_dropped(text: str) -> None:
+    assert drop_leaks([(text, 1)], HELD_OUT) == []
 
 
 @pytest.mark.parametrize("text", ["a film that moves", "a great phone, and a camera", "joke to joke", "its heart ."])
 def test_common_words_are_no_leak(text: str) -> None:
-    assert without_leaks([(text, 1)], EVALUATED) == [(text, 1)]
+    assert drop_leaks([(text, 1)], HELD_OUT) == [(text, 1)]
 
 
 @given(st.text("ab ", max_size=90), st.text("ab ", max_size=90))
-def test_leaks_are_those_of_a_plain_search(text: str, other: str) -> None:
-    a, b = letters(text), letters(other)
+def test_leaks_equal_those_of_a_plain_search(text: str, other: str) -> None:
+    a, b = normalize_for_matching(text), normalize_for_matching(other)
     shorter, longer = sorted((a, b), key=len)
-    leak = a == b or (len(shorter) >= PART and shorter in longer)
-    leak = leak or any(a[i : i + RUN] in b for i in range(len(a) - RUN + 1))
-    assert without_leaks([(text, 0)], [other]) == ([] if leak or not text else [(text, 0)])
+    leak = a == b or (len(shorter) >= MIN_CONTAINED and shorter in longer)
+    leak = leak or any(a[i : i + NGRAM] in b for i in range(len(a) - NGRAM + 1))
+    assert drop_leaks([(text, 0)], [other]) == ([] if leak or not text else [(text, 0)])
 
 
 @needs_data
-def test_no_sentence_that_selects_or_reports_is_trained_on() -> None:
+def test_no_validation_or_test_sentence_is_in_the_training_set() -> None:
     data = read_data(DATA, seed=0)
-    evaluated = [letters(text) for part in (data.dev, *data.tests.values()) for text, _ in part]
+    held_out = [normalize_for_matching(text) for part in (data.dev, *data.tests.values()) for text, _ in part]
     assert (len(data.dev), len(data.tests["sst2_test"])) == (872, 1821)
-    texts = [*(text for text, _ in data.train), *data.unlabelled]
+    texts = [*(text for text, _ in data.train), *data.unlabeled]
     assert len(texts) > 110_000
-    assert not {letters(text) for text in texts} & set(evaluated)
+    assert not {normalize_for_matching(text) for text in texts} & set(held_out)
     sentences = [text for part in (data.dev, *data.tests.values()) for text, _ in part]
-    seen = {run for text in sentences for run in runs(text)}
-    assert len(seen) > 20_000
-    assert not [text for text in texts if not seen.isdisjoint(runs(text))]
+    ngrams = {ngram for text in sentences for ngram in word_ngrams(text)}
+    assert len(ngrams) > 20_000
+    assert not [text for text in texts if not ngrams.isdisjoint(word_ngrams(text))]
 
 
-def runs(text: str, words: int = 12) -> list[str]:
-    """Every run of so many words of a text that has letters enough to be a leak."""
-    cut = text.lower().split()
-    found = (letters("".join(cut[i : i + words])) for i in range(len(cut) - words + 1))
-    return [run for run in found if len(run) >= RUN]
+def word_ngrams(text: str, n: int = 12) -> list[str]:
+    """Return all n consecutive words of a text that have enough letters to be a leak."""
+    words = text.lower().split()
+    ngrams = (normalize_for_matching("".join(words[i : i + n])) for i in range(len(words) - n + 1))
+    return [ngram for ngram in ngrams if len(ngram) >= NGRAM]

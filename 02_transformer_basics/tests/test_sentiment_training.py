@@ -1,4 +1,4 @@
-"""Training a sentiment classifier three ways: the loop, runs that are stopped, several processes, what is saved."""
+"""Training sentiment classifiers: the loop, interrupted runs, several processes, and what is saved."""
 
 import importlib.util
 import json
@@ -22,27 +22,54 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 import average_sentiment
 import compare_sentiment
 import train_sentiment
-from average_sentiment import averaged
-from lab.checkpoints import save_checkpoint
+from average_sentiment import average_models
+from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError
 from lab.files import ROOT
 from models.distilbert import DistilBertClassifier, DistilBertConfig
-from sentiment import distillation as sentiment_distillation
+from sentiment import distillation
+from sentiment.comparison import bag_of_words
 from sentiment.data import LABELS, SentimentData
-from sentiment.distillation import clauses, fingerprint, neighbours, teachers_answers, transfer_texts, varied
+from sentiment.distillation import (
+    augment,
+    cached_teacher_outputs,
+    fingerprint,
+    nearest_neighbors,
+    split_clauses,
+    transfer_set,
+)
 from sentiment.metrics import (
     accuracy_interval,
     best_temperature,
     calibration_error,
-    confusion,
+    compute_metrics,
+    confusion_matrix,
     logits_of,
-    measure,
-    worst_mistakes,
+    most_confident_errors,
 )
-from sentiment.model_setup import encode, from_encoder, from_scratch, from_teacher, smaller_tokenizer, train_tokenizer
-from sentiment.options import Options
-from sentiment.training import Learner, Targets, Texts, TrainingConfig, batches_of_epoch, smoothed, softened, train
-from train_sentiment import RATING, label_targets, load_tokenizer
+from sentiment.model_card import EVALUATION, TITLES, confusion_table, metrics_table
+from sentiment.model_setup import (
+    encode,
+    from_encoder,
+    from_scratch,
+    from_teacher,
+    load_tokenizer,
+    shrink_tokenizer,
+    train_tokenizer,
+)
+from sentiment.options import PRESETS, Options, describe_presets
+from sentiment.report import record_as_row
+from sentiment.training import (
+    EncodedTexts,
+    Targets,
+    Trainer,
+    TrainingConfig,
+    length_bucketed_batches,
+    smooth_labels,
+    soft_targets,
+    train,
+)
+from sentiment.training_setup import RATING_TEMPERATURE, label_targets
 
 Call = Callable[..., Any]
 GOOD = ["a funny film", "great and moving", "a fine light camera", "funny, great, fine"]
@@ -51,56 +78,59 @@ WORDS = ["film", "camera", "story", "music", "picture", "phone", "plot", "voice"
 PROJECT = ROOT / "02_transformer_basics"
 TINY = ("--embed_dim", "16", "--num_layers", "1", "--num_heads", "2", "--ff_dim", "32", "--vocab_size", "200")
 SIZES = DistilBertConfig(300, 32, dim=16, n_layers=2, n_heads=2, hidden_dim=32, dropout=0.1, attention_dropout=0.1)
-STILL = DistilBertConfig(300, 32, 16, 2, 2, 32, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
+NO_DROPOUT = DistilBertConfig(300, 32, 16, 2, 2, 32, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of short reviews whose adjective tells the label."""
-    chance = random.Random(0)
+def csv_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of short reviews whose adjective determines the label."""
+    rng = random.Random(0)
     lines = ["text,label"]
     for number in range(200):
         label = number % 2
-        adjective = chance.choice((["dull", "worse", "broken"], ["funny", "great", "fine"])[label])
-        lines.append(f'"a {adjective} {chance.choice(WORDS)}, and it has the number {number} here",{label}')
-    path = tmp_path_factory.mktemp("table") / "mine.csv"
+        adjective = rng.choice((["dull", "worse", "broken"], ["funny", "great", "fine"])[label])
+        lines.append(f'"a {adjective} {rng.choice(WORDS)}, and it has the number {number} here",{label}')
+    path = tmp_path_factory.mktemp("csv") / "mine.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
 def random_texts(count: int, seed: int = 0) -> tuple[list[list[int]], torch.Tensor]:
-    chance = random.Random(seed)
-    ids = [[2, *(chance.randrange(5, 300) for _ in range(chance.randrange(1, 12))), 3] for _ in range(count)]
-    return ids, torch.tensor([chance.randrange(2) for _ in range(count)])
+    rng = random.Random(seed)
+    ids = [[2, *(rng.randrange(5, 300) for _ in range(rng.randrange(1, 12))), 3] for _ in range(count)]
+    return ids, torch.tensor([rng.randrange(2) for _ in range(count)])
 
 
-def tiny_learner(config: DistilBertConfig = SIZES, count: int = 37, **settings: Any) -> tuple[Learner, Texts]:
+def tiny_trainer(config: DistilBertConfig = SIZES, count: int = 37, **settings: Any) -> tuple[Trainer, EncodedTexts]:
     torch.manual_seed(0)
     ids, labels = random_texts(count)
     model = from_scratch(config, LABELS)
     options = TrainingConfig(**{"batch_size": 8, "learning_rate": 1e-2, "report_every": 3, **settings})
-    return Learner(model, ids, Targets(smoothed(labels, 2, 0.0)), 4, options), Texts(ids[:9], labels[:9])
+    targets = Targets(smooth_labels(labels, 2, 0.0))
+    return Trainer(model, ids, targets, 4, options), EncodedTexts(ids[:9], labels[:9])
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
 
 def test_loss_starts_at_the_logarithm_of_the_number_of_classes() -> None:
-    learner, _ = tiny_learner(STILL)
-    assert float(learner.loss(list(range(37)), 37).detach()) == pytest.approx(math.log(2), abs=0.02)
+    trainer, _ = tiny_trainer(NO_DROPOUT)
+    assert float(trainer.loss(list(range(37)), 37).detach()) == pytest.approx(math.log(2), abs=0.02)
 
 
-def test_one_batch_can_be_learned_by_heart() -> None:
-    learner, dev = tiny_learner(STILL, count=8, epochs=120, warmup=0.0)
-    losses = [record.loss for record in train(learner, dev)]
+def test_one_batch_can_be_memorized() -> None:
+    trainer, dev = tiny_trainer(NO_DROPOUT, count=8, epochs=120, warmup=0.0)
+    losses = [record.loss for record in train(trainer, dev)]
     assert losses[-1] < 0.01
-    assert measure(logits_of(learner.model, learner.ids), dev.labels[:8]).accuracy == 1.0
+    assert compute_metrics(logits_of(trainer.model, trainer.ids), dev.labels[:8]).accuracy == 1.0
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 8), (8, 8), (37, 8), (1000, 3)])
-def test_every_text_is_visited_once_an_epoch(count: int, size: int) -> None:
+def test_every_text_is_visited_once_per_epoch(count: int, size: int) -> None:
     lengths = [1 + number * 7 % 30 for number in range(count)]
-    first, again, other, next_one = (batches_of_epoch(lengths, size, s, e) for s, e in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    first, again, other, next_one = (
+        length_bucketed_batches(lengths, size, s, e) for s, e in ((0, 0), (0, 0), (1, 0), (0, 1))
+    )
     for batches in (first, other, next_one):
         assert sorted(i for batch in batches for i in batch) == list(range(count))
         assert max(map(len, batches)) <= size
@@ -110,72 +140,72 @@ def test_every_text_is_visited_once_an_epoch(count: int, size: int) -> None:
         assert first != other
         assert first != next_one
         padding = sum(max(lengths[i] for i in batch) * len(batch) for batch in first) / sum(lengths)
-        assert padding < 1.2  # like lengths together
+        assert padding < 1.2  # texts of similar length share a batch
 
 
-def test_a_record_every_few_steps_and_measures_after_every_pass() -> None:
-    learner, dev = tiny_learner(epochs=2)
-    records = list(train(learner, dev))
+def test_records_every_few_steps_and_metrics_after_every_epoch() -> None:
+    trainer, dev = tiny_trainer(epochs=2)
+    records = list(train(trainer, dev))
     assert [record.step for record in records] == [3, 5, 6, 9, 10]
-    assert [record.measures is not None for record in records] == [False, True, False, False, True]
+    assert [record.metrics is not None for record in records] == [False, True, False, False, True]
     assert records[-1].epoch == 2.0
     assert records[-1].learning_rate < records[0].learning_rate
-    best = max((r.measures.accuracy, -r.measures.loss) for r in records if r.measures)
-    assert learner.best_score == best
+    best = max((r.metrics.accuracy, -r.metrics.loss) for r in records if r.metrics)
+    assert trainer.best_score == best
 
 
-def test_what_is_measured_and_kept_is_the_average_of_the_last_weights() -> None:
-    for over in (1, 4, 1000):
-        learner, dev = tiny_learner(average_over=over)
+def test_the_averaged_weights_are_evaluated_and_kept() -> None:
+    for window in (1, 4, 1000):
+        trainer, dev = tiny_trainer(average_over=window)
         expected: list[torch.Tensor] = []
-        for step, batch in enumerate(batches_of_epoch([1] * 37, 8, 0, 0), 1):
-            learner.advance(batch)
-            share = 1 / min(step, over)
-            weights = [p.detach().clone() for p in learner.model.parameters()]
-            expected = [a + share * (w - a) for a, w in zip(expected or weights, weights, strict=True)]
-        found = learner.select(dev)
-        assert (found.accuracy, -found.loss) == learner.best_score
-        kept = [learner.best[name] for name, _ in learner.model.named_parameters()]
-        assert all(map(torch.equal, kept, learner.model.parameters())) == (over == 1)
-        for average, wanted in zip(kept, expected, strict=True):
-            torch.testing.assert_close(average, wanted, atol=1e-6, rtol=1e-5)
+        for step, batch in enumerate(length_bucketed_batches([1] * 37, 8, 0, 0), 1):
+            trainer.train_step(batch)
+            fraction = 1 / min(step, window)
+            weights = [p.detach().clone() for p in trainer.model.parameters()]
+            expected = [a + fraction * (w - a) for a, w in zip(expected or weights, weights, strict=True)]
+        metrics = trainer.validate(dev)
+        assert (metrics.accuracy, -metrics.loss) == trainer.best_score
+        kept = [trainer.best_weights[name] for name, _ in trainer.model.named_parameters()]
+        assert all(map(torch.equal, kept, trainer.model.parameters())) == (window == 1)
+        for average, reference in zip(kept, expected, strict=True):
+            torch.testing.assert_close(average, reference, atol=1e-6, rtol=1e-5)
 
 
-def test_the_learning_rate_falls_with_the_depth() -> None:
-    learner, _ = tiny_learner(layer_decay=0.5)
-    highest = learner.optimization.learning_rate
-    learner.advance(list(range(8)))
-    groups = learner.optimization.optimizers[0].param_groups
+def test_lower_blocks_have_smaller_learning_rates() -> None:
+    trainer, _ = tiny_trainer(layer_decay=0.5)
+    highest = trainer.optimizer.learning_rate
+    trainer.train_step(list(range(8)))
+    groups = trainer.optimizer.optimizers[0].param_groups
     rates = {id(p): group["lr"] / highest for group in groups for p in group["params"]}
-    model = learner.model
-    parts = {1.0: [model.hidden, model.classifier], 0.5: [model.blocks[1]], 0.25: [model.blocks[0]]}
-    parts[0.125] = [model.words, model.positions, model.norm]
-    found = {id(p): share for share, modules in parts.items() for each in modules for p in each.parameters()}
-    assert found.keys() == rates.keys() == {id(p) for p in model.parameters()}
-    assert rates == pytest.approx(found)
+    model = trainer.model
+    parts = {1.0: [model.pre_classifier, model.classifier], 0.5: [model.blocks[1]], 0.25: [model.blocks[0]]}
+    parts[0.125] = [model.word_embeddings, model.position_embeddings, model.norm]
+    expected = {id(p): scale for scale, modules in parts.items() for each in modules for p in each.parameters()}
+    assert expected.keys() == rates.keys() == {id(p) for p in model.parameters()}
+    assert rates == pytest.approx(expected)
 
 
-def test_a_run_that_goes_on_ends_with_the_same_bits() -> None:
+def test_a_resumed_run_ends_bit_equal() -> None:
     settings = {"epochs": 3, "word_dropout": 0.1, "layer_decay": 0.8, "average_over": 3}
-    whole, dev = tiny_learner(**settings)
+    whole, dev = tiny_trainer(**settings)
     records = list(train(whole, dev))
     for stop in (1, 2, 4):
-        first, _ = tiny_learner(**settings)
+        first, _ = tiny_trainer(**settings)
         stream = train(first, dev)
         before = [next(stream) for _ in range(stop)]
         state = first.state_dict()
-        second, _ = tiny_learner(**settings)
-        second.load_state_dict(json_and_tensors(state))
-        torch.rand(5)  # where the generator stands must not matter
+        second, _ = tiny_trainer(**settings)
+        second.load_state_dict(saved_and_loaded(state))
+        torch.rand(5)  # the generator's state must not matter
         after = list(train(second, dev))
         assert [r.loss for r in [*before, *after]] == [r.loss for r in records]
         for key, value in whole.model.state_dict().items():
             assert torch.equal(value, second.model.state_dict()[key]), key
-        assert all(torch.equal(whole.best[key], second.best[key]) for key in whole.best)
+        assert all(torch.equal(whole.best_weights[key], second.best_weights[key]) for key in whole.best_weights)
 
 
-def json_and_tensors(state: Any) -> Any:
-    """A copy through a file, as a checkpoint makes it."""
+def saved_and_loaded(state: Any) -> Any:
+    """Return a copy that went through a file, as in a checkpoint."""
     import io
 
     buffer = io.BytesIO()
@@ -184,17 +214,29 @@ def json_and_tensors(state: Any) -> Any:
     return torch.load(buffer, weights_only=True)
 
 
-def test_training_that_diverges_is_told() -> None:
-    learner, dev = tiny_learner(learning_rate=1e30)
+def test_checkpoints_keep_the_keys_of_earlier_runs() -> None:
+    trainer, dev = tiny_trainer()
+    records = list(train(trainer, dev))
+    assert set(trainer.state_dict()) == {"model", "averaged", "optimization", "best_score", "best"}
+    row = record_as_row(records[-1])
+    assert set(row) == {
+        *("step", "epoch", "loss", "texts", "seconds", "texts_per_second", "tokens_per_second"),
+        *("learning_rate", "measures"),
+    }
+    assert row["measures"] == list(records[-1].metrics or ())
+
+
+def test_a_diverged_training_is_an_error() -> None:
+    trainer, dev = tiny_trainer(learning_rate=1e30)
     with pytest.raises(ValueError, match=r"diverged in step \d+; try a smaller --learning_rate"):
-        list(train(learner, dev))
+        list(train(trainer, dev))
 
 
-def test_bfloat16_trains_nearly_the_same() -> None:
-    exact, _ = tiny_learner(STILL)
-    rounded, _ = tiny_learner(STILL, precision="bfloat16")
+def test_bfloat16_gives_nearly_the_same_loss() -> None:
+    exact, _ = tiny_trainer(NO_DROPOUT)
+    rounded, _ = tiny_trainer(NO_DROPOUT, precision="bfloat16")
     rows = list(range(37))
-    a, b = (float(learner.loss(rows, 37).detach()) for learner in (exact, rounded))
+    a, b = (float(trainer.loss(rows, 37).detach()) for trainer in (exact, rounded))
     assert a == pytest.approx(b, abs=0.01)
     assert a != b
 
@@ -215,25 +257,25 @@ with process_group():
 
 
 def gradients_and_weights() -> dict[str, dict[str, torch.Tensor]]:
-    """What one step leaves: the gradients that the optimizer saw, and the weights after a pass of steps."""
+    """Return the gradients that the optimizer saw in the first step, and the weights after an epoch."""
     from lab.distributed import average_gradients
 
-    learner, dev = tiny_learner(STILL, count=37)  # 37 texts in batches of 8: the last batch has 5
+    trainer, dev = tiny_trainer(NO_DROPOUT, count=37)  # 37 texts in batches of 8: the last batch has 5
     gradients: dict[str, torch.Tensor] = {}
-    step = learner.optimization.step
+    step = trainer.optimizer.step
 
-    def watched() -> None:
+    def recording_step() -> None:
         if not gradients:
-            average_gradients(learner.optimization.parameters)
-            gradients.update({n: p.grad.clone() for n, p in learner.model.named_parameters() if p.grad is not None})
+            average_gradients(trainer.optimizer.parameters)
+            gradients.update({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
         step()
 
-    learner.optimization.step = watched
-    list(train(learner, dev))
-    return {"gradients": gradients, "weights": learner.model.state_dict()}
+    trainer.optimizer.step = recording_step
+    list(train(trainer, dev))
+    return {"gradients": gradients, "weights": trainer.model.state_dict()}
 
 
-def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
     alone = gradients_and_weights()
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -247,19 +289,29 @@ def test_two_processes_are_as_one_with_the_same_batch(tmp_path: Path) -> None:
         assert torch.equal(weight, second["weights"][name])
 
 
-def test_torchrun_trains_one_model(table: Path, tmp_path: Path) -> None:
-    flags = ["--data", str(table), *TINY, "--epochs", "1", "--output_dir", str(tmp_path / "out"), "--num_threads", "1"]
+def test_torchrun_trains_one_model(csv_file: Path, tmp_path: Path) -> None:
+    flags = [
+        "--data",
+        str(csv_file),
+        *TINY,
+        "--epochs",
+        "1",
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--num_threads",
+        "1",
+    ]
     done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags, "--resume")  # there is nothing to resume
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
     assert (tmp_path / "out/model.safetensors").exists()
-    how = "torchrun --nproc_per_node 2 train_sentiment.py --data"
-    assert how in (card := (tmp_path / "out/README.md").read_text(encoding="utf-8"))
+    command = "torchrun --nproc_per_node 2 train_sentiment.py --data"
+    assert command in (card := (tmp_path / "out/README.md").read_text(encoding="utf-8"))
     assert "--resume" not in card
 
 
 def torchrun(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two processes that train together."""
+    """Run a script in two processes that train together."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
     return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment(), timeout=300)
 
@@ -273,19 +325,19 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(csv_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny run from scratch."""
     from lab.launch import launch
 
     out = tmp_path_factory.mktemp("trained") / "scratch"
     flags = ("--epochs", "12", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0", "--word_dropout", "0")
     launch(
-        train_sentiment.Config, train_sentiment.main, ("--data", str(table), *TINY, *flags, "--output_dir", str(out))
+        train_sentiment.Config, train_sentiment.main, ("--data", str(csv_file), *TINY, *flags, "--output_dir", str(out))
     )
     return out
 
 
-def test_what_is_saved_is_whole_and_equal_in_the_library(trained: Path) -> None:
+def test_the_saved_model_is_complete_and_equal_in_transformers(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
         *("metrics.json", "metrics.csv", "README.md", "training_curve.png", "train_sentiment.json", "checkpoint.pth"),
@@ -300,23 +352,25 @@ def test_what_is_saved_is_whole_and_equal_in_the_library(trained: Path) -> None:
         logits = theirs.eval()(**encoding).logits
         torch.testing.assert_close(ours(**encoding), logits, atol=1e-5, rtol=1e-5)
     classify = pipeline("text-classification", model=str(trained))
-    answers = [answer["label"] for answer in classify(["a great film, and number 1", "a broken phone, and number 2"])]
-    assert answers == ["POSITIVE", "NEGATIVE"]
+    predictions = [
+        prediction["label"] for prediction in classify(["a great film, and number 1", "a broken phone, and number 2"])
+    ]
+    assert predictions == ["POSITIVE", "NEGATIVE"]
 
 
-def test_the_figures_are_those_of_the_saved_model(trained: Path, table: Path) -> None:
+def test_the_metrics_are_those_of_the_saved_model(trained: Path, csv_file: Path) -> None:
     metrics = json.loads((trained / "metrics.json").read_text())
-    data = train_sentiment.read_data(table, 0)
+    data = train_sentiment.read_data(csv_file, 0)
     model, tokenizer = DistilBertClassifier.from_pretrained(trained), load_tokenizer(trained)
     for name, examples in (("dev", data.dev), ("test", data.tests["test"])):
         logits = logits_of(model, encode(tokenizer, [text for text, _ in examples]))
         labels = torch.tensor([label for _, label in examples])
-        found = measure(logits, labels)
-        assert metrics[f"{name}_accuracy"] == pytest.approx(found.accuracy)
-        assert metrics[f"{name}_loss"] == pytest.approx(found.loss, rel=1e-4)
-        assert metrics[f"{name}_confusion"] == confusion(logits, labels)
+        expected = compute_metrics(logits, labels)
+        assert metrics[f"{name}_accuracy"] == pytest.approx(expected.accuracy)
+        assert metrics[f"{name}_loss"] == pytest.approx(expected.loss, rel=1e-4)
+        assert metrics[f"{name}_confusion"] == confusion_matrix(logits, labels)
         low, high = metrics[f"{name}_interval"]
-        assert low <= found.accuracy <= high
+        assert low <= expected.accuracy <= high
         assert name != "dev" or best_temperature(logits, labels) == pytest.approx(1, abs=0.05)
     assert metrics["validation_loss"] == metrics["dev_loss"] < 0.3
     assert metrics["training_sentences"] == len(data.train) == 160
@@ -324,7 +378,7 @@ def test_the_figures_are_those_of_the_saved_model(trained: Path, table: Path) ->
     card = (trained / "README.md").read_text()
     assert f"{metrics['test_accuracy']:.1%}" in card
     assert "mine.csv" in card
-    assert str(table.parent) not in card
+    assert str(csv_file.parent) not in card
     assert "--epochs 12" in card or "`epochs` 12" in card
 
 
@@ -344,9 +398,20 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_fine_tuned_and_distilled(call: Call, table: Path, encoder: Path, tmp_path: Path) -> None:
+def test_fine_tuned_and_distilled(call: Call, csv_file: Path, encoder: Path, tmp_path: Path) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
-    flags = ("--data", str(table), "--epochs", "16", "--learning_rate", "0.01", "--batch_size", "16", "--dropout", "0")
+    flags = (
+        "--data",
+        str(csv_file),
+        "--epochs",
+        "16",
+        "--learning_rate",
+        "0.01",
+        "--batch_size",
+        "16",
+        "--dropout",
+        "0",
+    )
     made = call(
         train_sentiment, *flags, "--method", "finetune", "--encoder", str(encoder), "--output_dir", str(teacher)
     )
@@ -363,10 +428,10 @@ def test_fine_tuned_and_distilled(call: Call, table: Path, encoder: Path, tmp_pa
     assert not (student / "answers.pth").exists()
 
 
-def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
-    call: Call, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_interrupted_by_ctrl_c_resumes_bit_equal(
+    call: Call, csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ("--data", str(table), *TINY, "--epochs", "3", "--batch_size", "16")
+    flags = ("--data", str(csv_file), *TINY, "--epochs", "3", "--batch_size", "16")
     assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
     seen: list[int] = []
 
@@ -374,10 +439,10 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
         seen.append(record.step)
         if len(seen) == 2:
             signal.raise_signal(signal.SIGINT)
-        return row_of(record)
+        return as_row(record)
 
-    row_of = train_sentiment.row_of
-    monkeypatch.setattr(train_sentiment, "row_of", stop)
+    as_row = train_sentiment.record_as_row
+    monkeypatch.setattr(train_sentiment, "record_as_row", stop)
     stopped = call(train_sentiment, *flags, "--output_dir", str(tmp_path / "parts"))
     assert stopped.status == 130
     assert "--resume" in stopped.err
@@ -390,16 +455,16 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bits(
     assert whole == parts
 
 
-def test_resuming_a_finished_run_trains_nothing_more(call: Call, trained: Path, table: Path) -> None:
+def test_resuming_a_finished_run_trains_nothing_more(call: Call, trained: Path, csv_file: Path) -> None:
     names = ("model.safetensors", "metrics.csv", "metrics.json", "README.md")
     before = {name: (trained / name).read_bytes() for name in names}
-    result = call(train_sentiment, "--data", str(table), "--output_dir", str(trained), "--resume")
+    result = call(train_sentiment, "--data", str(csv_file), "--output_dir", str(trained), "--resume")
     assert result.status == 0, result.err
     assert {name: (trained / name).read_bytes() for name in names} == before
 
 
-def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path: Path) -> None:
-    flags = ["--data", str(table), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
+def test_a_killed_run_resumes_bit_equal(call: Call, csv_file: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(csv_file), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
     assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
     out = tmp_path / "parts"
     arguments = [sys.executable, str(PROJECT / "train_sentiment.py"), *flags, "--output_dir", str(out)]
@@ -443,13 +508,25 @@ def test_a_run_killed_goes_on_to_the_same_bits(call: Call, table: Path, tmp_path
         ("--seed", ("-1", "99999999999999999999999")),
     ],
 )
-def test_impossible_values_are_refused_by_name(refused: Call, table: Path, flag: str, values: tuple[str, ...]) -> None:
+def test_impossible_values_are_refused_by_name(
+    refused: Call, csv_file: Path, flag: str, values: tuple[str, ...]
+) -> None:
     for value in values:
-        refused(train_sentiment, ("--data", str(table), f"{flag}={value}"), flag, value)
+        refused(train_sentiment, ("--data", str(csv_file), f"{flag}={value}"), flag, value)
 
 
-def test_what_a_method_lacks_is_said(refused: Call, table: Path, tmp_path: Path, trained: Path) -> None:
-    data = ("--data", str(table), "--output_dir", str(tmp_path / "out"))
+def test_a_flag_overrides_the_preset_of_its_method() -> None:
+    for method, preset in PRESETS.items():
+        assert preset.method == method
+        assert Options(method=method).resolved() == preset
+        assert preset.training_config().epochs == preset.epochs
+        assert f"--method {method}: epochs {preset.epochs}" in describe_presets()
+    options = Options(method="finetune", epochs=6, dropout=0.0).resolved()
+    assert (options.epochs, options.dropout, options.batch_size) == (6, 0.0, 32)
+
+
+def test_a_missing_encoder_or_teacher_is_an_error(refused: Call, csv_file: Path, tmp_path: Path, trained: Path) -> None:
+    data = ("--data", str(csv_file), "--output_dir", str(tmp_path / "out"))
     refused(train_sentiment, (*data, "--method", "distill"), "--teacher")
     nowhere = str(tmp_path / "nowhere")
     refused(train_sentiment, (*data, "--method", "finetune", "--encoder", nowhere), "nowhere", "minilm.py")
@@ -457,15 +534,15 @@ def test_what_a_method_lacks_is_said(refused: Call, table: Path, tmp_path: Path,
     assert not (tmp_path / "out/config.json").exists()
 
 
-# --- measures ---------------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 
 def test_calibration_error_by_hand() -> None:
-    certain = torch.tensor([[0.0, math.log(9)]] * 10)  # says 1 with 0.9
+    confident = torch.tensor([[0.0, math.log(9)]] * 10)  # predicts 1 with p = 0.9
     labels = torch.tensor([1] * 7 + [0] * 3)
-    assert calibration_error(certain, labels) == pytest.approx(0.2)
-    assert calibration_error(certain, torch.tensor([1] * 9 + [0])) == pytest.approx(0.0, abs=1e-6)
-    mixed = torch.cat([certain, torch.tensor([[0.0, math.log(1.5)]] * 10)])  # the second half says 1 with 0.6
+    assert calibration_error(confident, labels) == pytest.approx(0.2)
+    assert calibration_error(confident, torch.tensor([1] * 9 + [0])) == pytest.approx(0.0, abs=1e-6)
+    mixed = torch.cat([confident, torch.tensor([[0.0, math.log(1.5)]] * 10)])  # the second half predicts 1 with p = 0.6
     labels = torch.tensor([1] * 7 + [0] * 3 + [1] * 10)
     assert calibration_error(mixed, labels) == pytest.approx((0.2 + 0.4) / 2)
 
@@ -476,50 +553,56 @@ def test_the_best_temperature_gives_the_least_loss() -> None:
     labels = logits.softmax(-1).multinomial(1).squeeze(1)
     assert best_temperature(logits, labels) == pytest.approx(1.0, abs=0.15)
     assert best_temperature(logits * 3, labels) == pytest.approx(3 * best_temperature(logits, labels), rel=1e-3)
-    losses = {t: measure(logits / t, labels).loss for t in (0.5, best_temperature(logits, labels), 2.0)}
+    losses = {t: compute_metrics(logits / t, labels).loss for t in (0.5, best_temperature(logits, labels), 2.0)}
     assert min(losses, key=losses.__getitem__) not in (0.5, 2.0)
 
 
-def test_confusion_and_the_worst_mistakes() -> None:
+def test_confusion_matrix_and_most_confident_errors() -> None:
     logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
     labels = torch.tensor([1, 1, 0, 0])
-    assert confusion(logits, labels) == [[0, 2], [1, 1]]
-    assert [number for number, _ in worst_mistakes(logits, labels, 5)] == [3, 1, 2]
-    assert worst_mistakes(logits, logits.argmax(-1), 5) == []
+    assert confusion_matrix(logits, labels) == [[0, 2], [1, 1]]
+    assert [(index, predicted) for index, predicted, _ in most_confident_errors(logits, labels, 5)] == [
+        (3, 1),
+        (1, 0),
+        (2, 1),
+    ]
+    probs = logits.softmax(-1)[[3, 1, 2], [1, 0, 1]].tolist()
+    assert [p for _, _, p in most_confident_errors(logits, labels, 5)] == pytest.approx(probs)
+    assert most_confident_errors(logits, logits.argmax(-1), 5) == []
 
 
-def test_intervals_are_those_of_the_binomial_and_narrow_with_texts() -> None:
-    right = torch.arange(400) % 5 != 0
-    low, high = accuracy_interval(right)
+def test_intervals_match_the_binomial() -> None:
+    correct = torch.arange(400) % 5 != 0
+    low, high = accuracy_interval(correct)
     spread = 1.96 * math.sqrt(0.8 * 0.2 / 400)
     assert (low, high) == (pytest.approx(0.8 - spread, abs=0.01), pytest.approx(0.8 + spread, abs=0.01))
-    assert accuracy_interval(right) == (low, high)
-    same = accuracy_interval(torch.stack([right, right]))
+    assert accuracy_interval(correct) == (low, high)
+    same = accuracy_interval(torch.stack([correct, correct]))
     assert same[1] - same[0] == pytest.approx(high - low, rel=0.1)
 
 
-# --- starting points --------------------------------------------------------------------------------------------------
+# --- initial weights --------------------------------------------------------------------------------------------------
 
 
-def test_a_student_with_all_of_its_teachers_parts_is_its_teacher(tiny_classifier: Path) -> None:
+def test_a_student_of_its_teachers_size_equals_the_teacher(tiny_classifier: Path) -> None:
     teacher, tokenizer = DistilBertClassifier.from_pretrained(tiny_classifier), load_tokenizer(tiny_classifier)
     student = from_teacher(teacher, list(range(len(tokenizer))), teacher.config).eval()
     ids = encode(tokenizer, GOOD + BAD)
     torch.testing.assert_close(logits_of(student, ids), logits_of(teacher, ids), atol=1e-5, rtol=1e-5)
 
 
-def test_a_smaller_tokenizer_has_the_commonest_pieces_and_every_character(tiny_classifier: Path) -> None:
-    whole = load_tokenizer(tiny_classifier)
-    small, kept = smaller_tokenizer(whole, ["a funny film, a funny film"] * 3, 130)
-    assert len(small) == len(kept) <= 130
-    tokens = whole.convert_ids_to_tokens(kept)
-    assert small.convert_ids_to_tokens(list(range(len(kept)))) == tokens
+def test_a_shrunk_tokenizer_has_the_most_frequent_pieces_and_every_character(tiny_classifier: Path) -> None:
+    original = load_tokenizer(tiny_classifier)
+    small, kept_ids = shrink_tokenizer(original, ["a funny film, a funny film"] * 3, 130)
+    assert len(small) == len(kept_ids) <= 130
+    tokens = original.convert_ids_to_tokens(kept_ids)
+    assert small.convert_ids_to_tokens(list(range(len(kept_ids)))) == tokens
     assert small("a film")["input_ids"][0] == small.cls_token_id
-    assert small.tokenize("A funny film") == whole.tokenize("A funny film")
+    assert small.tokenize("A funny film") == original.tokenize("A funny film")
     words = ["wonderful", "dull", "moving", "mouse"]
-    assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in whole.tokenize(word))
+    assert all("[UNK]" not in small.tokenize(word) for word in words if "[UNK]" not in original.tokenize(word))
     with pytest.raises(ValueError, match="--vocab_size is 10"):
-        smaller_tokenizer(whole, ["a"], 10)
+        shrink_tokenizer(original, ["a"], 10)
 
 
 def test_a_vocabulary_is_the_same_in_every_run() -> None:
@@ -533,14 +616,14 @@ def test_a_vocabulary_is_the_same_in_every_run() -> None:
     assert tokenizer("film")["input_ids"] == [2, tokenizer.convert_tokens_to_ids("film"), 3]
 
 
-def test_the_encoders_weights_are_taken_as_they_are(encoder: Path) -> None:
+def test_the_encoders_weights_are_copied_unchanged(encoder: Path) -> None:
     from transformers import DistilBertModel
 
     ours, theirs = from_encoder(encoder, LABELS, 0.1).eval(), DistilBertModel.from_pretrained(encoder).eval()
     ids = torch.tensor([[2, 9, 30, 17, 3]])
     with torch.inference_mode():
-        summary = ours.summarize(ours.embed(ids))
-        torch.testing.assert_close(summary[:, 0], theirs(ids).last_hidden_state[:, 0], atol=1e-5, rtol=1e-5)
+        pooled = ours.pooled_output(ours.embed(ids))
+        torch.testing.assert_close(pooled, theirs(ids).last_hidden_state[:, 0], atol=1e-5, rtol=1e-5)
     assert ours.head_dropout.p == ours.blocks[0].attention.dropout.p == 0.1
 
 
@@ -548,37 +631,37 @@ def test_the_encoders_weights_are_taken_as_they_are(encoder: Path) -> None:
 
 
 @pytest.fixture
-def asked(tiny_classifier: Path) -> tuple[DistilBertClassifier, list[list[int]]]:
-    """A teacher, and texts of several lengths to ask it about."""
+def teacher_and_ids(tiny_classifier: Path) -> tuple[DistilBertClassifier, list[list[int]]]:
+    """A teacher, and tokenized texts of several lengths."""
     texts = [text + " film" * n for n in range(4) for text in GOOD + BAD]
     return DistilBertClassifier.from_pretrained(tiny_classifier), encode(load_tokenizer(tiny_classifier), texts)
 
 
-def test_the_teachers_answers_come_in_the_order_of_the_texts(
-    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_teacher_outputs_are_in_the_order_of_the_texts(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher, ids = asked
-    monkeypatch.setattr(sentiment_distillation, "PORTION", 5)
-    answers = teachers_answers(teacher, ids, "float32", tmp_path / "answers.pth")
+    teacher, ids = teacher_and_ids
+    monkeypatch.setattr(distillation, "CHUNK_SIZE", 5)
+    outputs = cached_teacher_outputs(teacher, ids, "float32", tmp_path / "answers.pth")
     one_by_one = torch.cat([logits_of(teacher, [each]) for each in ids])
-    torch.testing.assert_close(answers.logits, one_by_one, atol=1e-5, rtol=1e-5)
-    decided = teacher.decide(answers.summaries[:, None].float())
-    torch.testing.assert_close(decided, one_by_one, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(outputs.logits, one_by_one, atol=1e-5, rtol=1e-5)
+    logits = teacher.classification_head(outputs.pooled.float())
+    torch.testing.assert_close(logits, one_by_one, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("end", ["Ctrl-C", "killed"])
-def test_a_teacher_is_asked_about_no_text_again(
+def test_an_interrupted_teacher_repeats_no_saved_chunk(
     end: str,
-    asked: tuple[DistilBertClassifier, list[list[int]]],
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    teacher, ids = asked
-    monkeypatch.setattr(sentiment_distillation, "PORTION", 5)
-    monkeypatch.setattr(sentiment_distillation, "KEPT_AFTER", 2)
-    whole = teachers_answers(teacher, ids, "float32", tmp_path / "whole.pth")
-    answer, counts = sentiment_distillation.summaries_and_logits, list[int]()
+    teacher, ids = teacher_and_ids
+    monkeypatch.setattr(distillation, "CHUNK_SIZE", 5)
+    monkeypatch.setattr(distillation, "CHUNKS_PER_SAVE", 2)
+    whole = cached_teacher_outputs(teacher, ids, "float32", tmp_path / "whole.pth")
+    compute, counts = distillation.pooled_and_logits, list[int]()
 
     def interrupted(model: DistilBertClassifier, texts: list[list[int]], precision: Any) -> tuple[torch.Tensor, ...]:
         counts.append(len(texts))
@@ -586,69 +669,69 @@ def test_a_teacher_is_asked_about_no_text_again(
             raise SystemExit
         if len(counts) == 3:
             signal.raise_signal(signal.SIGINT)
-        return answer(model, texts, precision)
+        return compute(model, texts, precision)
 
-    monkeypatch.setattr(sentiment_distillation, "summaries_and_logits", interrupted)
+    monkeypatch.setattr(distillation, "pooled_and_logits", interrupted)
     with pytest.raises(KeyboardInterrupt if end == "Ctrl-C" else SystemExit):
-        teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
-    assert ("is kept" in capsys.readouterr().err) is (end == "Ctrl-C")
+        cached_teacher_outputs(teacher, ids, "float32", tmp_path / "parts.pth")
+    assert ("are saved" in capsys.readouterr().err) is (end == "Ctrl-C")
     counts[:] = [0] * 9
-    parts = teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
+    parts = cached_teacher_outputs(teacher, ids, "float32", tmp_path / "parts.pth")
     assert sum(counts) == len(ids) - (15 if end == "Ctrl-C" else 10)
-    again = teachers_answers(teacher, ids, "float32", tmp_path / "parts.pth")
+    again = cached_teacher_outputs(teacher, ids, "float32", tmp_path / "parts.pth")
     assert sum(counts) == len(ids) - (15 if end == "Ctrl-C" else 10)
-    for found in (parts, again):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, whole, strict=True))
+    for outputs in (parts, again):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(outputs, whole, strict=True))
 
 
-ASKING = """
+TEACHER_PROGRAM = """
 import sys, torch
 from pathlib import Path
-from sentiment import distillation as sentiment_distillation
+from sentiment import distillation
 from models.distilbert import DistilBertClassifier
 from lab.distributed import process_group, rank
 folder, name = Path(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-sentiment_distillation.PORTION = 5
-answer, counts = sentiment_distillation.summaries_and_logits, []
-sentiment_distillation.summaries_and_logits = lambda model, ids, precision: (
-    counts.append(len(ids)) or answer(model, ids, precision)
+distillation.CHUNK_SIZE = 5
+compute, counts = distillation.pooled_and_logits, []
+distillation.pooled_and_logits = lambda model, ids, precision: (
+    counts.append(len(ids)) or compute(model, ids, precision)
 )
 with process_group():
     ids = torch.load(folder / "ids.pt")
     teacher = DistilBertClassifier.from_pretrained(name)
-    answers = sentiment_distillation.teachers_answers(teacher, ids, "float32", folder / "answers.pth")
-    torch.save({"answers": list(answers), "asked": sum(counts)}, folder / f"{rank()}.pt")
+    outputs = distillation.cached_teacher_outputs(teacher, ids, "float32", folder / "answers.pth")
+    torch.save({"outputs": list(outputs), "computed": sum(counts)}, folder / f"{rank()}.pt")
 """
 
 
-def test_two_processes_share_what_the_teacher_is_asked(
-    asked: tuple[DistilBertClassifier, list[list[int]]], tiny_classifier: Path, tmp_path: Path
+def test_two_processes_split_the_teachers_texts(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tiny_classifier: Path, tmp_path: Path
 ) -> None:
-    teacher, ids = asked
-    (tmp_path / "program.py").write_text(ASKING)
+    teacher, ids = teacher_and_ids
+    (tmp_path / "program.py").write_text(TEACHER_PROGRAM)
     torch.save(ids, tmp_path / "ids.pt")
     done = torchrun(29535, str(tmp_path / "program.py"), str(tmp_path), str(tiny_classifier))
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    assert first["asked"] + second["asked"] == len(ids)
-    assert abs(first["asked"] - second["asked"]) <= 5
+    assert first["computed"] + second["computed"] == len(ids)
+    assert abs(first["computed"] - second["computed"]) <= 5
     for ours, theirs, alone in zip(
-        first["answers"],
-        second["answers"],
-        teachers_answers(teacher, ids, "float32", tmp_path / "alone.pth"),
+        first["outputs"],
+        second["outputs"],
+        cached_teacher_outputs(teacher, ids, "float32", tmp_path / "alone.pth"),
         strict=True,
     ):
         assert torch.equal(ours, theirs)
         torch.testing.assert_close(ours, alone, atol=1e-3, rtol=1e-3)
 
 
-def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them(
-    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+def test_outputs_in_another_precision_are_close_and_cached_separately(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
 ) -> None:
-    teacher, ids = asked
+    teacher, ids = teacher_and_ids
     path = tmp_path / "answers.pth"
-    exact, rough = (teachers_answers(teacher, ids, precision, path) for precision in ("float32", "bfloat16"))
+    exact, rough = (cached_teacher_outputs(teacher, ids, precision, path) for precision in ("float32", "bfloat16"))
     assert rough.logits.dtype == torch.float32
     assert 0 < float((rough.logits - exact.logits).abs().max()) < 0.05 * float(exact.logits.abs().max())
     assert fingerprint(teacher, ids, "float32") == fingerprint(teacher, ids, "float32")
@@ -656,88 +739,101 @@ def test_answers_in_another_precision_are_nearly_the_same_and_not_taken_for_them
     assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids[1:], "float32")
 
 
-def test_answers_of_another_version_are_asked_for_anew(
-    asked: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+def test_outputs_saved_by_an_older_version_are_recomputed(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
 ) -> None:
-    teacher, ids = asked
-    path, mark = tmp_path / "answers.pth", fingerprint(teacher, ids, "float32")
-    whole = teachers_answers(teacher, ids, "float32", path)
-    old = {"fingerprint": mark, "summaries": whole.summaries * 0, "logits": whole.logits * 0}
-    save_checkpoint(path, sentiment_distillation.KIND, old)
-    assert torch.equal(teachers_answers(teacher, ids, "float32", path).logits, whole.logits)
+    teacher, ids = teacher_and_ids
+    path, key = tmp_path / "answers.pth", fingerprint(teacher, ids, "float32")
+    whole = cached_teacher_outputs(teacher, ids, "float32", path)
+    old = {"fingerprint": key, "summaries": whole.pooled * 0, "logits": whole.logits * 0}
+    save_checkpoint(path, distillation.KIND, old)
+    assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).logits, whole.logits)
+
+
+def test_saved_outputs_keep_the_keys_of_earlier_runs(
+    teacher_and_ids: tuple[DistilBertClassifier, list[list[int]]], tmp_path: Path
+) -> None:
+    teacher, ids = teacher_and_ids
+    path, key = tmp_path / "answers.pth", fingerprint(teacher, ids, "float32")
+    whole = cached_teacher_outputs(teacher, ids, "float32", path)
+    state = load_checkpoint(path, distillation.KIND)
+    assert set(state) >= {"fingerprint", "done", "summaries", "logits"}
+    earlier = {"fingerprint": key, "done": len(ids), "summaries": whole.pooled + 1, "logits": whole.logits}
+    save_checkpoint(path, distillation.KIND, earlier)
+    assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).pooled, whole.pooled + 1)
 
 
 def test_soft_targets_and_their_gradient() -> None:
     logits = torch.tensor([[0.0, 4.0]])
-    assert softened(logits, 1.0)[0, 1] > softened(logits, 4.0)[0, 1] > 0.5
-    learner, _ = tiny_learner(STILL)
+    assert soft_targets(logits, 1.0)[0, 1] > soft_targets(logits, 4.0)[0, 1] > 0.5
+    trainer, _ = tiny_trainer(NO_DROPOUT)
     ids, _ = random_texts(37)
-    student = logits_of(learner.model, ids)
-    for heat in (1.0, 3.0):  # a student that agrees with its teacher has nothing to learn
-        targets = Targets(softened(student, heat))
-        settings = TrainingConfig(temperature=heat, batch_size=8)
-        agreeing = Learner(learner.model, ids, targets, 4, settings)
-        learner.model.zero_grad()
+    student = logits_of(trainer.model, ids)
+    for temperature in (1.0, 3.0):  # a student that equals its teacher has gradient 0
+        targets = Targets(soft_targets(student, temperature))
+        settings = TrainingConfig(temperature=temperature, batch_size=8)
+        agreeing = Trainer(trainer.model, ids, targets, 4, settings)
+        trainer.model.zero_grad()
         agreeing.loss(list(range(37)), 37).backward()
-        assert max(float(p.grad.abs().max()) for p in learner.model.parameters() if p.grad is not None) < 1e-5
+        assert max(float(p.grad.abs().max()) for p in trainer.model.parameters() if p.grad is not None) < 1e-5
 
 
-def test_a_rating_is_a_target_and_a_label_only_where_there_is_none() -> None:
+def test_a_rated_text_has_its_rating_as_target_and_others_their_label() -> None:
     data = SentimentData(
         [("fine", 1), ("so so", 0), ("bad", 0), ("rated", 1)], [], {}, ratings={"so so": 0.0, "rated": -1.2}
     )
-    wanted = label_targets(Options(label_smoothing=0.1), data).probabilities
-    odds = math.exp(-1.2 / RATING)
-    assert wanted[:, 1].tolist() == pytest.approx([0.95, 0.5, 0.05, odds / (1 + odds)])
-    assert wanted.sum(dim=-1).tolist() == pytest.approx([1.0] * 4)
+    probs = label_targets(data, label_smoothing=0.1).probs
+    odds = math.exp(-1.2 / RATING_TEMPERATURE)
+    assert probs[:, 1].tolist() == pytest.approx([0.95, 0.5, 0.05, odds / (1 + odds)])
+    assert probs.sum(dim=-1).tolist() == pytest.approx([1.0] * 4)
 
 
-def test_texts_for_the_teacher() -> None:
+def test_the_transfer_set() -> None:
     text = "a funny first half, but the rest is dull and slow -- and it is far too long"
-    assert clauses(text) == ["a funny first half", "but the rest is dull", "and it is far too long"]
-    assert clauses("nothing to cut here") == []
-    alike = {"funny": ["witty"], "dull": ["boring"]}
-    chance = random.Random(0)
-    copies = [varied(text, alike, chance) for _ in range(50)]
+    assert split_clauses(text) == ["a funny first half", "but the rest is dull", "and it is far too long"]
+    assert split_clauses("nothing to cut here") == []
+    neighbors = {"funny": ["witty"], "dull": ["boring"]}
+    rng = random.Random(0)
+    copies = [augment(text, neighbors, rng) for _ in range(50)]
     assert any("witty" in copy for copy in copies)
     assert all(set(re.findall(r"\w+", copy)) <= set(re.findall(r"\w+", text)) | {"witty", "boring"} for copy in copies)
-    texts = transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
+    texts = transfer_set([text], ["one more of them, and it is dull"], 4, neighbors, 0)
     assert len(texts) == len(set(texts))
     assert texts[:2] == [text, "one more of them, and it is dull"]
-    assert texts == transfer_texts([text], ["one more of them, and it is dull"], 4, alike, 0)
+    assert texts == transfer_set([text], ["one more of them, and it is dull"], 4, neighbors, 0)
     assert Options(method="distill").resolved().temperature == 2.0
 
 
-def test_like_words_do_not_depend_on_the_order_of_the_vocabulary() -> None:
+def test_neighbors_do_not_depend_on_the_order_of_the_vocabulary() -> None:
     names = ["good", "fine", "##ly", "great", "nice", "bad", "poor", "kind", "warm", "cold", "new", "old"]
     vocabulary = {name: number for number, name in enumerate(names)}
-    words = torch.ones(len(vocabulary), 4)  # all of them equally alike
+    words = torch.ones(len(vocabulary), 4)  # all of them equally similar
     backwards = dict(reversed(vocabulary.items()))
-    assert neighbours(vocabulary, words) == neighbours(backwards, words)
-    assert set(neighbours(vocabulary, words)) == set(vocabulary) - {"##ly"}
+    assert nearest_neighbors(vocabulary, words) == nearest_neighbors(backwards, words)
+    assert set(nearest_neighbors(vocabulary, words)) == set(vocabulary) - {"##ly"}
 
 
-# --- the mean of several runs -----------------------------------------------------------------------------------------
+# --- averaged weights -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def tuned(table: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two short fine-tunings of one encoder, with other rates."""
+def tuned(csv_file: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two short fine-tuning runs of one encoder, with different learning rates."""
     folders = [tmp_path_factory.mktemp("tuned") / name for name in ("first", "second")]
     for folder, rate in zip(folders, (0.01, 0.008), strict=True):
         options = Options(method="finetune", epochs=16, learning_rate=rate, batch_size=16, dropout=0.0)
-        train_sentiment.main(train_sentiment.Config(table, options, encoder, output_dir=folder, device="cpu"))
+        train_sentiment.main(train_sentiment.Config(csv_file, options, encoder, output_dir=folder, device="cpu"))
     return folders
 
 
-def test_the_mean_of_two_runs(call: Call, table: Path, tuned: list[Path], tmp_path: Path) -> None:
-    out = tmp_path / "mean"
-    made = call(average_sentiment, *map(str, tuned), "--data", str(table), "--output_dir", str(out))
+def test_the_average_of_two_runs(call: Call, csv_file: Path, tuned: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "average"
+    made = call(average_sentiment, *map(str, tuned), "--data", str(csv_file), "--output_dir", str(out))
     assert made.status == 0, made.err
-    first, second, mean = (DistilBertClassifier.from_pretrained(folder).state_dict() for folder in (*tuned, out))
-    for name in mean:
-        if not name.startswith("classifier."):  # whose weights are calibrated
-            torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2, rtol=1e-3, atol=1e-6)
+    first, second, average = (DistilBertClassifier.from_pretrained(folder).state_dict() for folder in (*tuned, out))
+    for name in average:
+        if not name.startswith("classifier."):  # its weights are calibrated
+            torch.testing.assert_close(average[name], (first[name] + second[name]) / 2, rtol=1e-3, atol=1e-6)
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["method"] == "average"
     assert metrics["test_accuracy"] > 0.9
@@ -745,19 +841,19 @@ def test_the_mean_of_two_runs(call: Call, table: Path, tuned: list[Path], tmp_pa
     assert recorded["test_right"] == metrics["test_right"]
     compared = call(compare_sentiment, *map(str, tuned), str(out))
     assert compared.status == 0, compared.err
-    assert "averaged" in compared.out
+    assert "average of" in compared.out
 
 
-def test_the_mean_of_a_model_with_itself_is_that_model(tuned: list[Path]) -> None:
+def test_the_average_of_a_model_with_itself_is_that_model(tuned: list[Path]) -> None:
     model = DistilBertClassifier.from_pretrained(tuned[0])
-    for name, weights in averaged([model, model, model]).state_dict().items():
+    for name, weights in average_models([model, model, model]).state_dict().items():
         torch.testing.assert_close(weights, model.state_dict()[name], rtol=1e-6, atol=0)
 
 
-def test_what_cannot_be_averaged_is_said(
-    refused: Call, table: Path, tuned: list[Path], trained: Path, tmp_path: Path
+def test_runs_that_cannot_be_averaged_are_refused(
+    refused: Call, csv_file: Path, tuned: list[Path], trained: Path, tmp_path: Path
 ) -> None:
-    data, first = ("--data", str(table)), str(tuned[0])
+    data, first = ("--data", str(csv_file)), str(tuned[0])
     refused(average_sentiment, (first, *data), "two")
     refused(average_sentiment, (first, str(tmp_path / "none"), *data), "none")
     refused(average_sentiment, (first, str(trained), *data), "--method scratch")
@@ -777,47 +873,66 @@ def test_what_cannot_be_averaged_is_said(
     shutil.copytree(tuned[1], tmp_path / "words")
     tokenizer = tmp_path / "words/tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
-    refused(average_sentiment, (first, str(tmp_path / "words"), *data), "another vocabulary")
+    refused(average_sentiment, (first, str(tmp_path / "words"), *data), "its vocabulary differs")
     small = from_scratch(SIZES, LABELS)
     with pytest.raises(UserError, match="sizes"):
-        averaged([small, DistilBertClassifier.from_pretrained(tuned[0])])
+        average_models([small, DistilBertClassifier.from_pretrained(tuned[0])])
 
 
-# --- the table of all ways --------------------------------------------------------------------------------------------
+# --- model card -------------------------------------------------------------------------------------------------------
 
 
-def test_runs_of_one_method_are_seeds_of_one_row(call: Call, table: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_bundled_card_agrees_with_its_metrics() -> None:
+    folder = ROOT / "assets/models/sentiment"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    sizes = {"sst2_dev": 872, "sst2_test": 1821, "uci_amazon": 1000, "uci_imdb": 1000}
+    sets = {name: [("text", 0)] * size for name, size in sizes.items()}
+    data = SentimentData([("text", 0)], sets.pop("sst2_dev"), sets)
+    for line in (*metrics_table(data, metrics), *confusion_table(LABELS, metrics["sst2_test_confusion"])):
+        assert line in lines
+    assert f"# {TITLES[metrics['method']]}" in lines
+    assert f"- **Evaluation**: {EVALUATION}" in lines
+    assert any(line.startswith("- NEGATIVE, predicted POSITIVE with p = 1.00: ") for line in lines)
+
+
+# --- comparison ------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_method_are_seeds_of_one_row(call: Call, csv_file: Path, trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     other = tmp_path / "other"
     other.mkdir()
     metrics = json.loads((trained / "metrics.json").read_text())
     flipped = {**metrics, "test_right": "0" * len(metrics["test_right"]), "test_calibration_error": 1.0}
     (other / "metrics.json").write_text(json.dumps(flipped))
-    result = call(compare_sentiment, str(trained), str(other), "--baseline_data", str(table))
+    result = call(compare_sentiment, str(trained), str(other), "--baseline_data", str(csv_file))
     assert result.status == 0, result.err
     rows = json.loads((tmp_path / "out/compare_sentiment.json").read_text())["results"]
     assert list(rows) == ["bag_of_words", "scratch"]
     assert rows["scratch"]["seeds"] == 2
     assert rows["scratch"]["test"]["accuracy"] == pytest.approx(metrics["test_accuracy"] / 2, abs=1e-4)
     low, high = rows["scratch"]["test"]["interval"]
-    assert low < 0.1 < 0.9 < high  # the seeds differ most
+    assert low < 0.1 < 0.9 < high  # most of the variation is between seeds
     assert rows["bag_of_words"]["test"]["accuracy"] > 0.9
     assert "bag of words" in result.out
 
 
-def test_the_bag_of_words_learns_ratings_rather_than_labels() -> None:
+def test_the_bag_of_words_prefers_ratings_to_labels() -> None:
     pytest.importorskip("sklearn")
     train = [(text, label) for label, texts in enumerate((BAD, GOOD)) for text in texts for _ in range(3)]
     plain = SentimentData(train, train, {"test": train})
     against = SentimentData(train, train, {"test": train}, ratings={text: 2.0 - 4.0 * label for text, label in train})
-    assert compare_sentiment.bag_of_words(plain)["test_accuracy"] == 1
-    assert compare_sentiment.bag_of_words(against)["test_accuracy"] == 0
+    assert bag_of_words(plain)["test_accuracy"] == 1
+    assert bag_of_words(against)["test_accuracy"] == 0
 
 
-def test_what_cannot_be_compared_is_said(refused: Call, table: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_runs_that_cannot_be_compared_are_refused(
+    refused: Call, csv_file: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     refused(compare_sentiment, (), "nothing to compare")
     (tmp_path / "metrics.json").write_text('{"loss": 1}')
     refused(compare_sentiment, (str(tmp_path),), "metrics.json")
     refused(compare_sentiment, (str(tmp_path / "none"),), "none")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refused(compare_sentiment, ("--baseline_data", str(table)), "scikit-learn")
+    refused(compare_sentiment, ("--baseline_data", str(csv_file)), "scikit-learn")

@@ -16,9 +16,8 @@ from lab.files import ROOT
 from models.distilbert import DistilBertClassifier
 from models.hub import SENTIMENT
 from sentiment.data import read_examples
-from sentiment.metrics import logits_of, measure
-from sentiment.model_setup import encode
-from train_sentiment import load_tokenizer
+from sentiment.metrics import compute_metrics, logits_of
+from sentiment.model_setup import encode, load_tokenizer
 
 Call = Callable[..., Any]
 DATA = ROOT.parent / "shared/data"
@@ -52,7 +51,7 @@ def test_the_shipped_classifier_is_as_good_as_its_card_says(part: str) -> None:
     file = {"sst2_dev": "stsa.binary.dev", "uci_amazon": "amazon_cells_labelled.txt"}[part]
     examples = read_examples(DATA / "sentiment" / file)
     logits = logits_of(model, encode(tokenizer, [text for text, _ in examples]))
-    found = measure(logits, torch.tensor([label for _, label in examples]))
+    found = compute_metrics(logits, torch.tensor([label for _, label in examples]))
     assert found.accuracy == pytest.approx(card[f"{part}_accuracy"], abs=0.002)
     assert found.calibration_error == pytest.approx(card[f"{part}_calibration_error"], abs=0.005)
 

@@ -1,0 +1,143 @@
+"""The start of a training run, for each method: model, tokenizer, tokenized texts and targets.
+
+Shapes: N texts, C classes.
+"""
+
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from lab.errors import UserError
+from lab.seeding import seed_everything
+from models.distilbert import DistilBertClassifier
+from sentiment.data import SentimentData
+from sentiment.distillation import cached_teacher_outputs, nearest_neighbors, transfer_set
+from sentiment.model_setup import (
+    encode,
+    from_encoder,
+    from_scratch,
+    from_teacher,
+    load_tokenizer,
+    shrink_tokenizer,
+    train_tokenizer,
+)
+from sentiment.options import Options
+from sentiment.training import Targets, smooth_labels, soft_targets
+
+# A rating r, from -4 to 4, becomes P(POSITIVE) = sigmoid(r / RATING_TEMPERATURE).
+RATING_TEMPERATURE = 2 / 3
+
+
+class TrainingSetup(NamedTuple):
+    """Initial model, tokenizer, token ids of the training texts, and their targets."""
+
+    model: DistilBertClassifier
+    tokenizer: PreTrainedTokenizerFast
+    ids: list[list[int]]
+    targets: Targets
+
+
+def training_setup(
+    options: Options,
+    data: SentimentData,
+    encoder: Path,
+    teacher: Path | None,
+    outputs_file: Path,
+    device: torch.device,
+) -> TrainingSetup:
+    """Return the setup of the method of resolved options.
+
+    Args:
+        options: resolved options.
+        data: the data.
+        encoder: folder of the pre-trained encoder, for `finetune`.
+        teacher: folder of the teacher, for `distill`.
+        outputs_file: cache of the teacher's outputs, for `distill`.
+        device: where the teacher runs.
+
+    Raises:
+        UserError or OSError: encoder or teacher is missing or does not fit the data.
+    """
+    seed_everything(options.seed)
+    if options.method == "scratch":
+        return setup_scratch(options, data)
+    if options.method == "finetune":
+        return setup_finetune(options, data, encoder)
+    assert teacher is not None
+    return setup_distill(options, data, teacher, outputs_file, device)
+
+
+def setup_scratch(options: Options, data: SentimentData) -> TrainingSetup:
+    """Return random weights and a vocabulary learned from the training texts."""
+    texts = [text for text, _ in data.train]
+    tokenizer = train_tokenizer(texts, options.size("vocab_size"))
+    model = from_scratch(options.architecture(None, len(tokenizer)), data.labels)
+    targets = label_targets(data, options.label_smoothing)
+    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), targets)
+
+
+def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> TrainingSetup:
+    """Return the pre-trained encoder with a new head, and its tokenizer.
+
+    Raises UserError if there is no encoder.
+    """
+    if not encoder.is_dir():
+        command = f"python minilm.py --output_dir {encoder}"
+        raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
+    texts = [text for text, _ in data.train]
+    model = from_encoder(encoder, data.labels, options.dropout or 0.0)
+    tokenizer = load_tokenizer(encoder)
+    targets = label_targets(data, options.label_smoothing)
+    return TrainingSetup(model, tokenizer, encode(tokenizer, texts), targets)
+
+
+def setup_distill(
+    options: Options,
+    data: SentimentData,
+    teacher_folder: Path,
+    outputs_file: Path,
+    device: torch.device,
+) -> TrainingSetup:
+    """Return a student initialized from the teacher, and the transfer set.
+
+    Its targets are the teacher's outputs.
+    """
+    teacher = DistilBertClassifier.from_pretrained(teacher_folder).to(device)
+    if teacher.labels != data.labels:
+        labels = f"its labels are {teacher.labels}, those of the data {data.labels}"
+        raise UserError(f"--teacher {teacher_folder}: {labels}")
+    teacher_tokenizer = load_tokenizer(teacher_folder)
+
+    labeled = [text for text, _ in data.train]
+    num_unlabeled = min(options.sentences, len(data.unlabeled))
+    unlabeled = random.Random(options.seed).sample(data.unlabeled, num_unlabeled)
+    vocab_size = options.size("vocab_size")
+    tokenizer, kept_ids = shrink_tokenizer(teacher_tokenizer, labeled + unlabeled, vocab_size)
+
+    # the transfer set, labeled by the teacher
+    word_embeddings = teacher.word_embeddings.weight.detach().cpu()  # (V, E)
+    neighbors = nearest_neighbors(teacher_tokenizer.get_vocab(), word_embeddings)
+    texts = transfer_set(labeled, unlabeled, options.copies, neighbors, options.seed)
+    teacher_ids = encode(teacher_tokenizer, texts)
+    outputs = cached_teacher_outputs(teacher, teacher_ids, options.precision, outputs_file)
+    targets = Targets(soft_targets(outputs.logits, options.temperature or 1.0), outputs.pooled)
+
+    # the student
+    sizes = options.architecture(teacher.config, len(tokenizer))
+    student = from_teacher(teacher.cpu(), kept_ids, sizes)
+    return TrainingSetup(student, tokenizer, encode(tokenizer, texts), targets)
+
+
+def label_targets(data: SentimentData, label_smoothing: float | None = None) -> Targets:
+    """Return the targets of the training texts: smoothed labels; for rated texts, their rating."""
+    labels = torch.tensor([label for _, label in data.train])  # (N,)
+    probs = smooth_labels(labels, len(data.labels), label_smoothing or 0.0)  # (N,) -> (N, C)
+    rated_rows = [row for row, (text, _) in enumerate(data.train) if text in data.ratings]
+    if rated_rows:
+        ratings = [data.ratings[data.train[row][0]] for row in rated_rows]
+        logits = torch.tensor([[0.0, rating] for rating in ratings])  # (number rated, C)
+        probs[rated_rows] = soft_targets(logits, RATING_TEMPERATURE)
+    return Targets(probs)
