@@ -138,6 +138,13 @@ def training_command(config: Config) -> str:
     return shlex.join(words)
 
 
+def text_source(config: Config, texts: TextSplit) -> str:
+    """Return where the text comes from if it is that of the preset, which its files' names tell; "" for other texts."""
+    expected = set(config.held_out) or {"tiny_shakespeare"}
+    is_preset_text = set(texts.validation) == expected and config.held_out == PRESETS[config.preset].held_out
+    return SOURCES[config.preset] if is_preset_text else ""
+
+
 def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
     """Return the parts of the model card that do not come from the metrics."""
     training = ", ".join(sorted(texts.training))
@@ -150,7 +157,7 @@ def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
         "tokenizer": byte_level if config.vocab_size else "one token per character",
         "training": training,
         "validation": validation,
-        "source": SOURCES[config.preset],
+        "source": text_source(config, texts),
         "prompt": config.prompt,
         "command": training_command(config),
     }

@@ -160,9 +160,12 @@ The text has no coherent story beyond a sentence or two, and it reflects the vie
 
 def _origin(metrics: Row, about: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    data = f"{metrics['training_tokens']:,} tokens: {about['training']}."
+    if about["source"]:
+        data += f" {about['source']}"
     return f"""## Training data
 
-{metrics["training_tokens"]:,} tokens: {about["training"]}. {about["source"]}
+{data}
 
 ## Settings
 

@@ -475,6 +475,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     flags = "--checkpoint_every 5 --num_steps 60 --batch_size 4 --context 8 --embed_dim 16 --num_layers 1 --num_heads 2"
     command = f"--preset shakespeare --data DATA {flags} --dropout 0.1 --evaluate_every 20"
     assert f"\npython train_language_model.py {command}\n" in card
+    assert "tokens: the first nine tenths of mouse.\n" in card  # and no source: it is not the text of the preset
     assert str(uninterrupted.parent) not in card
     assert (uninterrupted / "train_language_model.json").is_file()
 
