@@ -89,7 +89,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
 def sample_text(model: GPT2, tokenizer: PreTrainedTokenizerFast, prompt: str, seed: int, length: int) -> str:
     """Return `prompt` and its continuation by `length` tokens, sampled at temperature 0.8 with top-p 0.95.
 
-    Uses a random generator of its own, so that sampling during training does not change the run.
+    Uses a separate random generator, so that sampling during training does not change the run.
     """
     was_training = model.training
     device = next(model.parameters()).device

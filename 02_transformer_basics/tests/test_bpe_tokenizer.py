@@ -364,7 +364,7 @@ def test_the_demonstration_prints_merges_tokens_and_checks(call: Callable, tmp_p
     assert re.search(r"\nencoded: [0-9 ]+ 275 220 172 253 238 255\ndecoded: the mouse 🐭\n", result.out)
     assert "merges equal to the library's: 44 of 44" in result.out
     record = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())
-    assert all(figure["ok"] for figure in record["figures"])
+    assert all(check["ok"] for check in record["figures"])
     assert set(record["results"]["tokens"]) == {"after 0 merges", "after 11 merges", "after 44 merges"}
     learned = BytePairTokenizer.from_folder(tmp_path / "out/bpe_tokenizer")
     assert len(learned.encode("the mouse 🐭")) == record["results"]["tokens"]["after 44 merges"]
@@ -397,8 +397,8 @@ def test_a_difference_from_the_library_is_reported(
     monkeypatch.setattr(BytePairTokenizer, "encode", lambda self, text: [0] * len(text))
     result = call(bpe_tokenizer)
     assert "NOT equal, text NOT restored" in result.out
-    figures = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())["figures"]
-    assert [figure["ok"] for figure in figures] == [True, False]
+    checks = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())["figures"]
+    assert [check["ok"] for check in checks] == [True, False]
 
 
 @pytest.mark.parametrize(
