@@ -1,26 +1,25 @@
-"""Train a small GPT-2, `gpt2.py`'s own, from random weights on any text: flags, watchers, files.
+"""Train a small GPT-2 (`models/gpt2.py`) from random weights on any text: command line, progress, files.
 
-python train_language_model.py --data tiny_shakespeare.txt                 # characters, three minutes on two cores
-python train_language_model.py --preset books --data BOOKS_FOLDER          # makes the model that ships with the lab
-python train_language_model.py --data tiny_shakespeare.txt --resume        # go on where a run was stopped
-torchrun --nproc_per_node 2 train_language_model.py --data FILE_OR_FOLDER  # two processes train one model
+python train_language_model.py --data tiny_shakespeare.txt                 # characters; minutes on two cores
+python train_language_model.py --preset books --data BOOKS_FOLDER          # trains the model that ships with the lab
+python train_language_model.py --data tiny_shakespeare.txt --resume        # continue an interrupted run
+torchrun --nproc_per_node 2 train_language_model.py --data FILE_OR_FOLDER  # data-parallel, two processes
 
-The model is written in the Hugging Face layout, beside its tokenizer, its figures, samples, a curve and a card.
+The model is written in the Hugging Face layout, with its tokenizer, metrics, samples, learning curve and model card.
+The lesson is language_model/README.md.
 """
 
 import dataclasses
 import math
+import shlex
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from lab.distributed import process_group, rank
-from lab.errors import UserError, require_at_least
 from lab.files import atomic_folder, replaceable_folder, write_json
 from lab.launch import launch
 from lab.memory import keep_freed_memory
@@ -30,239 +29,200 @@ from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
 from lab.training import CHECKPOINT, checkpointed, saved_run
-from language_model.data import BYTES, Texts, byte_pair_tokenizer, character_tokenizer, encode, read_texts
-from language_model.presets import PRESETS, Preset, describe_presets, fetch
-from language_model.reports import OURS, compare, draw_curve, measure, model_card, sample, table
-from language_model.training import Activation, LanguageConfig, StepRecord, new_model, train
+from language_model.data import TextSplit, byte_pair_tokenizer, character_tokenizer, encode_texts, read_texts
+from language_model.presets import PRESETS, SOURCES, Config, download_shakespeare
+from language_model.reports import (
+    OURS,
+    compare_bits_per_byte,
+    compute_metrics,
+    markdown_table,
+    model_card,
+    plot_learning_curve,
+    sample_text,
+)
+from language_model.training import StepRecord, new_model, train
 from models.gpt2 import GPT2
-from optimization import Precision
 
-KIND = "a language model's training run"  # what checkpoint.pth says it holds
-SAMPLES, SAMPLE_TOKENS = 4, 200
-MetricRows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Config:
-    """Train a small GPT-2 on text files. A flag that is not given has the value of the preset."""
-
-    data: Path | None = None
-    """A text file, or a folder of `.txt` files. Without it, tiny Shakespeare is fetched by the `datasets` library."""
-    preset: Literal["shakespeare", "books"] = "shakespeare"
-    """The settings to start from, listed above."""
-    output_dir: Path = Path("runs/language")
-    """Folder for the model; an earlier one is replaced only when the new one is whole."""
-    resume: bool = False
-    """Go on with the run whose checkpoint.pth lies in the output folder, with the settings it was started with."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda or mps."""
-    held_out: tuple[str, ...] | None = None
-    """Names, without `.txt`, of the files that only measure the model; without any it is the last tenth of each."""
-    vocab_size: int | None = None
-    """Entries of the byte-level BPE vocabulary; 0 for one entry a character."""
-    embed_dim: int | None = None
-    """Width of the model."""
-    num_layers: int | None = None
-    """Blocks."""
-    num_heads: int | None = None
-    """Attention heads a block."""
-    context: int | None = None
-    """Tokens that it sees at once."""
-    dropout: float | None = None
-    """Share of the numbers inside that are left out while training."""
-    activation: Activation | None = None
-    """GELU; `gelu_new` is GPT-2's approximation of it, which takes three times as long on a processor."""
-    batch_size: int | None = None
-    """Windows a step, all processes together."""
-    num_steps: int | None = None
-    """Optimizer steps."""
-    optimizer: Literal["adamw", "muon"] | None = None
-    """Muon for the matrices between layers and AdamW for the rest, or AdamW alone."""
-    learning_rate: float | None = None
-    """Learning rate at its highest."""
-    warmup_steps: int | None = None
-    """Steps in which it rises to that; then it falls along a cosine."""
-    min_lr_ratio: float | None = None
-    """Share of it that is left at the end."""
-    weight_decay: float | None = None
-    """Decay of matrices, times the learning rate; biases and norms have none."""
-    beta2: float | None = None
-    """AdamW's memory of squared gradients."""
-    max_grad_norm: float | None = None
-    """Longer gradients are scaled down to this."""
-    precision: Precision | None = None
-    """float32, or bfloat16 for the matrix products of training (autocast)."""
-    evaluate_every: int | None = None
-    """Steps between measurements, with a sample each."""
-    evaluation_tokens: int = 20_000
-    """Tokens of the validation text that those measurements use; the one at the end uses all."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
-    prompt: str | None = None
-    """What samples begin with."""
-    seed: int | None = None
-    """Seed of the weights and of the order of the text."""
-
-    def __post_init__(self) -> None:
-        require_at_least(1, self, "evaluation_tokens", "checkpoint_every")
-        resolved = self.resolve()
-        if resolved.vocab_size and resolved.vocab_size <= BYTES:  # every byte and the end of text
-            raise UserError(f"--vocab_size is {resolved.vocab_size}; it must be above {BYTES}, or 0 for characters")
-
-    def resolve(self) -> Preset:
-        """The preset with what was asked for in its place."""
-        preset = PRESETS[self.preset]
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        names = {each.name for each in dataclasses.fields(LanguageConfig)}
-        model = dataclasses.replace(preset.model, **{name: given[name] for name in names & given.keys()})
-        own = {name: given[name] for name in ("held_out", "vocab_size", "prompt") if name in given}
-        return dataclasses.replace(preset, model=model, **own)
+KIND = "a language model's training run"  # identifies checkpoint.pth
+NUM_SAMPLES = 4
+SAMPLE_TOKENS = 200
+PREVIEW_TOKENS = 80  # of the samples during training
+MetricRows = list[dict[str, Any]]  # one per step, the rows of metrics.csv
 
 
-Config.__doc__ = f"{Config.__doc__}\n\n{describe_presets()}"
+def train_tokenizer(config: Config, texts: TextSplit) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of the training texts: byte-level BPE, or characters if the vocabulary size is 0."""
+    training = list(texts.training.values())
+    if config.vocab_size:
+        return byte_pair_tokenizer(training, config.vocab_size, config.context)
+    return character_tokenizer(training, config.context)
 
 
-def describe(record: StepRecord, started: float, before: int) -> str:
-    """The numbers that matter while training, in one line; the run began at `started`, with `before` tokens read."""
-    speed = (record.tokens - before) / max(time.perf_counter() - started, 1e-9)
+def describe(record: StepRecord, started: float, tokens_before: int) -> str:
+    """Return one progress line; the run began at time `started`, after `tokens_before` tokens."""
+    speed = (record.tokens - tokens_before) / max(time.perf_counter() - started, 1e-9)
     return f"loss {record.loss:.3f}  learning rate {record.learning_rate:.1e}  {speed:,.0f} tokens/s"
 
 
-def learn(config: Config, preset: Preset, model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts) -> MetricRows:
-    """Train `model` in place, with checkpoints and samples; returns the rows of metrics of all steps."""
-    ids, validation = (encode(tokenizer, list(part.values())) for part in (texts.training, texts.validation))
-    default = PRESETS[config.preset].model
-    settings, state, rows = saved_run(config.output_dir, KIND, preset.model, config.resume, default)
-    started, before = time.perf_counter(), len(rows) * settings.batch_size * settings.context
-    stream: Iterator[StepRecord]
-    stream = train(settings, model, ids, validation[: config.evaluation_tokens + 1], state, config.device)
+def run_training(
+    config: Config,
+    model: GPT2,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: TextSplit,
+    state: dict[str, Any] | None,
+    rows: MetricRows,
+) -> None:
+    """Train `model` in place, with checkpoints and samples; append a row of metrics per step to `rows`.
+
+    Args:
+        state: of an interrupted run, to resume from; `rows` then holds the rows of its steps.
+    """
+    ids = encode_texts(tokenizer, list(texts.training.values()))  # (N,)
+    validation_ids = encode_texts(tokenizer, list(texts.validation.values()))  # (N,)
+    validation_ids = validation_ids[: config.evaluation_tokens + 1]
+    settings = config.training()
+    stream = train(settings, model, ids, validation_ids, state, config.device)
     if rank() == 0:
-        stream = track(stream, settings.num_steps - len(rows), "step", lambda r: describe(r, started, before))
+        started = time.perf_counter()
+        tokens_before = len(rows) * config.batch_size * config.context
+        steps_left = config.num_steps - len(rows)
+        stream = track(stream, steps_left, "step", lambda record: describe(record, started, tokens_before))
 
     def is_due(record: StepRecord) -> bool:
-        return record.step % config.checkpoint_every == 0 or record.step == settings.num_steps
+        return record.step % config.checkpoint_every == 0 or record.step == config.num_steps
 
     for record in checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=is_due):
-        row = {name: getattr(record, name) for name in ("step", "loss", "learning_rate", "validation_loss")}
-        rows.append(row)
+        rows.append(
+            {
+                "step": record.step,
+                "loss": record.loss,
+                "learning_rate": record.learning_rate,
+                "validation_loss": record.validation_loss,
+            }
+        )
         if record.validation_loss is not None and rank() == 0:
-            print(f"--- step {record.step}: validation loss {record.validation_loss:.4f} nats a token")
-            print(printable(sample(model, tokenizer, preset.prompt, record.step, 80)), flush=True)
-    return rows
-
-
-def make_tokenizer(texts: Texts, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of the training texts: byte-level BPE, or with a `vocab_size` of 0 one token a character."""
-    training = list(texts.training.values())
-    return byte_pair_tokenizer(training, vocab_size, context) if vocab_size else character_tokenizer(training, context)
+            print(f"--- step {record.step}: validation loss {record.validation_loss:.4f} nats per token")
+            sample = sample_text(model, tokenizer, config.prompt, seed=record.step, length=PREVIEW_TOKENS)
+            print(printable(sample), flush=True)
 
 
 @torch.no_grad()
-def round_to_16_bits(model: GPT2) -> None:
-    """Make the weights what they will be on the disk, so that what is measured is what is saved."""
+def round_to_half(model: GPT2) -> None:
+    """Round the weights to float16, in which they are saved, so that the evaluated model is the saved one."""
     for parameter in model.parameters():
         parameter.copy_(parameter.half())
 
 
-def figures(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Texts) -> dict[str, Any]:
-    """Everything that `metrics.json` holds."""
-    metrics = measure(model, tokenizer, texts.validation)
-    rows = compare(metrics["bits_per_byte"], list(texts.training.values()), texts.validation)
+def final_metrics(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit) -> dict[str, Any]:
+    """Return the contents of `metrics.json`."""
+    metrics = compute_metrics(model, tokenizer, texts.validation)
+    training = list(texts.training.values())
     return metrics | {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": len(tokenizer),
-        "training_tokens": len(encode(tokenizer, list(texts.training.values()))),
-        "comparison": rows,
+        "training_tokens": len(encode_texts(tokenizer, training)),
+        "comparison": compare_bits_per_byte(metrics["bits_per_byte"], training, texts.validation),
     }
 
 
-def about(config: Config, preset: Preset, texts: Texts) -> dict[str, str]:
-    """The words for the model's card."""
-    names = ", ".join(sorted(texts.training))
-    held_out = ", ".join(sorted(texts.validation))
-    given = {name: value for name, value in vars(config).items() if value != getattr(Config, name)}
-    flags = {"preset": config.preset, "data": "DATA"} | {
-        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for name, value in given.items()
-        if name not in ("preset", "data", "output_dir", "resume", "device")
-    }
+def training_command(config: Config) -> str:
+    """Return the command that trains this model: the preset and the flags that differ from it."""
+    preset = PRESETS[config.preset]
+    words = ["python", Path(__file__).name, "--preset", config.preset, "--data", "DATA"]
+    for name, value in vars(config).items():
+        same = value == getattr(preset, name)
+        if same or name in ("preset", "data", "output_dir", "resume", "device"):
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{name}", *map(str, values)]
+    return shlex.join(words)
+
+
+def text_source(config: Config, texts: TextSplit) -> str:
+    """Return where the text comes from if it is that of the preset, which its files' names tell; "" for other texts."""
+    expected = set(config.held_out) or {"tiny_shakespeare"}
+    is_preset_text = set(texts.validation) == expected and config.held_out == PRESETS[config.preset].held_out
+    return SOURCES[config.preset] if is_preset_text else ""
+
+
+def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
+    """Return the parts of the model card that do not come from the metrics."""
+    training = ", ".join(sorted(texts.training))
+    validation = ", ".join(sorted(texts.validation))
+    if not config.held_out:
+        training = f"the first nine tenths of {training}"
+        validation = f"the last tenth of {validation}"
+    byte_level = "a byte-level BPE tokenizer that decodes to exactly the text that was encoded"
     return {
-        "tokenizer": "a byte-level BPE vocabulary that gives back any text exactly"
-        if preset.vocab_size
-        else "a token for every character",
-        "training": names if preset.held_out else f"the first nine tenths of {names}",
-        "validation": held_out if preset.held_out else f"the last tenth of {held_out}",
-        "source": preset.source,
-        "prompt": preset.prompt,
-        "command": " ".join(["python", Path(__file__).name, *(f"--{name} {value}" for name, value in flags.items())]),
+        "tokenizer": byte_level if config.vocab_size else "one token per character",
+        "training": training,
+        "validation": validation,
+        "source": text_source(config, texts),
+        "prompt": config.prompt,
+        "command": training_command(config),
     }
 
 
 def write_model(
     config: Config,
-    preset: Preset,
     model: GPT2,
     tokenizer: PreTrainedTokenizerFast,
     metrics: dict[str, Any],
-    words: dict[str, str],
+    about: dict[str, str],
     rows: MetricRows,
 ) -> list[str]:
-    """Write everything into a new folder that then takes the place of the earlier one; gives the files' names."""
-    samples = [sample(model, tokenizer, preset.prompt, seed, SAMPLE_TOKENS) for seed in range(SAMPLES)]
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    settings = dataclasses.asdict(preset.model)
+    """Write all files into a new folder that then replaces the earlier one; return the files' names."""
+    samples = [sample_text(model, tokenizer, config.prompt, seed, SAMPLE_TOKENS) for seed in range(NUM_SAMPLES)]
+    card = model_card(metrics, samples, about, dataclasses.asdict(config.training()))
+    special_ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     with atomic_folder(config.output_dir.absolute(), keep=[CHECKPOINT]) as folder:
-        model.save_pretrained(folder, torch.float16, **ends)
+        model.save_pretrained(folder, torch.float16, **special_ids)
         tokenizer.save_pretrained(folder)
         write_json(folder / "metrics.json", metrics)
         write_metrics(folder / METRICS, rows)
         (folder / "samples.txt").write_text("\n\n".join(samples) + "\n", encoding="utf-8")
-        draw_curve(folder / "learning_curve.png", rows, len(tokenizer))
-        card = model_card(metrics, samples, words, settings)
+        plot_learning_curve(folder / "learning_curve.png", rows, len(tokenizer))
         (folder / "README.md").write_text(card, encoding="utf-8")
         return sorted(path.name for path in folder.iterdir() if path.name != CHECKPOINT)
 
 
+def check_metrics(record: RunRecord, metrics: dict[str, Any]) -> None:
+    """Check that the model beats a uniform guess and the baselines."""
+    loss = metrics["validation_loss"]
+    uniform = math.log(metrics["vocabulary"])
+    expected = f"below {uniform:.2f}, a uniform guess"
+    record.check("validation loss, nats per token", round(loss, 4), expected, loss < uniform)
+    bits = metrics["bits_per_byte_in_all"]
+    best = min(row["all"] for row in metrics["comparison"] if row["name"] != OURS)
+    record.check("bits per byte", round(bits, 3), f"below {best:.3f}, the best baseline", bits < best)
+
+
 def main(config: Config) -> None:
-    """Read, train, measure on the text held out, save."""
+    """Read the text, train, evaluate on the validation text, save."""
     keep_freed_memory()
     with process_group():
-        preset = config.resolve()
         output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT)
-        seed_everything(preset.model.seed)
-        texts = read_texts(config.data, preset.held_out) if config.data else fetch(preset)
-        tokenizer = make_tokenizer(texts, preset.vocab_size, preset.model.context)
-        model = new_model(preset.model, len(tokenizer))
-        if rank() != 0:  # only the first process watches and writes
-            learn(config, preset, model, tokenizer, texts)
+        default = PRESETS[config.preset].training()
+        settings, state, rows = saved_run(config.output_dir, KIND, config.training(), config.resume, default)
+        config = dataclasses.replace(config, **vars(settings))  # a resumed run has the settings that it began with
+        seed_everything(config.seed)
+        texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
+        tokenizer = train_tokenizer(config, texts)
+        model = new_model(config, len(tokenizer))
+        if rank() != 0:  # only the first process shows progress and writes files
+            run_training(config, model, tokenizer, texts, state, rows)
             return
-        record = RunRecord(__file__, output_dir, config)
-        rows = learn(config, preset, model, tokenizer, texts)
-    round_to_16_bits(model.cpu())
-    metrics = figures(model, tokenizer, texts)
-    names = write_model(config, preset, model, tokenizer, metrics, about(config, preset, texts), rows)
-    print(table(metrics["comparison"]))
-    record.config = resolved(config, preset)
+        data_name = Path(config.data.name) if config.data else None
+        record = RunRecord(__file__, output_dir, dataclasses.replace(config, data=data_name))
+        run_training(config, model, tokenizer, texts, state, rows)
+    round_to_half(model.cpu())
+    metrics = final_metrics(model, tokenizer, texts)
+    names = write_model(config, model, tokenizer, metrics, card_texts(config, texts), rows)
+    print(markdown_table(metrics["comparison"]))
     record.files += [output_dir / name for name in names]
     record.results = metrics
-    check(record, metrics)
+    check_metrics(record, metrics)
     record.save()
-
-
-def resolved(config: Config, preset: Preset) -> Config:
-    """`config` with the preset's values in place of what was left open, for the record; of the data the name alone."""
-    settings = dataclasses.asdict(preset.model)
-    own = {name: getattr(preset, name) for name in ("held_out", "vocab_size", "prompt")}
-    return dataclasses.replace(config, data=Path(config.data.name) if config.data else None, **settings, **own)
-
-
-def check(record: RunRecord, metrics: dict[str, Any]) -> None:
-    """Note whether the model is better than what needs no model."""
-    best = min(row["all"] for row in metrics["comparison"] if row["name"] != OURS)
-    ours = metrics["bits_per_byte_in_all"]
-    loss, alike = metrics["validation_loss"], math.log(metrics["vocabulary"])
-    record.check("validation loss, nats a token", round(loss, 4), f"below {alike:.2f}, all tokens alike", loss < alike)
-    record.check("bits per byte", round(ours, 3), f"below {best:.3f}, the best of the others", ours < best)
 
 
 if __name__ == "__main__":

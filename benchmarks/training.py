@@ -30,7 +30,7 @@ from lab.memory import keep_freed_memory
 from lab.record import environment_info
 from language_model.data import Windows
 from language_model.presets import PRESETS
-from language_model.training import LanguageConfig, Learner, new_model
+from language_model.training import LanguageConfig, Trainer, new_model
 from optimization import OptimizerGroup
 
 BAR = 1.2
@@ -65,8 +65,8 @@ def ours(config: LanguageConfig, vocabulary: int) -> Step:
     keep_freed_memory()
     torch.manual_seed(config.seed)
     ids = random_ids(config, vocabulary)
-    learner = Learner(config, new_model(config, vocabulary), ids, ids[: config.context + 1], "cpu")
-    return lambda: learner.iterate().loss
+    trainer = Trainer(config, new_model(config, vocabulary), ids, ids[: config.context + 1], "cpu")
+    return lambda: trainer.train_step().loss
 
 
 def plain(config: LanguageConfig, vocabulary: int) -> Step:
@@ -78,10 +78,10 @@ def plain(config: LanguageConfig, vocabulary: int) -> Step:
         new_model(config, vocabulary).save_pretrained(Path(folder))
         model = transformers.GPT2LMHeadModel.from_pretrained(folder).train()
     windows = Windows(random_ids(config, vocabulary), config.context, config.batch_size, config.seed)
-    optimization = OptimizerGroup(model, config.optimization())
+    optimization = OptimizerGroup(model, config)
 
     def step() -> float:
-        inputs, targets = windows.next()
+        inputs, targets = windows.next_batch()
         logits = model(inputs).logits  # (B, T) -> (B, T, V)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
@@ -118,7 +118,7 @@ def turn(steps: int) -> tuple[float, float]:
 def measure(preset: str, config: Config) -> dict[str, Any]:
     """Tokens a second of all sides, the ratios to ours of every repetition, and how far losses are apart at first."""
     settings = dataclasses.replace(
-        PRESETS[preset].model,
+        PRESETS[preset].training(),
         optimizer="adamw",
         activation="gelu_new",
         dropout=0.0,

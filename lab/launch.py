@@ -13,18 +13,24 @@ import tyro
 
 from lab.errors import UserError
 
+RENAMED_SETTINGS = {"final_learning_rate": "min_lr_ratio"}  # former name -> present name, of flags and in checkpoints
+
 
 def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -> Any:
     """Build `config_class`, a dataclass, from command-line flags (`--field_name value`), by default the process's own.
 
+    If the class has presets, its class method `default_for(arguments)` returns the instance that holds the defaults.
     Raises UserError, one line, for unknown flags and impossible values. `--help` prints the fields and exits.
     """
+    arguments = [_current_flag(each) for each in (sys.argv[1:] if arguments is None else arguments)]
+    preset = {"default": config_class.default_for(arguments)} if hasattr(config_class, "default_for") else {}
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
             return tyro.cli(
                 config_class,
                 args=arguments,
+                **preset,
                 use_underscores=True,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )
@@ -32,6 +38,15 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
         if not stop.code:
             raise  # --help
         raise UserError(_one_line(shown.getvalue())) from None
+
+
+def _current_flag(argument: str) -> str:
+    """Return a command-line argument with a flag's former name replaced by its present one."""
+    flag, equals, value = argument.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    if not flag.startswith("--") or name not in RENAMED_SETTINGS:
+        return argument
+    return f"--{RENAMED_SETTINGS[name]}{equals}{value}"
 
 
 def _one_line(box: str) -> str:

@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeVar
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, rank, world_size
 from lab.errors import UserError
-from lab.launch import warn_once
+from lab.launch import RENAMED_SETTINGS, warn_once
 
 CHECKPOINT = "checkpoint.pth"
+ADDED_SETTINGS = {"beta1": 0.9}  # settings that earlier checkpoints lack, with the value that was fixed then
 Settings = TypeVar("Settings")
 
 
@@ -52,16 +53,24 @@ def saved_run(
         return given, None, []
     saved = load_checkpoint(path, kind)
     try:
-        settings, state, rows = type(given)(**saved["config"]), saved["state"], saved["rows"]
-    except (KeyError, TypeError) as error:
+        config = _current_settings(saved["config"], type(given))
+        settings, state, rows = type(given)(**config), saved["state"], saved["rows"]
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its parts do not fit together ({error})") from None
-    if set(saved["config"]) != set(vars(settings)):
+    if set(config) != set(vars(settings)):
         raise UserError(f"{path}: written by another version of this script, with other settings; start afresh")
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
         asked, before = getattr(given, field.name), getattr(settings, field.name)
         if asked not in (getattr(default, field.name), before):
             raise UserError(f"--{field.name} is {asked}, but the run in {folder} was started with {before}")
     return settings, state, rows
+
+
+def _current_settings(saved: dict[str, Any], settings_class: type) -> dict[str, Any]:
+    """Return the settings of a checkpoint under the names that they have in `settings_class` today."""
+    names = {field.name for field in dataclasses.fields(settings_class)}
+    added = {name: value for name, value in ADDED_SETTINGS.items() if name in names}
+    return added | {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
 
 
 def checkpointed(

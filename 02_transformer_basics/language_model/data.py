@@ -1,6 +1,6 @@
-"""Text for a language model: read, split into training and validation, turned into tokens, cut into windows.
+"""Text for a language model: read, split into training and validation, tokenized, cut into windows.
 
-Shapes: B batch, T time (positions of a window), N tokens of the whole text.
+Shapes: B batch, T time (positions of a window), N tokens of the whole text, W windows of an epoch.
 """
 
 from collections.abc import Sequence
@@ -18,77 +18,89 @@ from lab.errors import UserError
 from lab.files import read_text
 
 END_OF_TEXT = "<|endoftext|>"
-UNKNOWN = "\ufffd"  # stands for characters that a character-level vocabulary lacks
-NO_TARGET = -100  # what cross_entropy leaves out
-BYTES = 256
+UNKNOWN = "\ufffd"  # the unknown token of a character-level vocabulary
+IGNORE_INDEX = -100  # targets with this value are skipped by cross_entropy
+NUM_BYTES = 256
 
 
 @dataclass(frozen=True)
-class Texts:
-    """What a model learns from, and what it is measured on and never sees, both by name."""
+class TextSplit:
+    """Training texts and validation texts, by name."""
 
     training: dict[str, str]
     validation: dict[str, str]
 
 
-def read_texts(data: Path, held_out: Sequence[str] = ()) -> Texts:
-    """Read a file, or every `.txt` of a folder, and set validation apart: the files that `held_out` names, without
-    `.txt`; if it names none, the last tenth of every file.
+def read_texts(data: Path, held_out: Sequence[str] = ()) -> TextSplit:
+    """Read a file, or every `.txt` file of a folder, and split off the validation texts.
 
-    Raises OSError for what cannot be read; UserError for no UTF-8, and where either side would be empty.
+    Args:
+        held_out: names, without `.txt`, of the files to validate on; if empty, the last tenth of every file.
+
+    Raises OSError for files that cannot be read; UserError if a file is not UTF-8 or either side would be empty.
     """
     paths = sorted(data.glob("*.txt")) if data.is_dir() else [data]
-    return split({path.stem: read_text(path) for path in paths}, held_out, str(data))
+    texts = {path.stem: read_text(path) for path in paths}
+    return split_texts(texts, held_out, source=str(data))
 
 
-def split(texts: dict[str, str], held_out: Sequence[str], source: str) -> Texts:
-    """Set validation apart, as `read_texts` says; `source` is what mistakes are told of."""
+def split_texts(texts: dict[str, str], held_out: Sequence[str], source: str) -> TextSplit:
+    """Split texts by name into training and validation, as `read_texts` does; error messages name the `source`."""
     for name in held_out:
         if name not in texts:
-            raise UserError(f"{source}: no {name}.txt, which --held_out asks for")
+            raise UserError(f"{source}: no {name}.txt, which --held_out names")
     if held_out:
         training = {name: text for name, text in texts.items() if name not in held_out}
         validation = {name: texts[name] for name in held_out}
     else:
         training = {name: text[: len(text) * 9 // 10] for name, text in texts.items()}
         validation = {name: text[len(text) * 9 // 10 :] for name, text in texts.items()}
-    for part, what in ((training, "to train on"), (validation, "to measure the model on")):
-        if not any(part.values()):
-            raise UserError(f"{source}: no text {what}")
-    return Texts(*({name: text for name, text in part.items() if text} for part in (training, validation)))
+    training = {name: text for name, text in training.items() if text}
+    validation = {name: text for name, text in validation.items() if text}
+    if not training:
+        raise UserError(f"{source}: no text to train on")
+    if not validation:
+        raise UserError(f"{source}: no text to validate on")
+    return TextSplit(training, validation)
 
 
 def byte_pair_tokenizer(texts: Sequence[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE vocabulary, as GPT-2 has it: any text is encoded, and decoded to the same text."""
+    """Train a byte-level BPE tokenizer, as GPT-2 has it: it encodes any text, and decoding gives the text back."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _wrapped(tokenizer, context, unknown=END_OF_TEXT)
+    return _wrap(tokenizer, context, unknown=END_OF_TEXT)
 
 
 def character_tokenizer(texts: Sequence[str], context: int) -> PreTrainedTokenizerFast:
-    """One token for every character of `texts`; any other becomes U+FFFD, which says that something was there."""
+    """Return a tokenizer with one token per character of `texts`; any other character becomes U+FFFD."""
     characters = sorted({character for text in texts for character in set(text)} | {UNKNOWN})
-    vocabulary = {END_OF_TEXT: 0} | {character: number for number, character in enumerate(characters, 1)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))  # pairs are never merged
+    vocabulary = {END_OF_TEXT: 0} | {character: id for id, character in enumerate(characters, 1)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))  # BPE without merges
     tokenizer.decoder = decoders.Fuse()
-    return _wrapped(tokenizer, context, unknown=UNKNOWN)
+    return _wrap(tokenizer, context, unknown=UNKNOWN)
 
 
-def _wrapped(tokenizer: Tokenizer, context: int, unknown: str) -> PreTrainedTokenizerFast:
-    special = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": unknown}
+def _wrap(tokenizer: Tokenizer, context: int, unknown: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=context, clean_up_tokenization_spaces=False, **special
+        tokenizer_object=tokenizer,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=unknown,
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """All texts in a row, an end-of-text token before each: (N,)."""
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
+    """Return the token ids of all texts in one row, an end-of-text token before each: (N,)."""
     ids: list[int] = []
     for text in texts:
         ids += [tokenizer.bos_token_id, *tokenizer.encode(text, verbose=False)]
@@ -97,62 +109,70 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
 
 @dataclass
 class Windows:
-    """Batches of windows, without end; an epoch after the other visits every token of `ids` but the first once.
+    """An endless stream of batches of windows; every epoch has each token but the first as a target exactly once.
 
-    In every epoch the text is cut anew, from another place on, and the windows come in another order; both follow from
-    `seed` and the epoch alone. A batch takes up the next epoch where one ends. Each of several processes gets its share
-    of every batch. Where a cut leaves a piece shorter than a window, the tokens around it are read as well, but count
-    as targets in their own window only.
+    Each epoch cuts the text at a different offset and shuffles the windows; both depend on `seed` and the epoch alone.
+    A batch that reaches the end of an epoch is completed from the next one. With several processes each gets its slice
+    of every batch. The first or last window of an epoch may hold fewer targets than the others: it is filled up with
+    the tokens next to it, whose targets are ignored.
     """
 
     ids: Tensor  # (N,)
     context: int
-    batch_size: int  # over all processes
+    batch_size: int  # of all processes together
     seed: int
     epoch: int = 0
-    position: int = 0  # windows of the epoch that are done
+    position: int = 0  # windows of this epoch that are done
 
     def __post_init__(self) -> None:
         if len(self.ids) <= self.context:
-            raise UserError(f"--context is {self.context}; the whole training text has only {len(self.ids)} tokens")
+            raise UserError(f"--context is {self.context}, but the whole training text has only {len(self.ids)} tokens")
         if self.batch_size % world_size():
-            raise UserError(f"--batch_size {self.batch_size} is no multiple of the {world_size()} processes")
-        self.windows = self.cut()
+            raise UserError(f"--batch_size {self.batch_size} is not a multiple of the {world_size()} processes")
+        self.windows = self.shuffle_epoch()
 
-    def cut(self) -> Tensor:
-        """The epoch's windows in its order: (windows, 2), the first of each's targets and the one after the last."""
+    def shuffle_epoch(self) -> Tensor:
+        """Return the windows of this epoch, shuffled: (W, 2), the start and the end (exclusive) of their targets."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
         offset = int(torch.randint(self.context, (), generator=generator))
-        inner = torch.arange(1 + offset, len(self.ids), self.context)  # (windows,)
-        starts = torch.cat([torch.ones(1, dtype=torch.long), inner]).unique()
-        ends = torch.cat([starts[1:], torch.tensor([len(self.ids)])])
-        pairs = torch.stack([starts, ends], dim=1)  # (windows,), (windows,) -> (windows, 2)
-        return pairs[torch.randperm(len(pairs), generator=generator)]
+        inner_starts = torch.arange(1 + offset, len(self.ids), self.context)  # (W,) or (W - 1,)
+        starts = torch.cat([torch.ones(1, dtype=torch.long), inner_starts]).unique()  # (W,)
+        ends = torch.cat([starts[1:], torch.tensor([len(self.ids)])])  # (W,)
+        windows = torch.stack([starts, ends], dim=1)  # (W,), (W,) -> (W, 2)
+        return windows[torch.randperm(len(windows), generator=generator)]
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """This process's share of the next batch: what is read and what is to be foretold, both (B, T)."""
-        taken: list[Tensor] = []
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """Return this process's slice of the next batch: inputs and targets, both (B, T)."""
+        parts: list[Tensor] = []
         missing = self.batch_size
         while missing:
-            part = self.windows[self.position : self.position + missing]
-            taken, missing, self.position = [*taken, part], missing - len(part), self.position + len(part)
+            part = self.windows[self.position : self.position + missing]  # (at most missing, 2)
+            parts.append(part)
+            missing -= len(part)
+            self.position += len(part)
             if self.position == len(self.windows):
-                self.epoch, self.position = self.epoch + 1, 0
-                self.windows = self.cut()
-        return self.read(torch.cat(taken)[rank() :: world_size()])
+                self.epoch += 1
+                self.position = 0
+                self.windows = self.shuffle_epoch()
+        batch = torch.cat(parts)  # (batch_size, 2)
+        return self.inputs_and_targets(batch[rank() :: world_size()])
 
-    def read(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """windows (B, 2) -> inputs (B, T), targets (B, T) with NO_TARGET where a token is another window's."""
-        first, end = windows.split(1, dim=1)  # (B, 2) -> (B, 1), (B, 1)
-        places = first.clamp(max=len(self.ids) - self.context) + torch.arange(self.context)  # (B, 1) -> (B, T)
-        targets = self.ids[places].masked_fill((places < first) | (places >= end), NO_TARGET)
-        return self.ids[places - 1], targets
+    def inputs_and_targets(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn windows (B, 2) into inputs (B, T) and targets (B, T), which are IGNORE_INDEX outside of the window."""
+        start, end = windows.split(1, dim=1)  # (B, 2) -> (B, 1), (B, 1)
+        first = start.clamp(max=len(self.ids) - self.context)  # (B, 1): a short last window begins earlier
+        positions = first + torch.arange(self.context)  # (B, 1) + (T,) -> (B, T)
+        outside = (positions < start) | (positions >= end)  # (B, T)
+        targets = self.ids[positions].masked_fill(outside, IGNORE_INDEX)  # (B, T)
+        inputs = self.ids[positions - 1]  # (B, T)
+        return inputs, targets
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it has come."""
+        """Return the position in the stream."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
-        self.epoch, self.position = state["epoch"], state["position"]
-        self.windows = self.cut()
+        """Continue from a `state_dict`."""
+        self.epoch = state["epoch"]
+        self.position = state["position"]
+        self.windows = self.shuffle_epoch()

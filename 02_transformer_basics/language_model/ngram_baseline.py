@@ -1,10 +1,10 @@
-"""A 5-gram model of bytes: what can be foretold from the four bytes before, and the least a language model must beat.
+"""A 5-gram model of bytes, the baseline of the language model: it predicts a byte from the four before it.
 
-It counts how often every sequence of five bytes stands in the training text. What was never seen is left to the
-sequences of four, three, two bytes and one, by interpolated Kneser-Ney smoothing: a discount is taken off every count,
-and what that frees goes to the next shorter sequence, which is counted by how many different bytes precede it.
+It counts how often every sequence of five bytes (5-gram) occurs in the training text, and smooths the counts by
+interpolated Kneser-Ney: a discount is taken off every count, and the probability that this frees goes to the next
+shorter n-gram. Shorter n-grams are counted by the number of different bytes that precede them.
 
-Shapes: N bytes of a text, K different sequences.
+Shapes: N bytes of a text, K different n-grams, H different histories (n-grams without their last byte).
 
 Source: Chen and Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 2.7.
 """
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 
-def sequences(text: bytes, order: int) -> Integers:
-    """The `order` bytes that end at every place of `text`, as one number: (N,); before the text there are zeros."""
+def ngrams(text: bytes, order: int) -> Integers:
+    """Return the n-gram of `order` bytes that ends at each byte, as a number: (N,); before the text come zeros."""
     values = np.frombuffer(text, dtype=np.uint8).astype(np.int64)  # (N,)
     numbers = values.copy()
     for back in range(1, order):
@@ -28,48 +28,52 @@ def sequences(text: bytes, order: int) -> Integers:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Sequences of one length, sorted (K,), and how often each was found; the same for what stands before their end."""
+class NGramCounts:
+    """Counts of the n-grams of one order, and of their histories."""
 
-    sequences: Integers
-    counts: Integers
-    histories: Integers
-    totals: Integers  # of the counts with this history
-    followers: Integers  # different bytes that were found after this history
+    ngrams: Integers  # (K,), sorted
+    counts: Integers  # (K,)
+    histories: Integers  # (H,), sorted
+    totals: Integers  # (H,), sum of the counts with this history
+    followers: Integers  # (H,), number of different bytes that follow this history
 
     @classmethod
-    def of(cls, found: Integers) -> "Counts":
-        """Count numbers from `sequences`."""
-        numbers, counts = np.unique(found, return_counts=True)  # (K,), (K,)
-        histories, first = np.unique(numbers >> 8, return_index=True)
-        followers = np.diff(np.append(first, len(numbers)))
-        return cls(numbers, counts, histories, np.add.reduceat(counts, first), followers)
+    def of(cls, occurrences: Integers) -> "NGramCounts":
+        """Count n-grams (N,) from `ngrams`."""
+        numbers, counts = np.unique(occurrences, return_counts=True)  # (K,), (K,)
+        histories, first = np.unique(numbers >> 8, return_index=True)  # (H,), (H,)
+        followers = np.diff(np.append(first, len(numbers)))  # (H,)
+        totals = np.add.reduceat(counts, first)  # (K,) -> (H,)
+        return cls(numbers, counts, histories, totals, followers)
 
     def discount(self) -> float:
-        """What is taken off every count, estimated from those that are 1 and 2."""
-        once, twice = ((self.counts == count).sum() for count in (1, 2))
+        """Return the discount, estimated from the numbers of n-grams that occur once and twice."""
+        once = (self.counts == 1).sum()
+        twice = (self.counts == 2).sum()
         return float(once / (once + 2 * twice)) if once else 0.5
 
 
-def look_up(keys: Integers, values: Integers, wanted: Integers) -> Integers:
-    """The values (K,) of those of `keys` (K,), sorted, that equal `wanted` (N,), 0 where none does: (N,)."""
-    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return np.where(keys[places] == wanted, values[places], 0)
+def look_up(keys: Integers, values: Integers, queries: Integers) -> Integers:
+    """Return the value (N,) of each query (N,) in sorted keys (K,) with values (K,); 0 where there is no such key."""
+    positions = np.searchsorted(keys, queries).clip(max=len(keys) - 1)  # (N,)
+    return np.where(keys[positions] == queries, values[positions], 0)
 
 
-def bits_of_texts(training: bytes, texts: list[bytes], order: int = 5) -> list[float]:
-    """Bits that a model of `training`, of sequences of `order` bytes, needs for each of `texts`, none of them empty."""
-    probabilities = [np.full(len(text), 1 / 256) for text in texts]  # (N,) each: of the byte that is there
-    levels = [Counts.of(sequences(training, order))]
-    for length in range(order - 1, 0, -1):  # eq. 24: one for each different sequence that is longer by a byte in front
-        levels.append(Counts.of(levels[-1].sequences & ((1 << 8 * length) - 1)))
+def kneser_ney_bits(training: bytes, texts: list[bytes], order: int = 5) -> list[float]:
+    """Return the bits that an n-gram model of `training` needs for each of `texts`, none of them empty."""
+    levels = [NGramCounts.of(ngrams(training, order))]
+    for length in range(order - 1, 0, -1):  # eq. 24: a shorter n-gram counts once per different byte before it
+        suffixes = levels[-1].ngrams & ((1 << 8 * length) - 1)
+        levels.append(NGramCounts.of(suffixes))
+    probabilities = [np.full(len(text), 1 / 256) for text in texts]  # (N,) each: of the byte that occurs
     for length, level in enumerate(reversed(levels), 1):
         discount = level.discount()
-        for number, text in enumerate(texts):
-            wanted = sequences(text, length)
-            counts = look_up(level.sequences, level.counts, wanted)
-            totals = look_up(level.histories, level.totals, wanted >> 8)
-            freed = discount * look_up(level.histories, level.followers, wanted >> 8)
-            mixed = (np.maximum(counts - discount, 0) + freed * probabilities[number]) / np.maximum(totals, 1)  # eq. 23
-            probabilities[number] = np.where(totals > 0, mixed, probabilities[number])
+        for index, text in enumerate(texts):
+            queries = ngrams(text, length)  # (N,)
+            counts = look_up(level.ngrams, level.counts, queries)
+            totals = look_up(level.histories, level.totals, queries >> 8)
+            freed = discount * look_up(level.histories, level.followers, queries >> 8)
+            smoothed = np.maximum(counts - discount, 0) + freed * probabilities[index]
+            interpolated = smoothed / np.maximum(totals, 1)  # eq. 23
+            probabilities[index] = np.where(totals > 0, interpolated, probabilities[index])
     return [float(-np.log(each).sum() / math.log(2)) for each in probabilities]

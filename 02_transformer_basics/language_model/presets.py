@@ -1,76 +1,112 @@
-"""The two lessons of `train_language_model.py`: their settings, and where their text comes from."""
+"""The options of a run of `train_language_model.py`, and its two presets, which are instances of them."""
 
 import dataclasses
 import importlib.util
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from lab.errors import UserError
-from language_model.data import Texts, split
+from lab.errors import UserError, require_at_least
+from language_model.data import NUM_BYTES, TextSplit, split_texts
 from language_model.training import LanguageConfig
 
-SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SOURCES = {  # of the preset's text, for the model card
+    "shakespeare": "Tiny Shakespeare, plays in the public domain.",
+    "books": "Novels and tales of Project Gutenberg, in the public domain in the United States.",
+}
 
 
 @dataclass(frozen=True)
-class Preset:
-    """The settings of a lesson."""
+class RunOptions:
+    """Options beyond the training loop: text, tokenizer, files and intervals."""
 
-    model: LanguageConfig
-    vocab_size: int  # 0: characters
-    held_out: tuple[str, ...]
-    prompt: str
-    source: str
+    data: Path | None = None
+    """A text file, or a folder of `.txt` files. Default: download Tiny Shakespeare with the `datasets` library."""
+    preset: Literal["shakespeare", "books"] = "shakespeare"
+    """Sets the default of every other flag. `--preset books --help` shows those of the books."""
+    output_dir: Path = Path("runs/language")
+    """Folder for the model. A model that is already there is replaced once the new one is complete."""
+    resume: bool = False
+    """Resume the run whose checkpoint.pth is in the output folder, with the settings that it was started with."""
+    device: str = "auto"
+    """Device to train on: auto, cpu, cuda or mps."""
+    held_out: tuple[str, ...] = ()
+    """Files to validate on, by name without `.txt`. If there are none, the last tenth of every file is held out."""
+    vocab_size: int = 0
+    """Size of the byte-level BPE vocabulary; 0 for one token per character."""
+    prompt: str = "ROMEO:\n"
+    """Prompt of the samples."""
+    evaluation_tokens: int = 20_000
+    """Validation tokens per evaluation during training; the final evaluation uses all of them."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Config(LanguageConfig, RunOptions):  # in this order, so that --help begins with the fields of RunOptions
+    """Train a small GPT-2 from random weights on text files.
+
+    A preset gives all settings for one kind of text: `shakespeare` for a character-level model of Tiny Shakespeare,
+    `books` for the language model that ships with the lab. Flags override the preset.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, self, "evaluation_tokens", "checkpoint_every")
+        if self.vocab_size and self.vocab_size <= NUM_BYTES:  # every byte and the end of text
+            raise UserError(f"--vocab_size is {self.vocab_size}; it must be above {NUM_BYTES}, or 0 for characters")
+
+    @classmethod
+    def default_for(cls, arguments: Sequence[str]) -> "Config":
+        """Return the preset that command-line arguments choose; flags that are not given have its values."""
+        chosen = "shakespeare"
+        for flag, value in itertools.pairwise([*arguments, ""]):
+            if flag == "--preset":
+                chosen = value
+            elif flag.startswith("--preset="):
+                chosen = flag.removeprefix("--preset=")
+        return PRESETS.get(chosen, PRESETS["shakespeare"])  # the parser then rejects an unknown name
+
+    def training(self) -> LanguageConfig:
+        """Return the settings of the training loop alone, which a checkpoint keeps."""
+        names = [field.name for field in dataclasses.fields(LanguageConfig)]
+        return LanguageConfig(**{name: getattr(self, name) for name in names})
 
 
 PRESETS = {
-    "shakespeare": Preset(
-        model=LanguageConfig(),
-        vocab_size=0,
-        held_out=(),
-        prompt="ROMEO:\n",
-        source="Tiny Shakespeare, plays in the public domain.",
-    ),
-    "books": Preset(
-        model=LanguageConfig(
-            embed_dim=256,
-            num_layers=5,
-            num_heads=4,
-            context=512,
-            batch_size=8,
-            num_steps=6000,
-            learning_rate=7e-3,
-            warmup_steps=100,
-            evaluate_every=500,
-        ),
-        vocab_size=2048,
+    "shakespeare": Config(),
+    "books": Config(
+        preset="books",
         held_out=("austen-persuasion", "sawyer-twain"),
+        vocab_size=2048,
         prompt="It was",
-        source="Novels and tales of Project Gutenberg, in the public domain in the United States.",
+        embed_dim=256,
+        num_layers=5,
+        num_heads=4,
+        context=512,
+        batch_size=8,
+        num_steps=6000,
+        learning_rate=7e-3,
+        warmup_steps=100,
+        evaluate_every=500,
     ),
 }
 
 
-def describe_presets() -> str:
-    """The settings of all presets, for --help."""
-    lines = []
-    for name, preset in PRESETS.items():
-        own = {"vocab_size": preset.vocab_size, "held_out": " ".join(preset.held_out) or "(the last tenth)"}
-        settings = dataclasses.asdict(preset.model) | own
-        lines.append(f"--preset {name}: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".")
-    return "\n\n".join(lines)
-
-
-def fetch(preset: Preset) -> Texts:
-    """Tiny Shakespeare from the network. Raises UserError for other presets, and where it cannot be had."""
-    if preset.held_out:
+def download_shakespeare(config: Config) -> TextSplit:
+    """Download Tiny Shakespeare. Raises UserError if the run holds out files by name, and if the download fails."""
+    if config.held_out:
         raise UserError("--data is missing: a folder of .txt files, books of Project Gutenberg for example")
     if importlib.util.find_spec("datasets") is None:
-        raise UserError("--data is missing; the library datasets fetches tiny Shakespeare: pip install datasets")
+        raise UserError("--data is missing; to download Tiny Shakespeare instead: pip install datasets")
     from datasets import load_dataset  # pyright: ignore[reportMissingImports] - optional
 
     try:
-        text = load_dataset("text", data_files=SHAKESPEARE, sample_by="document", split="train")[0]["text"]
-    except Exception as error:  # one of the many ways in which a network fails
+        text = load_dataset("text", data_files=SHAKESPEARE_URL, sample_by="document", split="train")[0]["text"]
+    except Exception as error:  # a network can fail in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--data is missing, and tiny Shakespeare cannot be fetched ({reason})") from None
-    return split({"tiny_shakespeare": text}, (), "tiny Shakespeare")
+        raise UserError(f"--data is missing, and Tiny Shakespeare cannot be downloaded ({reason})") from None
+    return split_texts({"tiny_shakespeare": text}, (), source="Tiny Shakespeare")

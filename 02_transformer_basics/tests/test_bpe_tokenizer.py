@@ -1,4 +1,4 @@
-"""The tokenizer from scratch equals the `tokenizers` library: merges, ids, and the text that comes back."""
+"""The tokenizer from scratch equals the `tokenizers` library: merges, ids, and the decoded text."""
 
 import io
 import itertools
@@ -19,7 +19,8 @@ import bpe_tokenizer
 from bpe_tokenizer import BytePairTokenizer, Rule, merge_by_queue, merge_by_scanning
 from lab.errors import UserError
 from lab.files import ROOT
-from tokenizer.byte_level import ALPHABET, CHARACTERS, split
+from tokenizer.byte_level import ALPHABET, BYTE_TO_CHAR, pre_tokenize
+from tokenizer.demo import EXAMPLE, STORY
 from tokenizer.training import Merge, learn_merges, merge_pair
 
 Both = tuple[BytePairTokenizer, Tokenizer]  # ours and the library's, of one vocabulary
@@ -78,24 +79,24 @@ def assert_equal(ours: BytePairTokenizer, library: Tokenizer, text: str) -> None
 @needs_gpt2
 @settings(max_examples=500, deadline=None)
 @given(text=anything)
-def test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2(gpt2: Both, text: str) -> None:
+def test_ids_equal_the_librarys_with_gpt2s_vocabulary(gpt2: Both, text: str) -> None:
     assert_equal(*gpt2, text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=anything)
-def test_ids_equal_the_librarys_with_the_vocabulary_that_ships(shipped: Both, text: str) -> None:
+def test_ids_equal_the_librarys_with_the_shipped_vocabulary(shipped: Both, text: str) -> None:
     assert_equal(*shipped, text)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_texts(shipped: Both, text: str) -> None:
+def test_awkward_texts_with_the_shipped_vocabulary(shipped: Both, text: str) -> None:
     assert_equal(*shipped, text)
 
 
 @needs_gpt2
 @pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_texts_with_the_vocabulary_of_gpt2(gpt2: Both, text: str) -> None:
+def test_awkward_texts_with_gpt2s_vocabulary(gpt2: Both, text: str) -> None:
     assert_equal(*gpt2, text)
 
 
@@ -111,45 +112,45 @@ LONG = ["a", " ", "\n", "ab", "the", "日本", "😀", "!", "x\x00", "1", " \n\t
 
 
 @pytest.mark.parametrize("unit", LONG, ids=lambda unit: ascii(unit[:5]))
-def test_a_long_text_without_words_is_encoded_as_the_library_does(shipped: Both, unit: str) -> None:
+def test_ids_of_a_long_text_without_words_equal_the_librarys(shipped: Both, unit: str) -> None:
     assert_equal(*shipped, unit * (100_000 // len(unit)) + "x")
 
 
-class Counting(dict):
-    """Rules that count how often they are asked: a measure of work that a busy machine does not change."""
+class CountingRules(dict):
+    """Rules that count their look-ups: a measure of work that does not depend on the machine's load."""
 
-    asked = 0
+    lookups = 0
 
     def __contains__(self, pair: object) -> bool:
-        self.asked += 1
+        self.lookups += 1
         return super().__contains__(pair)
 
 
 @pytest.mark.parametrize(
     "text", ["a" * 9000, "the" * 3000, "😀" * 3000, LETTERS[:9000]], ids=lambda text: ascii(text[:5])
 )
-def test_steps_grow_with_the_length_and_not_with_its_square(
+def test_work_grows_with_the_length_and_not_with_its_square(
     shipped: Both, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    rules = Counting(shipped[0].rules)
+    rules = CountingRules(shipped[0].rules)
     monkeypatch.setattr(shipped[0], "rules", rules)
     shipped[0].encode(text)
-    assert len(text) - 1 <= rules.asked <= 3 * len(text.encode())  # at least once for every two neighbours
+    assert len(text) - 1 <= rules.lookups <= 3 * len(text.encode())  # at least once for every two neighbours
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab c", max_size=60), st.text(alphabet="ab c", max_size=60))
-def test_the_fast_way_to_merge_equals_the_plain_one(learn_from: str, text: str) -> None:
+def test_merging_by_queue_equals_merging_by_scanning(learn_from: str, text: str) -> None:
     rules = {merge.pair: Rule(rank, merge.token) for rank, merge in enumerate(learn_merges(learn_from, 300))}
-    symbols = [ALPHABET.index(CHARACTERS[byte]) for byte in text.encode()]
-    kept = list(symbols)
+    symbols = [ALPHABET.index(BYTE_TO_CHAR[byte]) for byte in text.encode()]
+    original = list(symbols)
     assert merge_by_queue(symbols, rules) == merge_by_scanning(symbols, rules)
-    assert symbols == kept
+    assert symbols == original
 
 
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 300)))
-def test_any_ids_decode_as_the_library_decodes_them(shipped: Both, ids: list[int]) -> None:
+def test_decoding_equals_the_librarys_for_any_ids(shipped: Both, ids: list[int]) -> None:
     assert shipped[0].decode(ids) == shipped[1].decode(ids, skip_special_tokens=False)
 
 
@@ -160,16 +161,14 @@ def test_half_a_character_becomes_a_replacement_character() -> None:
     assert tokenizer.decode(ids[:-1]) == "a\ufffd"
 
 
-def test_the_order_of_the_merges_decides_and_not_that_of_the_ids() -> None:
-    ours = BytePairTokenizer.train(bpe_tokenizer.STORY, 500)
+def test_merges_apply_in_their_order_and_not_in_that_of_the_ids() -> None:
+    ours = BytePairTokenizer.train(STORY, 500)
     last = max(ours.vocabulary.values())
     ours = BytePairTokenizer({token: last - id for token, id in ours.vocabulary.items()}, ours.merges)
-    assert_equal(
-        ours, library_of(models.BPE(ours.vocabulary, ours.merges)), bpe_tokenizer.STORY + bpe_tokenizer.EXAMPLE
-    )
+    assert_equal(ours, library_of(models.BPE(ours.vocabulary, ours.merges)), STORY + EXAMPLE)
 
 
-def test_the_longest_special_token_is_found() -> None:
+def test_the_longest_special_token_is_matched() -> None:
     plain = BytePairTokenizer.train("", 256)
     ours = BytePairTokenizer({**plain.vocabulary, "<end>": 256, "<end>>": 257, "(.*)": 258}, [])
     assert_equal(ours, library_of(models.BPE(ours.vocabulary, []), *ours.special), "<end>>x<end> (.*) <end")
@@ -184,38 +183,44 @@ def test_unknown_ids_are_refused(ids: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["a\ud800", "\udc80", "\ud83d\ude00"])
 def test_half_a_surrogate_pair_is_refused(text: str) -> None:
-    for refusing in (BytePairTokenizer.train("", 256).encode, split, lambda text: BytePairTokenizer.train(text, 300)):
+    for refusing in (
+        BytePairTokenizer.train("", 256).encode,
+        pre_tokenize,
+        lambda text: BytePairTokenizer.train(text, 300),
+    ):
         with pytest.raises(UserError, match=r"U\+D[8C][0-9A-F]{2}, half a surrogate pair"):
             refusing(text)
 
 
-# --- pieces -----------------------------------------------------------------------------------------------------------
+# --- pre-tokens -------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=anything)
 @example("a\x1cb 12ab!?  x")
-def test_pieces_are_the_librarys_and_join_to_the_text(text: str) -> None:
-    pieces = split(text)
-    assert "".join(pieces) == text
+def test_pre_tokens_equal_the_librarys_and_join_to_the_text(text: str) -> None:
+    pre_tokens = pre_tokenize(text)
+    assert "".join(pre_tokens) == text
     library = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    written = ["".join(CHARACTERS[byte] for byte in piece.encode()) for piece in pieces]
-    assert written == [piece for piece, _ in library.pre_tokenize_str(text)]
+    written = ["".join(BYTE_TO_CHAR[byte] for byte in word.encode()) for word in pre_tokens]
+    assert written == [word for word, _ in library.pre_tokenize_str(text)]
 
 
-def test_every_character_of_unicode_is_of_the_librarys_kind() -> None:
+def test_every_unicode_character_is_classified_as_in_the_library() -> None:
     library = pre_tokenizers.ByteLevel(add_prefix_space=False)
     codes = [*range(0xD800), *range(0xE000, 0x40000), *range(0x40000, 0x110000, 64)]  # from 0x40000 on hardly any
     for start in range(0, len(codes), 512):
         # a letter joins the x, a digit the 1, other symbols the !, white space none of them
         text = "".join("x{0}1{0}!{0} ".format(chr(code)) for code in codes[start : start + 512])
-        assert split(text) == [text[slice(*span)] for _, span in library.pre_tokenize_str(text)], hex(codes[start])
+        assert pre_tokenize(text) == [text[slice(*span)] for _, span in library.pre_tokenize_str(text)], hex(
+            codes[start]
+        )
 
 
-def test_byte_characters_are_the_librarys_alphabet() -> None:
-    assert sorted(CHARACTERS) == sorted(pre_tokenizers.ByteLevel.alphabet())
-    assert len(set(CHARACTERS)) == 256
-    assert (CHARACTERS[ord(" ")], CHARACTERS[ord("\n")], CHARACTERS[ord("a")]) == ("Ġ", "Ċ", "a")
+def test_bytes_to_unicode_gives_the_librarys_alphabet() -> None:
+    assert sorted(BYTE_TO_CHAR) == sorted(pre_tokenizers.ByteLevel.alphabet())
+    assert len(set(BYTE_TO_CHAR)) == 256
+    assert (BYTE_TO_CHAR[ord(" ")], BYTE_TO_CHAR[ord("\n")], BYTE_TO_CHAR[ord("a")]) == ("Ġ", "Ċ", "a")
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -234,12 +239,12 @@ def library_training(text: str, vocab_size: int, min_frequency: int = 0) -> tupl
 
 def shuffled_words(seed: int) -> str:
     """Few letters and many ties: words of a small alphabet, each a few times."""
-    chance = random.Random(seed)
-    return " ".join("".join(chance.choices("abcé ", k=chance.randint(1, 9))) for _ in range(400))
+    generator = random.Random(seed)
+    return " ".join("".join(generator.choices("abcé ", k=generator.randint(1, 9))) for _ in range(400))
 
 
 CORPORA = {
-    "story": bpe_tokenizer.STORY,
+    "story": STORY,
     "awkward": "\n".join(AWKWARD),
     "this file": Path(__file__).read_text(encoding="utf-8"),
     "runs": "aaaa aaaaaaa aaa aaaaa aaaaaaaaaaaaaaaa abababab babab " * 3,
@@ -251,7 +256,7 @@ CORPORA = {
 
 @pytest.mark.parametrize("corpus", CORPORA)
 @pytest.mark.parametrize("min_frequency", [1, 3])
-def test_merges_and_ids_equal_what_the_library_learns(corpus: str, min_frequency: int) -> None:
+def test_learned_merges_and_ids_equal_the_librarys(corpus: str, min_frequency: int) -> None:
     ours = BytePairTokenizer.train(CORPORA[corpus], 1200, min_frequency)
     merges, vocabulary = library_training(CORPORA[corpus], 1200, min_frequency)
     assert ours.merges == merges
@@ -261,38 +266,38 @@ def test_merges_and_ids_equal_what_the_library_learns(corpus: str, min_frequency
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="abc 1\u00e9", max_size=200))
-def test_ties_are_broken_as_the_library_breaks_them(text: str) -> None:
+def test_ties_are_broken_as_in_the_library(text: str) -> None:
     assert BytePairTokenizer.train(text, 400).merges == library_training(text, 400)[0]
 
 
 def learn_by_recounting(text: str, vocab_size: int) -> list[Merge]:
-    """The algorithm of the paper in its plainest form: count all pairs anew for every merge."""
-    words, merges = [[ALPHABET.index(CHARACTERS[byte]) for byte in piece.encode()] for piece in split(text)], []
+    """The algorithm of the paper in its plainest form: count all pairs again for every merge."""
+    words, merges = [[ALPHABET.index(BYTE_TO_CHAR[byte]) for byte in word.encode()] for word in pre_tokenize(text)], []
     for token in range(256, vocab_size):
         pairs = [pair for word in words for pair in itertools.pairwise(word)]
         if not pairs:
             break
-        times, pair = max(
+        count, pair = max(
             ((pairs.count(pair), pair) for pair in set(pairs)), key=lambda it: (it[0], -it[1][0], -it[1][1])
         )
-        merges.append(Merge(pair, token, times))
+        merges.append(Merge(pair, token, count))
         words = [merge_pair(word, pair, token) for word in words]
     return merges
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="ab c", max_size=60))
-def test_counting_what_changed_equals_counting_all(text: str) -> None:
+def test_incremental_counting_equals_recounting(text: str) -> None:
     assert list(learn_merges(text, 290)) == learn_by_recounting(text, 290)
 
 
-def test_merges_do_not_reach_across_words() -> None:
+def test_merges_do_not_cross_word_boundaries() -> None:
     tokens = BytePairTokenizer.train("dog. dog! dog? " * 9, 300).tokens.values()
     assert b" dog" in tokens
     assert not any(b"dog" in token and token.strip() != b"dog" for token in tokens)
 
 
-def test_merges_come_one_by_one() -> None:
+def test_merges_are_yielded_one_by_one() -> None:
     stream = learn_merges("low lower lowest", 10**9)
     assert next(stream) == Merge((ALPHABET.index("l"), ALPHABET.index("o")), 256, 3)
 
@@ -306,13 +311,13 @@ def test_a_vocabulary_without_room_for_the_bytes_is_refused(size: int) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_saved_is_read_by_us_and_by_the_library(tmp_path: Path) -> None:
-    ours = BytePairTokenizer.train(bpe_tokenizer.STORY + "日本 #version # !", 400)
+def test_saved_files_are_read_by_us_and_by_the_library(tmp_path: Path) -> None:
+    ours = BytePairTokenizer.train(STORY + "日本 #version # !", 400)
     ours.save(tmp_path)
     again = BytePairTokenizer.from_folder(tmp_path)
     assert (again.vocabulary, again.merges) == (ours.vocabulary, ours.merges)
     model = models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    assert_equal(again, library_of(model), bpe_tokenizer.EXAMPLE)
+    assert_equal(again, library_of(model), EXAMPLE)
 
 
 def damage(folder: Path, name: str, content: bytes) -> Path:
@@ -346,20 +351,20 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, name: str, content: b
 
 
 @pytest.fixture(autouse=True)
-def no_gpt2_beside_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_gpt2_next_to_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bpe_tokenizer, "GPT2_FILES", tmp_path / "nowhere")
 
 
-def test_the_demonstration_shows_merges_tokens_and_agreement(call: Callable, tmp_path: Path) -> None:
+def test_the_demonstration_prints_merges_tokens_and_checks(call: Callable, tmp_path: Path) -> None:
     result = call(bpe_tokenizer, "the mouse 🐭", "--vocab_size", "300")
     assert (result.status, result.err) == (0, "")
     assert "     1    256      38  [ ] [t] -> [ t]\n" in result.out
     assert "after 0 merges: 14 tokens\n[t][h][e][ ][m][o][u][s][e][ ][\\xf0][\\x9f][\\x90][\\xad]\n" in result.out
     assert "[ mouse]" in result.out.split("after 44 merges")[1]
     assert re.search(r"\nencoded: [0-9 ]+ 275 220 172 253 238 255\ndecoded: the mouse 🐭\n", result.out)
-    assert "merges as the library: 44 of 44" in result.out
+    assert "merges equal to the library's: 44 of 44" in result.out
     record = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())
-    assert all(figure["ok"] for figure in record["figures"])
+    assert all(check["ok"] for check in record["figures"])
     assert set(record["results"]["tokens"]) == {"after 0 merges", "after 11 merges", "after 44 merges"}
     learned = BytePairTokenizer.from_folder(tmp_path / "out/bpe_tokenizer")
     assert len(learned.encode("the mouse 🐭")) == record["results"]["tokens"]["after 44 merges"]
@@ -369,29 +374,31 @@ def test_the_demonstration_shows_merges_tokens_and_agreement(call: Callable, tmp
 def test_the_demonstration_compares_with_gpt2(call: Callable) -> None:
     result = call(bpe_tokenizer, "--gpt2", str(GPT2))
     assert "\nGPT-2: 19 tokens\n[The][ mouse][ thinks]" in result.out
-    assert "ids as the library, GPT-2: 179 equal, text back whole" in result.out
+    assert "ids, GPT-2, compared with the library: 179 equal, text restored" in result.out
 
 
-def test_it_learns_from_a_file_and_says_when_the_text_is_used_up(call: Callable, tmp_path: Path) -> None:
+def test_it_trains_on_a_file_and_warns_when_the_text_is_exhausted(call: Callable, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("aa aa", encoding="utf-8")
     result = call(bpe_tokenizer, "aa\x1b[31m", "--data", str(tmp_path / "text"), "--vocab_size", "1000")
     assert result.status == 0
-    assert result.err == "note: after 2 merges, not 744, every piece of the text is one token\n"
+    assert result.err == "note: stopped after 2 of 744 merges: every word of the text is one token\n"
     assert "after 2 merges: 6 tokens\n[aa][\\x1b]" in result.out
 
 
-def test_a_long_text_is_shown_in_part(call: Callable) -> None:
+def test_a_long_text_is_printed_in_part(call: Callable) -> None:
     result = call(bpe_tokenizer, "z" * 5000)
     assert "after 64 merges: 5,000 tokens" in result.out
     assert "[z] and 4,900 more" in result.out
 
 
-def test_a_difference_from_the_library_is_told(call: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_difference_from_the_library_is_reported(
+    call: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(BytePairTokenizer, "encode", lambda self, text: [0] * len(text))
     result = call(bpe_tokenizer)
-    assert "NOT equal, text NOT back whole" in result.out
-    figures = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())["figures"]
-    assert [figure["ok"] for figure in figures] == [True, False]
+    assert "NOT equal, text NOT restored" in result.out
+    checks = json.loads((tmp_path / "out/bpe_tokenizer.json").read_text())["figures"]
+    assert [check["ok"] for check in checks] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -407,17 +414,19 @@ def test_a_difference_from_the_library_is_told(call: Callable, monkeypatch: pyte
         (("a\udc80",), ("text 1 is not UTF-8",)),
     ],
 )
-def test_mistakes_cost_one_line(refused: Callable, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_invalid_input_is_refused_in_one_line(
+    refused: Callable, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     refused(bpe_tokenizer, arguments, *words)
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "no text in it"), (b" \n", "no text"), (b"a\xff", "not UTF-8")])
-def test_files_to_learn_from_that_are_no_text(refused: Callable, tmp_path: Path, content: bytes, words: str) -> None:
+def test_unusable_training_files_are_refused(refused: Callable, tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "data.txt").write_bytes(content)
     refused(bpe_tokenizer, ("--data", str(tmp_path / "data.txt")), "data.txt", words)
 
 
-def test_texts_come_from_standard_input_too(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_read_from_standard_input(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"the maze\nthe cheese")))
     result = call(bpe_tokenizer, "-")
     assert "after 64 merges: 2 tokens\n[the][ maze]\n" in result.out

@@ -1,10 +1,12 @@
-"""Training the language model: its data, its loop, stopping and going on, several processes, what is written."""
+"""Training the language model: data, training loop, resuming, several processes, the files that are written."""
 
+import dataclasses
 import importlib.machinery
 import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,19 +29,22 @@ import train_language_model
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import world_size
 from lab.errors import UserError
+from lab.files import ROOT
+from lab.launch import parse_arguments
 from language_model.data import (
-    NO_TARGET,
+    IGNORE_INDEX,
     UNKNOWN,
+    TextSplit,
     Windows,
     byte_pair_tokenizer,
     character_tokenizer,
-    encode,
+    encode_texts,
     read_texts,
 )
-from language_model.ngram_baseline import bits_of_texts
-from language_model.presets import PRESETS, fetch
-from language_model.reports import measure
-from language_model.training import LanguageConfig, Learner, StepRecord, new_model, summed_loss, total_loss, train
+from language_model.ngram_baseline import kneser_ney_bits
+from language_model.presets import PRESETS, Config, download_shakespeare
+from language_model.reports import compute_metrics, model_card
+from language_model.training import LanguageConfig, StepRecord, Trainer, evaluate_nll, new_model, summed_loss, train
 from models.gpt2 import GPT2
 from optimization import OptimizerConfig, OptimizerGroup, Precision, learning_rate_at, newton_schulz
 from speed import onednn as fast_products
@@ -56,11 +61,11 @@ FLAGS = ("--embed_dim", "16", "--num_layers", "1", "--num_heads", "2", "--contex
 FLAGS = (*FLAGS, "--num_steps", "60", "--evaluate_every", "20", "--checkpoint_every", "5", "--dropout", "0.1")
 
 
-def numbers(count: int, vocabulary: int = 20) -> torch.Tensor:
+def random_ids(count: int, vocabulary: int = 20) -> torch.Tensor:
     return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(1))
 
 
-def fresh(config: LanguageConfig, vocabulary: int = 20) -> GPT2:
+def random_model(config: LanguageConfig, vocabulary: int = 20) -> GPT2:
     torch.manual_seed(0)
     return new_model(config, vocabulary)
 
@@ -75,21 +80,21 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_network_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiny_shakespeare_is_downloaded_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     library = ModuleType("datasets")
     library.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
     library.load_dataset = lambda *_, **__: [{"text": TEXT}]  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "datasets", library)
-    texts = fetch(PRESETS["shakespeare"])
+    texts = download_shakespeare(PRESETS["shakespeare"])
     assert "".join([*texts.training.values(), *texts.validation.values()]) == TEXT
     library.load_dataset = lambda *_, **__: {}["no network"]  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UserError, match=r"tiny Shakespeare cannot be fetched .*no network"):
-        fetch(PRESETS["shakespeare"])
+    with pytest.raises(UserError, match=r"Tiny Shakespeare cannot be downloaded .*no network"):
+        download_shakespeare(PRESETS["shakespeare"])
     with pytest.raises(UserError, match=r"--data is missing: a folder of \.txt files"):
-        fetch(PRESETS["books"])
+        download_shakespeare(PRESETS["books"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--data is missing; .* pip install datasets"):
-        fetch(PRESETS["shakespeare"])
+        download_shakespeare(PRESETS["shakespeare"])
 
 
 @given(length=st.integers(2, 200), context=st.integers(1, 30), seed=st.integers(0, 5), world=st.sampled_from([1, 2, 3]))
@@ -102,50 +107,49 @@ def test_an_epoch_visits_every_token_once(length: int, context: int, seed: int, 
     windows = Windows(torch.arange(length), context, 6, seed)
     for epoch in range(3):
         seen: list[int] = []
-        shares = windows.windows.split(6)
-        for batch in shares:
+        for batch in windows.windows.split(6):
             for process in range(world):
-                share = batch[process::world]
-                if len(share):
-                    inputs, targets = windows.read(share)
-                    counted = targets != NO_TARGET
+                part = batch[process::world]
+                if len(part):
+                    inputs, targets = windows.inputs_and_targets(part)
+                    counted = targets != IGNORE_INDEX
                     assert torch.equal(inputs[counted] + 1, targets[counted])
                     seen += targets[counted].tolist()
         assert sorted(seen) == list(range(1, length))
         while windows.epoch == epoch:
-            windows.next()
+            windows.next_batch()
         windows.load_state_dict({"epoch": epoch + 1, "position": 0})
 
 
-def test_batches_run_over_the_end_of_an_epoch_and_lose_nothing() -> None:
+def test_batches_continue_into_the_next_epoch_without_losing_tokens() -> None:
     windows, seen = Windows(torch.arange(50), 4, 5, 0), []
     while len(seen) < 49 * 10:
-        _, targets = windows.next()
+        _, targets = windows.next_batch()
         assert targets.shape == (5, 4)
-        seen += targets[targets != NO_TARGET].tolist()
+        seen += targets[targets != IGNORE_INDEX].tolist()
     counts = torch.tensor(seen).bincount(minlength=50)[1:]
     assert counts.max() - counts.min() <= 1 + (len(seen) % 49 > 0)
 
 
-def test_every_epoch_has_an_order_and_a_cut_of_its_own() -> None:
+def test_every_epoch_has_its_own_order_and_offset() -> None:
     windows = Windows(torch.arange(1000), 10, 5, 0)
-    first = windows.cut()
+    first = windows.shuffle_epoch()
     windows.epoch = 1
-    assert not torch.equal(first, windows.cut()[: len(first)])
+    assert not torch.equal(first, windows.shuffle_epoch()[: len(first)])
     windows.epoch = 0
-    assert torch.equal(first, windows.cut())
+    assert torch.equal(first, windows.shuffle_epoch())
     assert not torch.equal(first, Windows(torch.arange(1000), 10, 5, 1).windows[: len(first)])
 
 
-def test_validation_is_the_end_and_never_trained_on(text_file: Path) -> None:
+def test_the_last_tenth_is_held_out(text_file: Path) -> None:
     texts = read_texts(text_file)
     assert texts.training["mouse"] + texts.validation["mouse"] == TEXT
     assert len(texts.training["mouse"]) == len(TEXT) * 9 // 10
     tokenizer = character_tokenizer(list(texts.training.values()), 8)
-    assert tokenizer.decode(encode(tokenizer, [texts.training["mouse"]])[1:].tolist()) == texts.training["mouse"]
+    assert tokenizer.decode(encode_texts(tokenizer, [texts.training["mouse"]])[1:].tolist()) == texts.training["mouse"]
 
 
-def test_books_held_out_are_not_trained_on_nor_their_characters_known(tmp_path: Path) -> None:
+def test_neither_model_nor_tokenizer_sees_held_out_books(tmp_path: Path) -> None:
     (tmp_path / "first.txt").write_text("abc " * 50)
     (tmp_path / "held.txt").write_text("xyz " * 50)
     (tmp_path / "notes.md").write_text("no book")
@@ -159,20 +163,20 @@ def test_books_held_out_are_not_trained_on_nor_their_characters_known(tmp_path: 
 
 @given(text=st.text())
 @settings(deadline=None, max_examples=100)
-def test_bytes_give_back_any_text(text: str) -> None:
+def test_byte_level_tokenizer_round_trips_any_text(text: str) -> None:
     tokenizer = byte_pair_tokenizer(["the cheese and the mouse"], 300, 16)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(text=st.text(alphabet="abc \n\r\té🧀'. "))
 @settings(deadline=None, max_examples=100)
-def test_characters_give_back_any_text_of_them(text: str) -> None:
+def test_character_tokenizer_round_trips_its_characters(text: str) -> None:
     tokenizer = character_tokenizer(["abc \n\r\té🧀'. "], 16)
     assert len(tokenizer.encode(text)) == len(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_library_loads_characters_and_unknown_ones_are_marked(tmp_path: Path) -> None:
+def test_transformers_loads_the_character_tokenizer_with_its_unknown_token(tmp_path: Path) -> None:
     character_tokenizer(["abc \n"], 16).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.decode(tokenizer.encode(" a b  c\n\na")) == " a b  c\n\na"
@@ -184,103 +188,103 @@ def test_the_library_loads_characters_and_unknown_ones_are_marked(tmp_path: Path
 
 
 @pytest.mark.parametrize("vocabulary", [66, 3072])
-def test_loss_starts_at_the_logarithm_of_the_vocabulary(vocabulary: int) -> None:
+def test_initial_loss_is_the_logarithm_of_the_vocabulary_size(vocabulary: int) -> None:
     for preset in PRESETS.values():
-        config = LanguageConfig(**{**vars(preset.model), "batch_size": 16, "num_steps": 1})
-        ids = numbers(2000, vocabulary)
-        (record,) = train(config, fresh(config, vocabulary), ids, ids[:300])
+        config = LanguageConfig(**{**vars(preset.training()), "batch_size": 16, "num_steps": 1})
+        ids = random_ids(2000, vocabulary)
+        (record,) = train(config, random_model(config, vocabulary), ids, ids[:300])
         assert record.loss == pytest.approx(math.log(vocabulary), rel=0.02)
 
 
-def plainly_summed_loss(model: GPT2, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    counted = targets != NO_TARGET  # (B, T)
+def reference_summed_loss(model: GPT2, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    counted = targets != IGNORE_INDEX  # (B, T)
     nats = -model(inputs)[counted].float().log_softmax(-1)  # (B, T, V) -> (counted, V)
     return nats.gather(-1, targets[counted][:, None]).sum()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("vocabulary", [12, 300])
-def test_loss_and_gradients_are_those_of_the_plain_formula(vocabulary: int, precision: Precision) -> None:
-    model = fresh(LanguageConfig(**{**vars(SMALL), "dropout": 0.0, "context": 64}), vocabulary)
+def test_loss_and_gradients_equal_the_plain_formula(vocabulary: int, precision: Precision) -> None:
+    model = random_model(LanguageConfig(**{**vars(SMALL), "dropout": 0.0, "context": 64}), vocabulary)
     inputs, targets = torch.randint(vocabulary, (2, 5, 64), generator=torch.Generator().manual_seed(0))  # (B, T) each
-    targets[1, 30:] = NO_TARGET
-    found = []
-    for formula in (summed_loss, plainly_summed_loss):
+    targets[1, 30:] = IGNORE_INDEX
+    results = []
+    for formula in (summed_loss, reference_summed_loss):
         model.zero_grad()
         with matmul_precision(torch.device("cpu"), precision):
             loss = formula(model, inputs, targets)
         (3 * loss).backward()
-        found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
-    for ours, expected in zip(*found, strict=True):
+        results.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)  # sums of a thousand rounded numbers
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_one_batch_is_learned_by_heart(optimizer: str) -> None:
+def test_one_batch_is_overfitted(optimizer: str) -> None:
     config = LanguageConfig(**{**vars(SMALL), "num_steps": 200, "optimizer": optimizer, "dropout": 0.0})
     config = LanguageConfig(**{**vars(config), "learning_rate": 1e-2, "embed_dim": 32, "batch_size": 1})
     ids = torch.randperm(20, generator=torch.Generator().manual_seed(1))[: config.context + 1]
-    *_, last = train(config, fresh(config), ids, ids)
+    *_, last = train(config, random_model(config), ids, ids)
     assert last.loss < 0.02
 
 
-def test_every_target_of_the_validation_counts_once() -> None:
-    config, ids = SMALL, numbers(30)
-    model = fresh(config).eval()
+def test_every_validation_target_counts_once() -> None:
+    config, ids = SMALL, random_ids(30)
+    model = random_model(config).eval()
     expected = 0.0
     with torch.no_grad():
         for target in range(1, 30):
             start = (target - 1) // 8 * 8
             expected -= float(model(ids[None, start:target])[0, -1].log_softmax(-1)[ids[target]])
-    assert total_loss(model, ids, 8) == pytest.approx(expected, rel=1e-5)
+    assert evaluate_nll(model, ids, 8) == pytest.approx(expected, rel=1e-5)
 
 
-def figures(record: StepRecord) -> tuple[float, float, float | None]:
+def metrics_of(record: StepRecord) -> tuple[float, float, float | None]:
     return record.loss, record.learning_rate, record.validation_loss
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
-def test_resumed_is_uninterrupted_to_the_bit(optimizer: str, stop: int) -> None:
+def test_a_resumed_run_is_bit_identical(optimizer: str, stop: int) -> None:
     config = LanguageConfig(**{**vars(SMALL), "optimizer": optimizer})
-    ids = numbers(70)
-    whole_model, resumed_model = fresh(config), new_model(config, 20)
-    whole = [figures(record) for record in train(config, whole_model, ids, ids)]
+    ids = random_ids(70)
+    whole_model, resumed_model = random_model(config), new_model(config, 20)
+    whole = [metrics_of(record) for record in train(config, whole_model, ids, ids)]
 
-    *_, record = islice(train(config, fresh(config), ids, ids), stop)
+    *_, record = islice(train(config, random_model(config), ids, ids), stop)
     state = record.snapshot()
-    resumed = [figures(record) for record in train(config, resumed_model, ids, ids, state)]
+    resumed = [metrics_of(record) for record in train(config, resumed_model, ids, ids, state)]
     assert resumed == whole[stop:]
     for ours, theirs in zip(resumed_model.parameters(), whole_model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_another_text_is_no_text_to_go_on_with() -> None:
-    record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
+def test_resuming_with_another_text_is_refused() -> None:
+    record = next(train(SMALL, random_model(SMALL), random_ids(70), random_ids(70)))
     with pytest.raises(UserError, match="--data"):
-        next(train(SMALL, fresh(SMALL), numbers(71), numbers(70), record.snapshot()))
+        next(train(SMALL, random_model(SMALL), random_ids(71), random_ids(70), record.snapshot()))
 
 
-def test_an_optimizer_of_another_version_is_named() -> None:
-    record = next(train(SMALL, fresh(SMALL), numbers(70), numbers(70)))
+def test_an_optimizer_state_of_another_version_is_refused() -> None:
+    record = next(train(SMALL, random_model(SMALL), random_ids(70), random_ids(70)))
     state = record.snapshot()
     for group in state["optimization"]["optimizers"][0]["param_groups"]:
         del group["lr_scale"]
     with pytest.raises(UserError, match=r"--resume: .*another version \(lr_scale\)"):
-        next(train(SMALL, fresh(SMALL), numbers(70), numbers(70), state))
+        next(train(SMALL, random_model(SMALL), random_ids(70), random_ids(70), state))
 
 
-def test_a_training_that_diverges_says_so() -> None:
+def test_divergence_is_reported() -> None:
     config = LanguageConfig(**{**vars(SMALL), "learning_rate": 1e30})
     with pytest.raises(UserError, match="diverged"):
-        list(train(config, fresh(config), numbers(70), numbers(70)))
+        list(train(config, random_model(config), random_ids(70), random_ids(70)))
 
 
-def test_bfloat16_learns_much_the_same() -> None:
+def test_bfloat16_reaches_nearly_the_same_loss() -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
         config = LanguageConfig(**{**vars(SMALL), "precision": precision, "dropout": 0.0})
-        *_, last = train(config, fresh(config), numbers(70), numbers(70))
+        *_, last = train(config, random_model(config), random_ids(70), random_ids(70))
         losses[precision] = last.loss
         assert next(last.model.parameters()).dtype == torch.float32
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
@@ -288,7 +292,7 @@ def test_bfloat16_learns_much_the_same() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_products_of_the_model_and_of_muon_are_computed_as_asked(
+def test_matmuls_of_model_and_muon_have_the_requested_precision(
     precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = LanguageConfig(**{**vars(SMALL), "optimizer": "muon", "precision": precision})
@@ -299,19 +303,19 @@ def test_products_of_the_model_and_of_muon_are_computed_as_asked(
         by_onednn.append(tensors[0].shape)
         return product(*tensors)
 
-    def watched_orthogonalized(matrices: Tensor) -> Tensor:
+    def watched_newton_schulz(matrices: Tensor) -> Tensor:
         of_muon.append((matrices @ matrices.mT).dtype)
         return newton_schulz(matrices)
 
     monkeypatch.setattr(fast_products, "LEAST", 1)
     monkeypatch.setattr(fast_products, "product", watched_product)
-    monkeypatch.setattr(optimization, "newton_schulz", watched_orthogonalized)
-    next(train(config, fresh(config), numbers(70), numbers(70)))
+    monkeypatch.setattr(optimization, "newton_schulz", watched_newton_schulz)
+    next(train(config, random_model(config), random_ids(70), random_ids(70)))
     assert set(of_muon) == {torch.bfloat16 if precision == "bfloat16" else torch.float32}
     assert bool(by_onednn) == (precision == "float32" and fast_products.AVAILABLE)
 
 
-def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
+def test_learning_rate_warms_up_and_decays_with_the_step() -> None:
     config = OptimizerConfig(num_steps=110, warmup_steps=10, learning_rate=1.0, min_lr_ratio=0.1)
     rates = [learning_rate_at(step, config) for step in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
@@ -322,7 +326,7 @@ def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 32), (2, 32, 8)])
-def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
+def test_newton_schulz_keeps_the_singular_vectors(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     result = newton_schulz(matrices)
     values = torch.linalg.svdvals(result)
@@ -332,30 +336,30 @@ def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, .
     torch.testing.assert_close(inner, torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1)), atol=1e-6, rtol=0)
 
 
-def test_only_matrices_decay() -> None:
+def test_only_matrices_have_weight_decay() -> None:
     config = LanguageConfig(**{**vars(SMALL), "weight_decay": 0.5, "optimizer": "muon"})
-    learner = Learner(config, fresh(config), numbers(70), numbers(70), "cpu")
+    trainer = Trainer(config, random_model(config), random_ids(70), random_ids(70), "cpu")
     decays = {
-        id(p): g["weight_decay"] for o in learner.optimization.optimizers for g in o.param_groups for p in g["params"]
+        id(p): g["weight_decay"] for o in trainer.optimizer.optimizers for g in o.param_groups for p in g["params"]
     }
-    for name, parameter in learner.model.named_parameters():
+    for name, parameter in trainer.model.named_parameters():
         assert decays[id(parameter)] == (0.5 if parameter.ndim == 2 else 0.0), name
-    assert len(decays) == len(list(learner.model.parameters()))
+    assert len(decays) == len(list(trainer.model.parameters()))
 
 
-def test_parameters_move_by_their_share_of_the_learning_rate() -> None:
+def test_learning_rate_scales_multiply_the_update() -> None:
     for optimizer in ("adamw", "muon"):
         settings = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
         moved = []
-        for shares in (1.0, 0.25):
+        for scale in (1.0, 0.25):
             torch.manual_seed(0)
             model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4))
             before = [p.detach().clone() for p in model.parameters()]
-            optimization = OptimizerGroup(model, settings, dict.fromkeys(model[1].parameters(), shares))
+            optimizers = OptimizerGroup(model, settings, dict.fromkeys(model[1].parameters(), scale))
             model(torch.arange(5)).square().sum().backward()
-            optimization.step()
+            optimizers.step()
             moved.append([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
-        torch.testing.assert_close(moved[0][0], moved[1][0])  # no share named: all of it
+        torch.testing.assert_close(moved[0][0], moved[1][0])  # no scale given: 1
         for whole, quarter in zip(moved[0][1:], moved[1][1:], strict=True):
             assert whole.abs().max() > 0
             torch.testing.assert_close(quarter, 0.25 * whole, atol=1e-6, rtol=1e-4)
@@ -405,10 +409,10 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_size_that_the_processes_do_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world_size() == 1
     monkeypatch.setattr("language_model.data.world_size", lambda: 3)
-    with pytest.raises(UserError, match="--batch_size 4 is no multiple of the 3 processes"):
+    with pytest.raises(UserError, match="--batch_size 4 is not a multiple of the 3 processes"):
         Windows(torch.arange(50), 4, 4, 0)
 
 
@@ -448,7 +452,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     assert path.exists()
 
 
-def test_what_is_written_is_whole_and_the_library_loads_it(uninterrupted: Path) -> None:
+def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Path) -> None:
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
     tokenizer, theirs = (
         AutoTokenizer.from_pretrained(uninterrupted),
@@ -456,11 +460,11 @@ def test_what_is_written_is_whole_and_the_library_loads_it(uninterrupted: Path) 
     )
     ours = GPT2.from_pretrained(uninterrupted)
     assert {p.dtype for p in [*ours.parameters(), *theirs.parameters()]} == {torch.float32}
-    ids = encode(tokenizer, ["The mouse"])[None, :8]
+    ids = encode_texts(tokenizer, ["The mouse"])[None, :8]
     with torch.inference_mode():
         torch.testing.assert_close(ours(ids), theirs.eval()(ids).logits, atol=1e-5, rtol=1e-5)
     validation = {"mouse": TEXT[len(TEXT) * 9 // 10 :]}
-    again = measure(ours, tokenizer, validation)
+    again = compute_metrics(ours, tokenizer, validation)
     assert again["validation_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
     assert metrics["validation_tokens"] == len(validation["mouse"])
     assert metrics["validation_loss"] < math.log(metrics["vocabulary"]) - 0.5
@@ -468,13 +472,16 @@ def test_what_is_written_is_whole_and_the_library_loads_it(uninterrupted: Path) 
     assert metrics["parameters"] == sum(p.numel() for p in theirs.parameters())
     card = (uninterrupted / "README.md").read_text()
     assert f"{metrics['validation_loss']:.4f}" in card
-    assert "--data DATA --embed_dim 16" in card
+    flags = "--checkpoint_every 5 --num_steps 60 --batch_size 4 --context 8 --embed_dim 16 --num_layers 1 --num_heads 2"
+    command = f"--preset shakespeare --data DATA {flags} --dropout 0.1 --evaluate_every 20"
+    assert f"\npython train_language_model.py {command}\n" in card
+    assert "tokens: the first nine tenths of mouse.\n" in card  # and no source: it is not the text of the preset
     assert str(uninterrupted.parent) not in card
     assert (uninterrupted / "train_language_model.json").is_file()
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
-def test_killed_at_any_moment_goes_on_to_the_same_bits(
+def test_a_killed_run_resumes_bit_identically(
     tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float
 ) -> None:
     process = start(tmp_path / "model", text_file)
@@ -486,7 +493,7 @@ def test_killed_at_any_moment_goes_on_to_the_same_bits(
     assert_same_run(tmp_path / "model", uninterrupted)
 
 
-def test_ctrl_c_saves_and_says_so(tmp_path: Path, text_file: Path, uninterrupted: Path) -> None:
+def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupted: Path) -> None:
     process = start(tmp_path / "model", text_file, "--checkpoint_every", "1000")
     assert process.stderr is not None
     while "loss" not in (line := process.stderr.readline()):
@@ -531,12 +538,12 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
     [(b"", "mouse.txt"), (b"short", "--context"), (b"\xff\xfe\x00", "not UTF-8")],
     ids=["empty", "shorter than a window", "no text"],
 )
-def test_texts_that_are_none_cost_one_line(refused: Call, tmp_path: Path, content: bytes, word: str) -> None:
+def test_unusable_text_is_refused_in_one_line(refused: Call, tmp_path: Path, content: bytes, word: str) -> None:
     (tmp_path / "mouse.txt").write_bytes(content)
     refused(train_language_model, ("--data", str(tmp_path / "mouse.txt"), *FLAGS), word)
 
 
-def test_a_missing_file_an_empty_folder_and_no_data_cost_one_line(refused: Call, tmp_path: Path) -> None:
+def test_missing_data_is_refused_in_one_line(refused: Call, tmp_path: Path) -> None:
     refused(train_language_model, ("--data", str(tmp_path / "none.txt")), "none.txt")
     (tmp_path / "empty").mkdir()
     refused(train_language_model, ("--data", str(tmp_path / "empty")), "no text to train on")
@@ -544,7 +551,7 @@ def test_a_missing_file_an_empty_folder_and_no_data_cost_one_line(refused: Call,
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "foreign"])
-def test_a_damaged_checkpoint_costs_one_line(
+def test_a_damaged_checkpoint_is_refused_in_one_line(
     refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path, damage: str
 ) -> None:
     content = {
@@ -579,7 +586,100 @@ def test_a_run_of_another_version_is_not_resumed(
     refused(train_language_model, flags, "another version")
 
 
-def test_characters_that_training_never_had_are_counted(call: Call, tmp_path: Path) -> None:
+def write_with_former_names(source: Path, target: Path) -> None:
+    """Write a checkpoint of today as it was written before settings and optimizer groups were renamed."""
+    saved = load_checkpoint(source, train_language_model.KIND)
+    saved["config"]["final_learning_rate"] = saved["config"].pop("min_lr_ratio")
+    del saved["config"]["beta1"]
+    for optimizer in saved["state"]["optimization"]["optimizers"]:
+        for group in optimizer["param_groups"]:
+            group["share"] = group.pop("lr_scale")
+    target.parent.mkdir()
+    save_checkpoint(target, saved.pop("kind"), saved)
+
+
+def test_a_checkpoint_with_the_former_names_resumes_bit_identically(tmp_path: Path, text_file: Path) -> None:
+    flags = ("--final_learning_rate", "0.25", "--num_steps", "30", "--checkpoint_every", "1000")
+    process = start(tmp_path / "interrupted", text_file, *flags)
+    assert process.stderr is not None
+    while "loss" not in (line := process.stderr.readline()):
+        assert line, "ended before the first step"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    write_with_former_names(tmp_path / "interrupted/checkpoint.pth", tmp_path / "model/checkpoint.pth")
+    flags = ("--min_lr_ratio", *flags[1:])
+    assert "starting afresh" not in finish(tmp_path / "model", text_file, *flags, "--resume")
+    finish(tmp_path / "whole", text_file, *flags)
+    assert_same_run(tmp_path / "model", tmp_path / "whole")
+    config = json.loads((tmp_path / "model/train_language_model.json").read_text())["config"]
+    assert (config["min_lr_ratio"], config["beta1"]) == (0.25, 0.9)
+
+
+def test_settings_of_former_checkpoints_must_agree_with_the_flags(
+    refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path
+) -> None:
+    write_with_former_names(uninterrupted / "checkpoint.pth", tmp_path / "model/checkpoint.pth")
+    flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"), "--resume")
+    refused(train_language_model, (*flags, "--final_learning_rate", "0.5"), "--min_lr_ratio is 0.5", "with 0.0")
+
+
+@pytest.mark.parametrize("name", ["--final_learning_rate", "--final-learning-rate", "--min_lr_ratio"])
+def test_the_former_flag_is_accepted(name: str) -> None:
+    for arguments in ([name, "0.1"], [f"{name}=0.1"]):
+        assert parse_arguments(Config, arguments).min_lr_ratio == 0.1
+
+
+def test_a_resumed_run_keeps_the_settings_it_began_with(
+    call: Call, tmp_path: Path, text_file: Path, uninterrupted: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/checkpoint.pth").write_bytes((uninterrupted / "checkpoint.pth").read_bytes())
+    result = call(train_language_model, "--data", str(text_file), "--resume", "--output_dir", str(tmp_path / "model"))
+    assert result.status == 0, result.err
+    assert_same_run(tmp_path / "model", uninterrupted)
+    config = json.loads((tmp_path / "model/train_language_model.json").read_text())["config"]
+    assert (config["embed_dim"], config["num_steps"]) == (16, 60)
+
+
+def test_flags_that_are_not_given_have_the_values_of_the_preset() -> None:
+    for arguments in ([], ["--preset", "shakespeare"], ["--preset=shakespeare"]):
+        assert parse_arguments(Config, arguments) == PRESETS["shakespeare"]
+    for arguments in (["--preset", "books"], ["--preset=books"]):
+        assert parse_arguments(Config, arguments) == PRESETS["books"]
+    config = parse_arguments(Config, ["--num_steps", "7", "--preset", "books", "--held_out"])
+    assert config == dataclasses.replace(PRESETS["books"], num_steps=7, held_out=())
+
+
+def test_help_shows_the_values_of_the_preset_and_describes_every_option(call: Call) -> None:
+    assert "(default: 1120)" in call(train_language_model, "--help").out
+    result = call(train_language_model, "--preset", "books", "--help")
+    assert result.status == 0
+    words = " ".join(result.out.replace("│", " ").split())
+    assert {"6000)", "2048)"} <= set(words.split())
+    documented = words.split(" (default: ")[:-1]  # each ends with the text of one option
+    for field in dataclasses.fields(Config):
+        (text,) = [text for text in documented if f" --{field.name} " in text]
+        assert text.endswith("."), text
+
+
+def test_an_unknown_preset_is_refused_in_one_line(refused: Call) -> None:
+    refused(train_language_model, ("--preset", "poems"), "--preset", "poems")
+    refused(train_language_model, ("--preset",), "--preset")
+
+
+def test_the_card_of_the_shipped_model_is_what_the_code_writes() -> None:
+    folder = ROOT / "assets/models/language"
+    card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
+    config = dataclasses.replace(PRESETS["books"], precision="bfloat16", evaluation_tokens=40_000)
+    samples = re.findall(r"Seed \d:\n\n```text\n(.*?)\n```", card, re.DOTALL)
+    assert "\n\n".join(samples) + "\n" == (folder / "samples.txt").read_text()
+    training = re.findall(r"tokens: (.*?)\. Novels", card)[0].split(", ")
+    texts = TextSplit(dict.fromkeys(training, ""), dict.fromkeys(config.held_out, ""))
+    about = train_language_model.card_texts(config, texts)
+    assert card == model_card(metrics, samples, about, dataclasses.asdict(config.training()))
+
+
+def test_characters_outside_the_vocabulary_are_counted(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mouse.txt").write_text(TEXT + "ÄÖ" * 5)
     flags = (*FLAGS, "--num_steps", "2", "--output_dir", str(tmp_path / "model"))
     assert call(train_language_model, "--data", str(tmp_path / "mouse.txt"), *flags).status == 0
@@ -590,14 +690,14 @@ def test_characters_that_training_never_had_are_counted(call: Call, tmp_path: Pa
 # --- the baseline -----------------------------------------------------------------------------------------------------
 
 
-def test_the_probabilities_of_the_five_gram_model_sum_to_one() -> None:
+def test_five_gram_probabilities_sum_to_one() -> None:
     training, prefix = b"abracadabra, banana and cabana", b"an abra"
-    (before,) = bits_of_texts(training, [prefix])
-    after = bits_of_texts(training, [prefix + bytes([byte]) for byte in range(256)])
+    (before,) = kneser_ney_bits(training, [prefix])
+    after = kneser_ney_bits(training, [prefix + bytes([byte]) for byte in range(256)])
     assert sum(2 ** (before - bits) for bits in after) == pytest.approx(1)
 
 
-def test_the_five_gram_model_knows_what_it_has_seen() -> None:
-    seen, unseen = bits_of_texts(b"the cheese and the mouse " * 50, [b"the cheese and the mouse", b"qqxxzzwwkkvvpp"])
+def test_five_gram_model_predicts_what_it_has_seen() -> None:
+    seen, unseen = kneser_ney_bits(b"the cheese and the mouse " * 50, [b"the cheese and the mouse", b"qqxxzzwwkkvvpp"])
     assert seen / 24 < 0.7
     assert unseen / 14 > 7

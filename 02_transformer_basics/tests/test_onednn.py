@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from language_model.training import total_loss
+from language_model.training import evaluate_nll
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
 from sentiment.metrics import logits_of
@@ -134,7 +134,7 @@ def measured() -> None:
 
 
 def validated() -> None:
-    total_loss(GPT2(GPT2Config(9, 8, 16, 1, 2)), torch.arange(9), 8)
+    evaluate_nll(GPT2(GPT2Config(9, 8, 16, 1, 2)), torch.arange(9), 8)
 
 
 def generated() -> None:

@@ -1,4 +1,4 @@
-"""What holds for both scripts that train the models that ship: what is refused, and what a run leaves as it was."""
+"""Both scripts that train the shipped models: invalid input is refused, and failed runs change no files."""
 
 import json
 import shutil
@@ -45,18 +45,18 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(not (DATA / "sentiment").is_dir(), reason="needs the sentiment files of shared/data")
 @pytest.mark.parametrize("part", ["sst2_dev", "uci_amazon"])
-def test_the_shipped_classifier_is_as_good_as_its_card_says(part: str) -> None:
+def test_the_shipped_classifier_reaches_the_metrics_of_its_card(part: str) -> None:
     model, tokenizer = DistilBertClassifier.from_pretrained(SENTIMENT.bundled), load_tokenizer(SENTIMENT.bundled)
     card = json.loads((SENTIMENT.bundled / "metrics.json").read_text())
     file = {"sst2_dev": "stsa.binary.dev", "uci_amazon": "amazon_cells_labelled.txt"}[part]
     examples = read_examples(DATA / "sentiment" / file)
     logits = logits_of(model, encode(tokenizer, [text for text, _ in examples]))
-    found = compute_metrics(logits, torch.tensor([label for _, label in examples]))
-    assert found.accuracy == pytest.approx(card[f"{part}_accuracy"], abs=0.002)
-    assert found.calibration_error == pytest.approx(card[f"{part}_calibration_error"], abs=0.005)
+    metrics = compute_metrics(logits, torch.tensor([label for _, label in examples]))
+    assert metrics.accuracy == pytest.approx(card[f"{part}_accuracy"], abs=0.002)
+    assert metrics.calibration_error == pytest.approx(card[f"{part}_calibration_error"], abs=0.005)
 
 
-def test_the_shipped_classifier_is_small_and_its_figures_are_good_enough_to_ship() -> None:
+def test_the_shipped_classifier_is_small_and_accurate_enough() -> None:
     folder = SENTIMENT.bundled
     card = json.loads((folder / "metrics.json").read_text())
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000
@@ -67,7 +67,7 @@ def test_the_shipped_classifier_is_small_and_its_figures_are_good_enough_to_ship
     assert max(card[f"{part}_calibration_error"] for part in ("sst2_test", "uci_amazon", "uci_imdb")) < 0.1
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------
+# --- invalid input and failed runs ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,15 @@ def test_the_shipped_classifier_is_small_and_its_figures_are_good_enough_to_ship
         ("--seed", ("-1", "99999999999999999999999")),
     ],
 )
-def test_impossible_numbers_are_refused_by_name(refused: Call, books: Path, flag: str, values: tuple[str, ...]) -> None:
+def test_invalid_numbers_are_refused_naming_the_flag(
+    refused: Call, books: Path, flag: str, values: tuple[str, ...]
+) -> None:
     for value in values:
         refused(train_language_model, ("--data", str(books), "--held_out", "held", f"{flag}={value}"), flag, value)
 
 
 @pytest.mark.parametrize("script", [train_sentiment, train_language_model])
-def test_an_output_folder_that_cannot_be_is_refused_before_the_data_is_read(
+def test_an_unusable_output_folder_is_refused_before_the_data_is_read(
     refused: Call, script: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -119,7 +121,7 @@ def earlier(tiny_language: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("moment", ["training", "saving"])
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 1)])
-def test_a_run_that_is_stopped_leaves_the_earlier_model(
+def test_an_interrupted_run_leaves_the_earlier_model(
     call: Call,
     books: Path,
     earlier: Path,
@@ -141,7 +143,7 @@ def test_a_run_that_is_stopped_leaves_the_earlier_model(
 
 
 @pytest.mark.parametrize("script", [train_sentiment, train_language_model])
-def test_a_training_that_diverges_leaves_the_earlier_model(
+def test_a_diverged_run_leaves_the_earlier_model(
     call: Call, script: ModuleType, sentences: Path, books: Path, earlier: Path
 ) -> None:
     before = contents(earlier.parent)
@@ -155,7 +157,7 @@ def test_a_training_that_diverges_leaves_the_earlier_model(
     assert after == before
 
 
-def test_a_new_model_takes_the_place_of_the_earlier_one_card_and_all(call: Call, books: Path, earlier: Path) -> None:
+def test_a_new_model_replaces_the_earlier_one_and_its_card(call: Call, books: Path, earlier: Path) -> None:
     before = contents(earlier)
     flags = (*LANGUAGE_FLAGS, "--num_steps", "1", "--output_dir", str(earlier))
     assert call(train_language_model, "--data", str(books), *flags).status == 0

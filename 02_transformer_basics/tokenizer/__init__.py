@@ -1,1 +1,1 @@
-"""The parts of the byte-level BPE tokenizer in `bpe_tokenizer.py`."""
+"""Byte level, vocabulary training and demonstration of the BPE tokenizer in `bpe_tokenizer.py`."""

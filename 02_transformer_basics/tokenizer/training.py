@@ -1,7 +1,7 @@
-"""Learning a byte-pair vocabulary: merge the most frequent pair of neighbours, count again, and so on.
+"""Learn a byte-pair vocabulary: merge the most frequent pair of neighboring symbols, count again, and so on.
 
-A *symbol* is the id of a token inside a word: at first one a byte (0 to 255), after every merge fewer. Merge number n
-makes the token 256 + n. A word is a piece of the text, as `byte_level.split` cuts it.
+A *symbol* is the id of a token inside a word: a byte at first (ids 0 to 255); every merge replaces two symbols by one.
+Merge number n creates token 256 + n. A *word* is a pre-token, as `byte_level.pre_tokenize` splits the text.
 
 Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units", algorithm 1.
 """
@@ -13,80 +13,89 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lab.errors import UserError
-from tokenizer.byte_level import ALPHABET, CHARACTERS, split
+from tokenizer.byte_level import ALPHABET, BYTE_TO_CHAR, pre_tokenize
 
-Pair = tuple[int, int]  # two symbols that stand side by side
-_SYMBOL_OF = [ALPHABET.index(character) for character in CHARACTERS]  # of each byte
+Pair = tuple[int, int]  # two neighboring symbols
+_BYTE_TO_SYMBOL = [ALPHABET.index(character) for character in BYTE_TO_CHAR]
 
 
 class Merge(NamedTuple):
-    """One learned rule: `pair` becomes `token`; when it was learned, the pair stood in the text `times` times."""
+    """A learned rule: `pair` becomes `token`; the pair occurred `frequency` times when it was learned."""
 
     pair: Pair
     token: int
-    times: int
+    frequency: int
 
 
 def merge_pair(symbols: list[int], pair: Pair, token: int) -> list[int]:
-    """`symbols` with every occurrence of `pair` replaced by `token`, from the left: of three alike, the first two."""
-    merged, position = [], 0
+    """Return `symbols` with every occurrence of `pair` replaced by `token`, from left to right."""
+    merged = []
+    position = 0
     while position < len(symbols):
-        found = position + 1 < len(symbols) and (symbols[position], symbols[position + 1]) == pair
-        merged.append(token if found else symbols[position])
-        position += 2 if found else 1
+        if tuple(symbols[position : position + 2]) == pair:
+            merged.append(token)
+            position += 2
+        else:
+            merged.append(symbols[position])
+            position += 1
     return merged
 
 
 def learn_merges(text: str, vocab_size: int, min_frequency: int = 1) -> Iterator[Merge]:
-    """Merge the most frequent pair of neighbours, again and again (Sennrich et al., algorithm 1); yield every merge.
+    """Yield merges, each of the most frequent pair of symbols after those before it (Sennrich et al., algorithm 1).
 
-    Among pairs of equal count the one with the smaller ids is taken, first symbol before second, as the `tokenizers`
-    library does it. Ends when there are `vocab_size` tokens, bytes included, or no pair stands `min_frequency` times.
-    Raises UserError for a `vocab_size` below 256, and for text as in `split`.
+    Among equally frequent pairs the one with the smaller ids is taken (first symbol, then second), as in the
+    `tokenizers` library. Ends when there are `vocab_size` tokens, bytes included, or no pair occurs `min_frequency`
+    times. Raises UserError for a `vocab_size` below 256, and as `pre_tokenize` does.
     """
     if vocab_size < len(ALPHABET):
         raise UserError(f"vocab_size is {vocab_size}; it must be at least 256, one token for every byte")
-    frequency = Counter(split(text))  # each different piece is looked at once, however often it stands in the text
-    words = [[_SYMBOL_OF[byte] for byte in piece.encode("utf-8")] for piece in frequency]
-    times = list(frequency.values())
-    counts, places = _count_pairs(words, times)
-    queue = [(-count, pair) for pair, count in counts.items()]
+    word_counts = Counter(pre_tokenize(text))  # each distinct word is merged once, however often it occurs
+    words = [[_BYTE_TO_SYMBOL[byte] for byte in word.encode("utf-8")] for word in word_counts]
+    counts = list(word_counts.values())
+    pair_counts, words_with = _count_pairs(words, counts)
+    queue = [(-count, pair) for pair, count in pair_counts.items()]  # a heap: the most frequent pair comes first
     heapq.heapify(queue)
     for token in range(len(ALPHABET), vocab_size):
-        pair = _most_frequent(queue, counts)
-        if pair is None or counts[pair] < min_frequency:
+        pair = _pop_most_frequent(queue, pair_counts)
+        if pair is None or pair_counts[pair] < min_frequency:
             return
-        yield Merge(pair, token, counts[pair])
-        born = set()  # only words with the pair in them change, and only pairs with the new token are new
-        for place in places.pop(pair):
-            before, words[place] = words[place], merge_pair(words[place], pair, token)
-            for gone in itertools.pairwise(before):
-                counts[gone] -= times[place]
-            for here in itertools.pairwise(words[place]):
-                counts[here] += times[place]
-                places[here].add(place)
-                if token in here:
-                    born.add(here)
-        for new in born:
-            heapq.heappush(queue, (-counts[new], new))
+        yield Merge(pair, token, pair_counts[pair])
+
+        # Only words that contain the pair change, and only pairs with the new token are new.
+        new_pairs: set[Pair] = set()
+        for index in words_with.pop(pair):
+            old_word = words[index]
+            new_word = merge_pair(old_word, pair, token)
+            words[index] = new_word
+            for old_pair in itertools.pairwise(old_word):
+                pair_counts[old_pair] -= counts[index]
+            for new_pair in itertools.pairwise(new_word):
+                pair_counts[new_pair] += counts[index]
+                words_with[new_pair].add(index)
+                if token in new_pair:
+                    new_pairs.add(new_pair)
+        for new_pair in new_pairs:
+            heapq.heappush(queue, (-pair_counts[new_pair], new_pair))
 
 
-def _count_pairs(words: list[list[int]], times: list[int]) -> tuple[Counter[Pair], defaultdict[Pair, set[int]]]:
-    """How often each pair stands in the text, and in which words."""
-    counts, places = Counter(), defaultdict(set)
-    for place, word in enumerate(words):
+def _count_pairs(words: list[list[int]], counts: list[int]) -> tuple[Counter[Pair], defaultdict[Pair, set[int]]]:
+    """Return how often each pair occurs in the text, and the indices of the words that contain it."""
+    pair_counts: Counter[Pair] = Counter()
+    words_with: defaultdict[Pair, set[int]] = defaultdict(set)
+    for index, word in enumerate(words):
         for pair in itertools.pairwise(word):
-            counts[pair] += times[place]
-            places[pair].add(place)
-    return counts, places
+            pair_counts[pair] += counts[index]
+            words_with[pair].add(index)
+    return pair_counts, words_with
 
 
-def _most_frequent(queue: list[tuple[int, Pair]], counts: Counter[Pair]) -> Pair | None:
-    """Take the most frequent pair from the queue. Counts only fall while a pair waits, so a stale one is put back."""
+def _pop_most_frequent(queue: list[tuple[int, Pair]], pair_counts: Counter[Pair]) -> Pair | None:
+    """Pop the most frequent pair. A count can only fall while its pair waits, so an outdated entry is pushed again."""
     while queue:
-        negative, pair = heapq.heappop(queue)
-        if counts[pair] == -negative:
+        negative_count, pair = heapq.heappop(queue)
+        if pair_counts[pair] == -negative_count:
             return pair
-        if counts[pair] > 0:
-            heapq.heappush(queue, (-counts[pair], pair))
+        if pair_counts[pair] > 0:
+            heapq.heappush(queue, (-pair_counts[pair], pair))
     return None
