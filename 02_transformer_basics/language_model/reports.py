@@ -15,6 +15,7 @@ from lab.plots import learning_curve
 from language_model.data import UNKNOWN, encode_texts
 from language_model.ngram_baseline import kneser_ney_bits
 from language_model.training import evaluate_nll
+from models.generation import Sampling, generate
 from models.gpt2 import GPT2
 
 OURS = "this model"
@@ -95,8 +96,9 @@ def sample_text(model: GPT2, tokenizer: PreTrainedTokenizerFast, prompt: str, se
     device = next(model.parameters()).device
     ids = encode_texts(tokenizer, [prompt])[None].to(device)  # (T,) -> (1, T)
     generator = torch.Generator(device).manual_seed(seed)
-    tokens = model.eval().generate(
-        ids, max_new_tokens=length, temperature=0.8, top_p=0.95, generator=generator, slide=True
+    sampling = Sampling(temperature=0.8, top_p=0.95)
+    tokens = generate(
+        model.eval(), ids, max_new_tokens=length, sampling=sampling, generator=generator, slide=True
     )  # (1, T + length)
     model.train(was_training)
     return str(tokenizer.decode(tokens[0, 1:].tolist()))

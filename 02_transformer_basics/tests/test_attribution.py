@@ -92,7 +92,7 @@ def test_equal_words_get_equal_attributions(known: LoadedModel) -> None:
 
 @pytest.mark.parametrize("text", [*sentiment_analysis.EXAMPLES, "Not bad at all, not bad!", "😀 \x1b", "dull " * 300])
 def test_attributions_sum_to_the_change_of_the_probability(text: str) -> None:
-    loaded = load_model(SENTIMENT, str(SENTIMENT.shipped), reader())
+    loaded = load_model(SENTIMENT, str(SENTIMENT.bundled), loader())
     explanation = explain(loaded, text)
     ids = loaded.tokenizer([text], truncation=True)["input_ids"]
     probs, masked_probs = loaded.model.predict([ids[0], [i if i < 4 and i != 1 else 4 for i in ids[0]]])  # 4: [MASK]

@@ -47,8 +47,8 @@ from language_model.reports import compute_metrics, model_card
 from language_model.training import LanguageConfig, StepRecord, Trainer, evaluate_nll, new_model, summed_loss, train
 from models.gpt2 import GPT2
 from optimization import OptimizerConfig, OptimizerGroup, Precision, learning_rate_at, newton_schulz
-from speed import onednn as fast_products
-from speed.onednn import product
+from speed import kernels, onednn
+from speed.onednn import onednn_linear
 from speed.training import matmul_precision
 
 Call = Callable[..., Any]
@@ -301,18 +301,18 @@ def test_matmuls_of_model_and_muon_have_the_requested_precision(
 
     def watched_product(*tensors: Tensor) -> Tensor:
         by_onednn.append(tensors[0].shape)
-        return product(*tensors)
+        return onednn_linear(*tensors)
 
     def watched_newton_schulz(matrices: Tensor) -> Tensor:
         of_muon.append((matrices @ matrices.mT).dtype)
         return newton_schulz(matrices)
 
-    monkeypatch.setattr(fast_products, "LEAST", 1)
-    monkeypatch.setattr(fast_products, "product", watched_product)
+    monkeypatch.setattr(onednn, "MIN_FLOPS", 1)
+    monkeypatch.setattr(onednn, "onednn_linear", watched_product)
     monkeypatch.setattr(optimization, "newton_schulz", watched_newton_schulz)
     next(train(config, random_model(config), random_ids(70), random_ids(70)))
     assert set(of_muon) == {torch.bfloat16 if precision == "bfloat16" else torch.float32}
-    assert bool(by_onednn) == (precision == "float32" and fast_products.AVAILABLE)
+    assert bool(by_onednn) == (precision == "float32" and kernels.onednn_linear is not None)
 
 
 def test_learning_rate_warms_up_and_decays_with_the_step() -> None:
