@@ -1,13 +1,13 @@
-"""The one exception for a user's mistake, and the check that many flags share."""
+"""The exception for invalid user input, and a check that many flags share."""
 
 import math
 from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake of the user's: the message is one line that names the file, flag or value and says what would be right.
+    """Invalid user input: the message is one line that names the file, flag or value and says what would be valid.
 
-    `lab.launch` shows it without a traceback and ends the script with status 2.
+    `lab.launch` prints it without a traceback and exits with status 2.
     """
 
 
