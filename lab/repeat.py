@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lab.compare import Group, draw, format_estimate, print_table, read_group
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, display_path, read_text, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
-from lab.runner import SCRIPTS, read_record, run_script
+from lab.runner import SCRIPTS, read_record, run_script, script_options
 from lab.training import CHECKPOINT
 
 RESERVED_FLAGS = ("seed", "output_dir", "resume")  # set by `lab repeat` for every seed
@@ -34,11 +34,6 @@ def find_script(name: str) -> Path:
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"{name}: neither a script nor one of {', '.join(SCRIPTS)}")
     return path.resolve()
-
-
-def has_flag(script: Path, name: str) -> bool:
-    """Return True if the script's dataclass of options has this field."""
-    return re.search(rf"^    {name}: ", read_text(script), re.MULTILINE) is not None
 
 
 def default_folder(name: str, flags: Sequence[str]) -> Path:
@@ -65,7 +60,7 @@ def run_seed(script: Path, flags: Sequence[str], seed: int, folder: Path) -> boo
     """Run one seed into its folder; return False if it has already finished."""
     if (folder / f"{script.stem}.json").is_file():
         return False
-    resume = ["--resume"] * (has_flag(script, "resume") and (folder / CHECKPOINT).is_file())
+    resume = ["--resume"] * ("resume" in script_options(script) and (folder / CHECKPOINT).is_file())
     status = run_script(script, (*flags, "--seed", str(seed), "--output_dir", str(folder), *resume))
     if status == 130:
         raise KeyboardInterrupt

@@ -29,6 +29,7 @@ from lab.files import ROOT
 from lab.intervals import band, difference, estimate, interquartile_mean
 from lab.metrics import read_metrics, write_metrics
 from lab.repeat import Repeat, default_folder, find_script, repeat
+from lab.runner import script_options
 
 # A script with score = skill + small noise that depends on the seed. With $FAIL_AT=SEED that seed fails half-way.
 SCRIPT = """
@@ -94,9 +95,11 @@ def test_interquartile_mean_drops_the_lowest_and_highest_quarter() -> None:
 
 def test_committed_interval_equals_the_estimate_from_committed_seeds() -> None:
     found = json.loads((ROOT / "benchmarks/results/ppo.json").read_text())
-    mean, low, high = estimate([run["return"] for run in found["runs"]])
-    assert mean == pytest.approx(found["interquartile_mean_return"], abs=1e-12)
-    assert [low, high] == pytest.approx(found["interval_95"], abs=1e-12)
+    mean, low, high = estimate([run["return"] for run in found["records"]])
+    ours = found["summary"][0]
+    assert ours["side"] == "ours"
+    assert mean == pytest.approx(ours["mean"], abs=1e-12)
+    assert [low, high] == pytest.approx([ours["low"], ours["high"]], abs=1e-12)
 
 
 def test_intervals_have_95_percent_coverage() -> None:
@@ -188,8 +191,8 @@ def test_invalid_repeat_commands_give_one_line(learner: Path, seeds: Any, tmp_pa
 
 def test_scripts_are_found_by_name_and_default_folders_are_descriptive() -> None:
     assert find_script("reacher") == ROOT / "03_ppo_reacher/train.py"
-    assert repeating.has_flag(find_script("reacher"), "resume")
-    assert not repeating.has_flag(find_script("maze"), "resume")
+    assert script_options(find_script("reacher"))["resume"] == "optional"
+    assert "resume" not in script_options(find_script("maze"))
     assert default_folder("maze", ["--episodes", "50"]) == ROOT / "runs/repeat/maze_episodes_50"
     assert default_folder("03_ppo_reacher/train.py", []).name == "03_ppo_reacher_train"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from readme_blocks import Block, runnable_blocks
 
-from lab import evidence, evidence_tables
+from lab import evidence, results
 from lab.errors import UserError
 from lab.evidence import quoted, readmes
 from lab.files import ROOT
@@ -21,12 +21,12 @@ from lab.files import ROOT
 def test_numbers_equal_their_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_runs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(glob)**/results/**"], cwd=ROOT).returncode
     if own_runs and not agree():  # local runs have replaced records: compare the committed files
-        committed = ["git", "archive", "HEAD", ":(glob)**/*.json", ":(glob)**/README.md", "benchmarks/results"]
+        committed = ["git", "archive", "HEAD", ":(glob)**/*.json", ":(glob)**/README.md", "docs", "benchmarks/results"]
         archive = subprocess.run(committed, cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive, check=True)
-        for module in (evidence, evidence_tables):
+        for module in (evidence, results):
             monkeypatch.setattr(module, "ROOT", tmp_path)
-        monkeypatch.setattr(evidence_tables, "RESULTS", tmp_path / "benchmarks/results")
+        monkeypatch.setattr(results, "RESULTS", tmp_path / "benchmarks/results")
     numbers = quoted()
     assert len(numbers) >= 8
     for where, shown, actual in numbers:
@@ -130,6 +130,6 @@ def test_every_runnable_block_works_in_a_fresh_clone(block: Block, clone: Path, 
     shell("make .venv/test-installed && make -s --question setup", clone, environment)
     shell(block.commands, clone, environment)
     if "--publish" in block.commands:  # the pages quote results that the previous blocks have replaced
-        shell("git checkout --quiet -- README.md '0*/README.md'", clone, environment)
+        shell("git checkout --quiet -- docs README.md '0*/README.md'", clone, environment)
     changed = shell("git status --porcelain", clone, environment).splitlines()
     assert all("/results/" in line for line in changed), changed
