@@ -36,7 +36,8 @@ def ratio_statistics(numerators: Sequence[float], denominators: Sequence[float])
     """Return median, quartiles and range of the ratios of interleaved rounds, (rounds,) each."""
     ratios = [numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True)]
     q1, median, q3 = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    values = (median, q1, q3, min(ratios), max(ratios))
+    low, high = min(ratios), max(ratios)
+    values = (median, max(q1, low), min(q3, high), low, high)  # quartiles of 2 rounds would lie outside their range
     return {name: round(value, 4) for name, value in zip(RATIO_KEYS, values, strict=True)}
 
 

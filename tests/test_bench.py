@@ -218,6 +218,8 @@ def test_ratio_statistics_are_those_of_the_rounds() -> None:
     found = ratio_statistics([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 1.0, 1.0, 1.0])  # ratios 2, 2, 6, 8, 10
     assert found == {"median_ratio": 6, "q1_ratio": 2, "q3_ratio": 9, "lowest_ratio": 2, "highest_ratio": 10}
     assert set(ratio_statistics([3.0], [2.0]).values()) == {1.5}
+    two = ratio_statistics([1.0, 2.0], [1.0, 1.0])
+    assert (two["q1_ratio"], two["median_ratio"], two["q3_ratio"]) == (1, 1.5, 2)
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------
