@@ -40,7 +40,7 @@ class CompareRuns:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Output folders of runs or of `lab repeat`; each is compared with the first."""
-    options: Compare = field(default_factory=Compare)
+    options: Annotated[Compare, tyro.conf.arg(name="")] = field(default_factory=Compare)
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class RepeatScript:
 
     If interrupted, rerun the same command to resume."""
 
-    seeds: tyro.conf.Positional[int]
+    seeds: Annotated[tyro.conf.Positional[int], tyro.conf.arg(metavar="N")]
     """Number of seeds."""
     command: tyro.conf.Positional[tuple[str, ...]] = ()
     """After `--`: the script, by path or by its name in `lab run`, and its flags."""
-    options: Repeat = field(default_factory=Repeat)
+    options: Annotated[Repeat, tyro.conf.arg(name="")] = field(default_factory=Repeat)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RunBenchmarks:
 
     names: tyro.conf.Positional[tuple[Literal[NAMES], ...]] = ()  # pyright: ignore[reportInvalidTypeForm]
     """Names of the benchmarks."""
-    options: Bench = field(default_factory=Bench)
+    options: Annotated[Bench, tyro.conf.arg(name="")] = field(default_factory=Bench)
 
 
 @dataclass(frozen=True)

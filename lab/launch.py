@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -25,6 +26,7 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
             return tyro.cli(
                 config_class,
                 args=arguments,
+                prog=_program_name(),
                 use_underscores=True,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )
@@ -32,6 +34,12 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
         if not stop.code:
             raise  # --help
         raise UserError(_one_line(shown.getvalue())) from None
+
+
+def _program_name() -> str:
+    """Return the name of the running script for the usage line: `train.py`, or `lab` for `python -m lab`."""
+    script = Path(sys.argv[0])
+    return script.parent.name if script.name == "__main__.py" else script.name
 
 
 def _one_line(box: str) -> str:

@@ -64,6 +64,7 @@ def echo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_help_lists_commands_and_scripts(call: Any) -> None:
     status, out, err = call("--help")
     assert (status, err) == (0, "")
+    assert out.startswith("usage: lab ")
     assert "run" in out
     assert "doctor" in out
     status, out, err = call("run", "--help")
