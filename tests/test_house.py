@@ -187,19 +187,26 @@ LAYERS = (  # of the transformer project: a module imports only its own layer an
 )
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def is_main_block(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
 def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING"
 
 
 def import_nodes(node: ast.AST, inside_functions: bool = True) -> Iterator[ast.Import | ast.ImportFrom]:
-    """All imports in a syntax tree, except those for type checking only."""
+    """All imports in a syntax tree except those for type checking; optionally only those that run at import."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.Import, ast.ImportFrom)):
             yield child
         elif is_type_checking(child):
             for other in child.orelse:  # pyright: ignore[reportAttributeAccessIssue]
                 yield from import_nodes(ast.Module([other], []), inside_functions)
-        elif inside_functions or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        elif inside_functions or not (is_main_block(child) or isinstance(child, FUNCTIONS)):
             yield from import_nodes(child, inside_functions)
 
 
@@ -257,6 +264,7 @@ def test_imports_are_found_also_in_functions_but_not_for_type_checking(tmp_path:
     source.write_text(
         "import os.path\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\nelse:\n    import abc\n"
         "def f():\n    from speed import kernels\nclass A:\n    import json\n"
+        "if __name__ == '__main__':\n    import speed\n"
     )
     expected = {"os.path", "typing", "typing.TYPE_CHECKING", "abc", "json", "speed", "speed.kernels"}
     assert imported_names_of(source, path) == expected
