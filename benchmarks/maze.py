@@ -95,11 +95,11 @@ def measure(config: Config, pool: ProcessPoolExecutor) -> dict[str, list[tuple[f
         results = [side(abs(seed)) for side in sides]
         if seed < 0:
             continue  # the first round starts the processes
-        shown = []
+        columns = []
         for name, result in zip(SIDES, results, strict=True):
             measured[name].append(result)
-            shown.append(f"{name} {result[0] / 1e6:.3g} M/s (x{result[0] / results[0][0]:.0f})")
-        print(f"repetition {seed + 1}: " + ", ".join(shown), flush=True)
+            columns.append(f"{name} {result[0] / 1e6:.3g} M/s (x{result[0] / results[0][0]:.0f})")
+        print(f"repetition {seed + 1}: " + ", ".join(columns), flush=True)
     return measured
 
 

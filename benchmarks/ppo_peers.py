@@ -154,8 +154,8 @@ def main(config: Config) -> None:
     lines = {"threshold": threshold, **baselines(config.episodes)}
     results.finish(environment, threshold=threshold, baselines=lines, summary=rows)
     for row in rows:
-        shown = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
-        print(f"{row['side']:<40} {shown}")
+        line = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
+        print(f"{row['side']:<40} {line}")
     print(f"wrote {display_path(config.output)}")
 
 

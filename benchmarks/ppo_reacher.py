@@ -86,8 +86,8 @@ def main(config: Config) -> None:
         values = {"seed": seed, "return": mean_return, "seconds": seconds, "one_environment_seconds": baseline}
         records.append(new_record(ENV_ID, "ours", environment, **values))
         relative = seconds / baseline
-        shown = f"return {mean_return:.3f}, {seconds:.1f} s, {relative:.2f} times one environment"
-        print(f"seed {seed}: {shown}", flush=True)
+        line = f"return {mean_return:.3f}, {seconds:.1f} s, {relative:.2f} times one environment"
+        print(f"seed {seed}: {line}", flush=True)
     rows = summary(records, float(controller.mean()))
     ours, pd = rows
     print(f"interquartile mean {ours['mean']:.3f}, worst {ours['worst']:.3f}; {pd['side']} {pd['mean']:.3f}")

@@ -90,8 +90,8 @@ def main(config: Config) -> None:
     for chunk in range(config.chunks):
         for name, side in sides.items():
             seconds[name].append(side.turn())
-        shown = ", ".join(f"{name} {times[-1]:.2f}" for name, times in seconds.items())
-        print(f"round {chunk + 1}/{config.chunks}, seconds: {shown}", flush=True)
+        line = ", ".join(f"{name} {times[-1]:.2f}" for name, times in seconds.items())
+        print(f"round {chunk + 1}/{config.chunks}, seconds: {line}", flush=True)
     records = []
     for name, target in SIDES.items():
         measured_in = environment | {"packages": peer_packages} if ", " in name else environment

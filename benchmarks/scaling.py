@@ -116,8 +116,8 @@ def measured(title: str, at: dict[str, int], work: Work, limit: Callable[[], flo
         "limit_per_second": round(statistics.median(limits), 1),
         **ratio_statistics(rates, limits),
     }
-    shown = f"{values['per_second']:,.0f} per second, {values['median_ratio']:.0%} of the upper bound"
-    print(f"{title}, {side}: {shown}", flush=True)
+    line = f"{values['per_second']:,.0f} per second, {values['median_ratio']:.0%} of the upper bound"
+    print(f"{title}, {side}: {line}", flush=True)
     return {"configuration": title, "side": side, **values}
 
 

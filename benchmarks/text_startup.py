@@ -73,8 +73,8 @@ def main(config: Config) -> None:
         }
         records.append(new_record(what, "pipeline", environment, seconds=times["pipeline"]))
         records.append(new_record(what, "scratch", environment, **ours))
-        shown = {engine: f"{statistics.median(seconds):.2f} s" for engine, seconds in times.items()}
-        print(f"{what}: {shown}, median ratio {ours['median_ratio']:.2f} (target: at most {TARGET})")
+        line = {engine: f"{statistics.median(seconds):.2f} s" for engine, seconds in times.items()}
+        print(f"{what}: {line}, median ratio {ours['median_ratio']:.2f} (target: at most {TARGET})")
     write_results(
         config.output,
         "text_startup",

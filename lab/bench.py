@@ -94,12 +94,12 @@ class Bench:
 
 def ratios(contents: Any) -> dict[str, Ratio]:
     """Return the ratios in a results file, from its records and its summary, by configuration and side."""
-    found: dict[str, Ratio] = {}
+    by_name: dict[str, Ratio] = {}
     for record in (*contents["records"], *contents.get("summary", ())):
         if record.get("median_ratio") is not None:
             name = ", ".join(filter(None, (record.get("configuration"), record["side"])))
-            found[name] = Ratio(record["median_ratio"], record["lowest_ratio"], record["highest_ratio"])
-    return found
+            by_name[name] = Ratio(record["median_ratio"], record["lowest_ratio"], record["highest_ratio"])
+    return by_name
 
 
 def bench(names: Sequence[str], config: Bench) -> int:

@@ -79,10 +79,10 @@ def interval(mean: float, low: float, high: float, digits: int = 2, sign: str = 
 
 def ratio_text(record: Record) -> str:
     """Return the median ratio of a record with its interquartile range, or its range if quartiles are unknown."""
-    shown = f"{record['median_ratio']:.3g}x"
+    median = f"{record['median_ratio']:.3g}x"
     if record.get("q1_ratio") is not None:
-        return f"{shown} ({record['q1_ratio']:.3g} to {record['q3_ratio']:.3g})"
-    return f"{shown} (range {record['lowest_ratio']:.3g} to {record['highest_ratio']:.3g})"
+        return f"{median} ({record['q1_ratio']:.3g} to {record['q3_ratio']:.3g})"
+    return f"{median} (range {record['lowest_ratio']:.3g} to {record['highest_ratio']:.3g})"
 
 
 def short_processor(name: str | None) -> str:

@@ -13,15 +13,15 @@ from lab.plots import BLUE, GREY, PALETTE, RED, Curve, draw_curves, new_figure, 
 from lab.results import Record, read_json, select
 
 
-def draw_ablation(found: Any, path: Path) -> None:
+def draw_ablation(contents: Any, path: Path) -> None:
     """Draw the return of every variant: interquartile mean, interval, and one tick per seed."""
-    rows = list(reversed(found["summary"]))
+    rows = list(reversed(contents["summary"]))
     figure, (axes,) = new_figure(9.0, 4.2)
     all_returns = []
     for height, row in enumerate(rows):
         difference_high = row["difference_high"]
         color = GREY if difference_high is None else BLUE if difference_high >= 0 else RED
-        returns = [record["return"] for record in select(found["records"], side=row["side"])]
+        returns = [record["return"] for record in select(contents["records"], side=row["side"])]
         all_returns += returns
         axes.plot([row["low"], row["high"]], [height, height], color=color, linewidth=5, alpha=0.4)
         axes.plot(row["mean"], height, "o", color=color)
@@ -38,12 +38,12 @@ def draw_ablation(found: Any, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_ppo_peers(found: Any, path: Path) -> None:
+def draw_ppo_peers(contents: Any, path: Path) -> None:
     """Draw return against steps and against time, for our PPO, other libraries and the baselines."""
     figure, axes = new_figure(12, 4.5, columns=2)
     by_steps, by_seconds = [], []
-    for row in found["summary"]:
-        records = select(found["records"], side=row["side"])
+    for row in contents["summary"]:
+        records = select(contents["records"], side=row["side"])
         if not records:
             continue
         returns, low, high = band([record["curve_return"] for record in records])
@@ -52,7 +52,7 @@ def draw_ppo_peers(found: Any, path: Path) -> None:
         seconds = np.median([record["curve_seconds"] for record in records], axis=0)
         by_seconds.append(Curve(name, seconds, returns, low, high))
     for panel, curves in zip(axes, (by_steps, by_seconds), strict=True):
-        draw_curves(panel, curves, found["baselines"])
+        draw_curves(panel, curves, contents["baselines"])
         symlog(panel)
         best = max(max(curve.y) for curve in curves)
         panel.set(ylabel="return of the deterministic policy", ylim=(None, best * 0.8))
@@ -65,12 +65,12 @@ def draw_ppo_peers(found: Any, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_scaling(found: Any, path: Path) -> None:
+def draw_scaling(contents: Any, path: Path) -> None:
     """Draw one panel per part: throughput against size, with the upper bound of each curve in the same color."""
-    figure, axes = new_figure(5.4 * len(found["parts"]), 4.4, columns=len(found["parts"]))
-    for panel, part in zip(axes, found["parts"], strict=True):
+    figure, axes = new_figure(5.4 * len(contents["parts"]), 4.4, columns=len(contents["parts"]))
+    for panel, part in zip(axes, contents["parts"], strict=True):
         axis, series = part["axis"], part["series"]
-        records = select(found["records"], configuration=part["configuration"])
+        records = select(contents["records"], configuration=part["configuration"])
         values = dict.fromkeys(record[series] for record in records)
         groups = {f"{series} {value}": select(records, **{series: value}) for value in values}
         curves = [
@@ -112,8 +112,8 @@ def draw_pictures(folder: Path | None = None) -> list[Path]:
     drawn = []
     for name, draw in PICTURES.items():
         source = folder / f"{name}.json"
-        found = read_json(source) or {}
-        if "summary" in found or "parts" in found:
-            draw(found, source.with_suffix(".png"))
+        contents = read_json(source) or {}
+        if "summary" in contents or "parts" in contents:
+            draw(contents, source.with_suffix(".png"))
             drawn.append(source.with_suffix(".png"))
     return drawn

@@ -66,11 +66,11 @@ def proofs(folder: Path) -> str:
 
 def ablation(folder: Path) -> str:
     """Return the PPO ablation: the return without each detail, and the difference from full PPO."""
-    found = read_results("ablation")
-    if not found or "summary" not in found:
+    contents = read_results("ablation")
+    if not contents or "summary" not in contents:
         return not_measured("ablation")
     rows = []
-    for row in found["summary"]:
+    for row in contents["summary"]:
         diverged = f"; {row['diverged']} diverged" if row["diverged"] else ""
         result = interval(row["mean"], row["low"], row["high"]) + diverged
         if row["difference"] is None:
@@ -88,11 +88,11 @@ def ablation(folder: Path) -> str:
 def ppo_speed(folder: Path) -> str:
     """Return the wall time for the same number of steps, relative to ours."""
     del folder
-    found = read_results("ppo_speed")
-    if not found:
+    contents = read_results("ppo_speed")
+    if not contents:
         return not_measured("ppo_speed")
     rows = []
-    for record in found["records"]:
+    for record in contents["records"]:
         if "not_measured" in record:
             rows.append((record["side"], f"not measured: {record['not_measured']}"))
         elif record["side"] != "ours":
@@ -102,11 +102,11 @@ def ppo_speed(folder: Path) -> str:
 
 def ppo_peers(folder: Path) -> str:
     """Return final returns and training times of our PPO and of other libraries."""
-    found = read_results("ppo_peers")
-    if not found or "summary" not in found:
+    contents = read_results("ppo_peers")
+    if not contents or "summary" not in contents:
         return not_measured("ppo_peers")
     rows = []
-    for row in found["summary"]:
+    for row in contents["summary"]:
         if "not_measured" in row:
             rows.append((row["side"], "", f"not measured: {row['not_measured']}", "", "", "", ""))
             continue
@@ -138,12 +138,12 @@ def ppo_peers(folder: Path) -> str:
 
 def scaling(folder: Path) -> str:
     """Return the peak rate of every scaling curve, with its share of the upper bound."""
-    found = read_results("scaling")
-    if not found:
+    contents = read_results("scaling")
+    if not contents:
         return not_measured("scaling")
     rows = []
-    for part in found["parts"]:
-        records = select(found["records"], configuration=part["configuration"])
+    for part in contents["parts"]:
+        records = select(contents["records"], configuration=part["configuration"])
         best = max(records, key=lambda record: record["per_second"])
         peak = f"{best['per_second']:,.0f} {part['unit']}"
         bound = f"{best['median_ratio']:.0%} of {part['limit']}" if best.get("median_ratio") else ""
@@ -158,10 +158,10 @@ def scaling(folder: Path) -> str:
 def transformer(folder: Path) -> str:
     """Return GPT-2's speed in every precision relative to `transformers`, and its perplexity."""
     del folder
-    found = read_results("transformer")
-    if not found:
+    contents = read_results("transformer")
+    if not contents:
         return not_measured("transformer")
-    records, rows = found["records"], []
+    records, rows = contents["records"], []
     for record in select(records, configuration="one prompt"):
         side = record["side"]
         reference = side == "transformers"
@@ -182,17 +182,25 @@ def transformer(folder: Path) -> str:
 def sentiment(folder: Path) -> str:
     """Return the test accuracies of all training methods for the sentiment classifier."""
     del folder
-    found = read_json("02_transformer_basics/results/compare_sentiment.json")
-    if not found:
+    contents = read_json("02_transformer_basics/results/compare_sentiment.json")
+    if not contents:
         return "*Not measured yet: `python compare_sentiment.py`.*"
     rows = []
-    for row in found["results"].values():
+    for row in contents["results"].values():
         tests = [row.get(name) for name in ("sst2_test", "uci_amazon", "uci_imdb")]
         if None in tests:  # trained on the reader's own sentences
             continue
-        shown = [f"{test['accuracy']:.1%} ({test['interval'][0]:.1%} to {test['interval'][1]:.1%})" for test in tests]
+        accuracies = [
+            f"{test['accuracy']:.1%} ({test['interval'][0]:.1%} to {test['interval'][1]:.1%})" for test in tests
+        ]
         rows.append(
-            (row["title"], f"{row['seeds']}", f"{row['parameters']:,}", *shown, f"{tests[0]['calibration_error']:.3f}")
+            (
+                row["title"],
+                f"{row['seeds']}",
+                f"{row['parameters']:,}",
+                *accuracies,
+                f"{tests[0]['calibration_error']:.3f}",
+            )
         )
     header = ("method", "seeds", "parameters", "SST-2 test", "Amazon", "IMDb", "calibration error, SST-2")
     return markdown(header, rows)

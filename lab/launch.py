@@ -20,9 +20,9 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
 
     Raises UserError, one line, for unknown flags and invalid values. `--help` prints the fields and exits.
     """
-    shown = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(
                 config_class,
                 args=arguments,
@@ -33,7 +33,7 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
     except SystemExit as stop:
         if not stop.code:
             raise  # --help
-        raise UserError(_one_line(shown.getvalue())) from None
+        raise UserError(_one_line(stderr.getvalue())) from None
 
 
 def _program_name() -> str:

@@ -399,6 +399,17 @@ def test_unknown_table_is_refused(house: Path) -> None:
     assert "nonsense" in readme.read_text()
 
 
+def test_highlights_are_a_short_part_of_the_evidence() -> None:
+    rows = evidence_tables.evidence_highlights(ROOT).splitlines()[2:]
+    assert 5 <= len(rows) <= 8
+    full = evidence_tables.evidence(ROOT)
+    for row in rows:
+        claim, result, processor = row.strip("| ").split(" | ")
+        assert re.search(
+            rf"^\| {re.escape(claim)} \| {re.escape(result)} \|.* \| {re.escape(processor)} \|$", full, re.M
+        )
+
+
 def test_every_proof_in_the_documentation_is_a_test() -> None:
     tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("0*/tests/test_*.py"))
     for proof in evidence_claims.PROOFS:
