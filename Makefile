@@ -1,42 +1,52 @@
-# The two commands of the lab are `make run` and `make test`; each does all that it needs, from a fresh clone.
+# The two commands of the lab are `make run` and `make test`; each installs what it needs in a fresh clone.
 PYTHON ?= python3
+# Address of the package index for PyTorch, from the install selector on its web site, for example a build with CUDA:
+# make run TORCH_INDEX=<address>. Empty: the default index.
+TORCH_INDEX ?=
 BIN := .venv/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test setup lint readme bench-setup clean
 
 run: setup  ## train, demonstrate and evaluate all three projects into runs/
 	$(BIN)/lab run all
 
-test: lint  ## the whole test suite
+test: lint  ## run the checks and the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-setup: .venv/run-installed  ## a working .venv
+setup: .venv/run-installed  ## create .venv with all dependencies
 
-lint: .venv/test-installed  ## style, format and types
+lint: .venv/test-installed  ## check style, format, types, and configuration files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/pre-commit validate-config
 
-readme: .venv/test-installed  ## the commands of the READMEs, each in a fresh copy
+readme: .venv/test-installed  ## run the commands of the documentation in a fresh clone
 	$(BIN)/python -m pytest -m readme
 
-bench-setup: runs/peers/installed  ## the libraries that the benchmarks compare with, in runs/peers
+bench-setup: runs/peers/installed  ## install the libraries that the benchmarks compare with
 
-clean:  ## forget the environment and what make run wrote
+clean:  ## remove the environment, caches and runs
 	rm -rf .venv runs *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/run-installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX) $(BIN)/python $(PIP_INSTALL) $(shell grep ^torch== requirements.txt))
+	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 .venv/test-installed: .venv/run-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[test]'
 	@touch $@
 
 runs/peers/installed: benchmarks/requirements.txt requirements.txt
 	$(PYTHON) -m venv runs/peers
-	runs/peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	runs/peers/bin/python $(PIP_INSTALL) -r benchmarks/requirements.txt
 	@touch $@

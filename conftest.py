@@ -1,9 +1,9 @@
-"""Settings for all tests: one thread a process, since two test processes share the machine and networks are small."""
+"""Settings for all tests: one thread per process, since two test processes share the machine."""
 
 import os
 import signal
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the scripts that tests start inherit it
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and hands that on
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; inherited by scripts that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with Ctrl-C ignored

@@ -1,7 +1,7 @@
-"""What is each detail of PPO worth: every one switched off alone, over several seeds, on held-out episodes.
+"""PPO ablation: every implementation detail switched off on its own, over several seeds, on held-out episodes.
 
-The seeds take turns: all variants of seed 0, then all of seed 1, ... What was stopped goes on with the same command. A
-training that diverges is counted with the return of random actions.
+The seeds are interleaved: all variants of seed 0, then all of seed 1, ... If interrupted, rerun the same command to
+resume. A run that diverges counts with the return of a random policy.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 from controllers import random_policy
 from evaluate import evaluate_policy
 from lab.errors import UserError, require_at_least
@@ -19,100 +19,111 @@ from lab.files import ROOT, display_path
 from lab.intervals import difference, estimate
 from lab.launch import launch
 from lab.record import environment_info
-from lab.rows import ResumableResults
+from lab.results import Record, ResumableResults, new_record
 from ppo import PPOConfig
 from ppo_reacher import ENV_ID, train_and_evaluate
 
-NOTHING = "nothing"
-TITLES = {
-    NOTHING: "nothing",
-    "bootstrap_at_time_limit": "1 a time limit is not death",
-    "normalize_observations": "2 normalised observations",
-    "scale_rewards": "3 scaled rewards",
-    "normalize_advantages": "4 normalised advantages",
-    "orthogonal_initialization": "5 orthogonal weights",
-    "anneal_learning_rate": "6 a falling learning rate",
-    "clip_gradients": "7 clipped gradients",
-    "clip_ratios": "8 clipped ratios",
+FULL = "full PPO"
+VARIANTS = {  # name in tables and plots to the option of PPOConfig that is switched off
+    FULL: None,
+    "without time-limit bootstrapping (1)": "bootstrap_at_time_limit",
+    "without observation normalization (2)": "normalize_observations",
+    "without reward scaling (3)": "scale_rewards",
+    "without advantage normalization (4)": "normalize_advantages",
+    "without orthogonal initialization (5)": "orthogonal_initialization",
+    "without learning-rate annealing (6)": "anneal_learning_rate",
+    "without gradient clipping (7)": "clip_gradients",
+    "without ratio clipping (8)": "clip_ratios",
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    """Switch off each detail of PPO and measure what it costs."""
+    """Switch off each implementation detail of PPO and measure the effect on the return."""
 
     output: Path = ROOT / "benchmarks/results/ablation.json"
-    """File for the figures; rows that it holds are not measured again."""
+    """Results file; records that it already holds are not measured again."""
     seeds: int = 10
-    """Training runs of each variant, with seeds 0, 1, ..."""
+    """Training runs per variant, with seeds 0, 1, ..."""
     episodes: int = 1000
-    """Held-out episodes for each."""
+    """Held-out episodes per run."""
     num_iterations: int = 200
-    """Iterations of a training."""
+    """Training iterations per run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "episodes", "num_iterations")
 
 
 def settings_of(variant: str, seed: int, num_iterations: int) -> PPOConfig:
-    """The settings of a run: our defaults, but for the one that is switched off."""
-    whole = PPOConfig(seed=seed, num_iterations=num_iterations)
-    return whole if variant == NOTHING else replace(whole, **{variant: False})
+    """Return the settings of a run: the defaults, with the variant's option switched off."""
+    full = PPOConfig(seed=seed, num_iterations=num_iterations)
+    option = VARIANTS[variant]
+    return full if option is None else replace(full, **{option: False})
 
 
-def run(variant: str, seed: int, config: Config, dice: float) -> dict[str, Any]:
-    """Train and evaluate one seed of one variant; its row."""
+def run(variant: str, seed: int, config: Config, random_return: float) -> dict[str, Any]:
+    """Train and evaluate one seed of one variant; return what was measured."""
     try:
         seconds, mean_return, _ = train_and_evaluate(settings_of(variant, seed, config.num_iterations), config.episodes)
     except UserError as error:
-        return {"variant": variant, "seed": seed, "return": dice, "diverged": str(error)}
-    return {"variant": variant, "seed": seed, "return": mean_return, "seconds": round(seconds, 2)}
+        return {"return": random_return, "diverged": str(error)}
+    return {"return": mean_return, "seconds": round(seconds, 2)}
 
 
-def summary(rows: ResumableResults) -> list[dict[str, Any]]:
-    """Every variant with its interquartile mean and interval, and how far it lies from the whole algorithm."""
-    returns = {variant: [row["return"] for row in rows.find(variant=variant)] for variant in TITLES}
-    found = []
-    for variant, title in TITLES.items():
-        away = difference(returns[variant], returns[NOTHING])
-        found.append(
+def summary(results: ResumableResults) -> list[Record]:
+    """Return the interquartile mean of every variant and its difference from full PPO, with intervals."""
+    returns = {variant: [record["return"] for record in results.find(side=variant)] for variant in VARIANTS}
+    rows = []
+    for variant, option in VARIANTS.items():
+        mean, low, high = estimate(returns[variant])
+        change = None if option is None else difference(returns[variant], returns[FULL])
+        rows.append(
             {
-                "variant": variant,
-                "title": title,
-                **estimate(returns[variant])._asdict(),
+                "side": variant,
+                "switched_off": option,
+                "seeds": len(returns[variant]),
+                "mean": mean,
+                "low": low,
+                "high": high,
                 "worst": min(returns[variant]),
-                "difference": None if variant == NOTHING else away._asdict(),
-                "diverged": sum("diverged" in row for row in rows.find(variant=variant)),
-                "returns": returns[variant],
+                "difference": change and change.mean,
+                "difference_low": change and change.low,
+                "difference_high": change and change.high,
+                "diverged": sum("diverged" in record for record in results.find(side=variant)),
             }
         )
-    return found
+    return rows
 
 
 def main(config: Config) -> None:
-    """Measure what is missing, print, write."""
+    """Measure the missing runs, print and write the results."""
     torch.set_num_threads(1)
-    assert set(TITLES) - {NOTHING} <= {field.name for field in fields(PPOConfig)}
-    base = asdict(settings_of(NOTHING, 0, config.num_iterations))
-    base |= {"hidden_sizes": list(base["hidden_sizes"])}  # as JSON gives them back
-    rows = ResumableResults(config.output, {"episodes": config.episodes, "ppo": base})
-    before = environment_info()
+    option_names = {field.name for field in fields(PPOConfig)}
+    assert {option for option in VARIANTS.values() if option} <= option_names
+    base = asdict(settings_of(FULL, 0, config.num_iterations))
+    base |= {"hidden_sizes": list(base["hidden_sizes"])}  # tuples become lists in JSON
+    results = ResumableResults(config.output, "ablation", {"episodes": config.episodes, "ppo": base})
+    environment = environment_info()
     space: Any = gym.make(ENV_ID).action_space
-    dice = float(evaluate_policy(random_policy(space, seed=0), ENV_ID, config.episodes).returns.mean())
+    random_return = float(evaluate_policy(random_policy(space, seed=0), ENV_ID, config.episodes).returns.mean())
     for seed in range(config.seeds):
-        for variant in TITLES:
-            if not rows.find(variant=variant, seed=seed):
-                row = run(variant, seed, config, dice)
-                rows.add(row)
-                said = "diverged" if "diverged" in row else f"return {row['return']:.3f}, {row['seconds']:.1f} s"
-                print(f"seed {seed}, without {TITLES[variant]}: {said}", flush=True)
-    found = summary(rows)
-    rows.finish(random_return=dice, summary=found, circumstances=before)
-    for row in found:
-        away = row["difference"]
-        said = f", {away['mean']:+.3f} ({away['low']:+.3f} to {away['high']:+.3f})" if away else ""
-        print(f"without {row['title']:<28} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}){said}")
+        for variant, option in VARIANTS.items():
+            if not results.find(side=variant, seed=seed):
+                values = run(variant, seed, config, random_return)
+                results.add(new_record(ENV_ID, variant, environment, switched_off=option, seed=seed, **values))
+                outcome = "diverged" if "diverged" in values else f"{values['return']:.3f}, {values['seconds']:.1f} s"
+                print(f"seed {seed}, {variant}: return {outcome}", flush=True)
+    rows = summary(results)
+    results.finish(environment, random_return=random_return, summary=rows)
+    for row in rows:
+        print(f"{row['side']:<40} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}){_difference_text(row)}")
     print(f"wrote {display_path(config.output)}")
+
+
+def _difference_text(row: Record) -> str:
+    if row["difference"] is None:
+        return ""
+    return f", {row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How good is PPO in other libraries on the same task: learning curves, final returns, time to the threshold.
+"""PPO of other libraries on the same task: learning curves, final returns, time to the threshold.
 
-Every training runs in a process of its own on one thread, one after the other, the sides in turns. Now and then it
-stops its clock and shows its deterministic policy the same episodes as all others; in the end it plays the held-out
-ones. What was stopped goes on with the same command. `make bench-setup` makes the environment that has the peers.
+Every training run has its own process with one thread; runs are sequential, with the sides interleaved. At 20 points
+the clock is paused and the deterministic policy is evaluated on the same episodes for all sides, at the end on held-out
+episodes. If interrupted, rerun the same command to resume. `make bench-setup` installs the other libraries.
 
-"Our settings" are all of our defaults that the library knows: environments, steps, passes, minibatches, networks,
-falling learning rate, discount, lambda, observations and rewards (or returns) normalised by the library. "The zoo's
+"Our settings" are all of our defaults that the library supports: environments, steps, epochs, minibatches, networks,
+annealed learning rate, discount, lambda, observations and rewards (or returns) normalized by the library. "The zoo's
 settings" are those that rl-baselines3-zoo (hyperparams/ppo.yml) tuned for Reacher-v2.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 from controllers import inverse_kinematics_controller, random_policy
 from evaluate import evaluate_policy
 from lab.errors import UserError, require_at_least
@@ -29,7 +29,7 @@ from lab.files import ROOT, display_path
 from lab.intervals import estimate
 from lab.launch import launch
 from lab.record import environment_info
-from lab.rows import ResumableResults
+from lab.results import Record, ResumableResults, new_record
 from ppo_config import PPOConfig
 
 ENV_ID = "Reacher-v5"
@@ -52,26 +52,26 @@ class Config:
     """Compare the learning of PPO implementations on Reacher-v5."""
 
     output: Path = ROOT / "benchmarks/results/ppo_peers.json"
-    """File for the figures; rows that it holds are not measured again."""
+    """Results file; records that it already holds are not measured again."""
     seeds: int = 5
-    """Training runs of every peer, with seeds 0, 1, ..."""
+    """Training runs per library, with seeds 0, 1, ..."""
     our_seeds: int = 10
-    """Training runs of ours."""
+    """Training runs of our PPO."""
     num_iterations: int = 200
-    """Length of a training, in our iterations of 2,048 steps."""
+    """Length of a run, in iterations of 2,048 steps."""
     episodes: int = 1000
-    """Held-out episodes at the end."""
+    """Held-out episodes after training."""
     curve_episodes: int = 200
-    """Other held-out episodes at each of the curve's 20 points."""
+    """Separate held-out episodes at each of the 20 points of the learning curve."""
     peers_python: Path = Path(sys.executable)
-    """Python of an environment that has the peers."""
+    """Python of an environment with the other libraries."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "our_seeds", "num_iterations", "episodes", "curve_episodes")
 
 
 def run(side: str, seed: int, config: Config) -> dict[str, Any]:
-    """One training in a process of its own; its row, or why there is none."""
+    """Run one training in its own process; return what it measured, or the reason that it could not run."""
     numbers = (seed, config.num_iterations, config.episodes, config.curve_episodes)
     threads = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
     paths = os.pathsep.join([str(ROOT), *(str(path) for path in ROOT.glob("0*_*"))])
@@ -79,90 +79,83 @@ def run(side: str, seed: int, config: Config) -> dict[str, Any]:
     command = [python, str(WORKER), side, *map(str, numbers)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads, "PYTHONPATH": paths})
     try:
-        return {"side": side, "seed": seed} | json.loads(done.stdout.splitlines()[-1])
+        return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
         if done.returncode < 0:
             raise UserError(f"{side}: stopped by signal {-done.returncode}") from None
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"side": side, "seed": seed, "not_measured": reason}
+        reason = (done.stderr.strip().splitlines() or ["no error message"])[-1]
+        return {"not_measured": reason}
 
 
-def reached(row: dict[str, Any], threshold: float) -> tuple[float, float] | None:
-    """Steps and seconds after which a training's curve first got to the threshold; None if it never did."""
-    curve = row["curve"]
-    points = zip(curve["steps"], curve["seconds"], curve["return"], strict=True)
+def time_to_threshold(record: Record, threshold: float) -> tuple[float, float] | None:
+    """Return the steps and seconds at which a learning curve first reaches the threshold; None if it never does."""
+    points = zip(record["curve_steps"], record["curve_seconds"], record["curve_return"], strict=True)
     return next(((steps, seconds) for steps, seconds, value in points if value >= threshold), None)
 
 
-def summary(rows: ResumableResults, threshold: float) -> list[dict[str, Any]]:
-    """Every side with its interquartile mean and interval, time, and when (the median of those) it got to -3.75."""
-    found = []
+def summary(results: ResumableResults, threshold: float) -> list[Record]:
+    """Return return, wall time, and median steps and seconds to the threshold of every side."""
+    rows = []
     for side in SIDES:
-        own = [row for row in rows.find(side=side) if "return" in row]
+        own = results.find(side=side)
         if not own:
-            reasons = [row["not_measured"] for row in rows.contents.get("failed", ()) if row["side"] == side]
-            found.append({"side": side, "not_measured": (reasons or ["no seed was run"])[-1]})
+            reasons = [row["not_measured"] for row in results.contents.get("failed", ()) if row["side"] == side]
+            rows.append({"side": side, "not_measured": (reasons or ["no seed was run"])[-1]})
             continue
-        times = [time for row in own if (time := reached(row, threshold))]
+        times = [time for record in own if (time := time_to_threshold(record, threshold))]
         steps, seconds = zip(*times, strict=True) if times else ((), ())
-        found.append(
+        rows.append(
             {
                 "side": side,
                 "seeds": len(own),
-                **estimate([row["return"] for row in own])._asdict(),
-                "worst": min(row["return"] for row in own),
-                "seconds": statistics.median(row["seconds"] for row in own),
+                **estimate([record["return"] for record in own])._asdict(),
+                "worst": min(record["return"] for record in own),
+                "seconds": statistics.median(record["seconds"] for record in own),
                 "reached": len(times),
                 "steps_to_threshold": statistics.median(steps) if steps else None,
                 "seconds_to_threshold": statistics.median(seconds) if seconds else None,
             }
         )
-    return found
+    return rows
 
 
 def baselines(episodes: int) -> dict[str, float]:
-    """Mean returns without learning, on the held-out episodes."""
+    """Return the mean returns of the baseline policies on the held-out episodes."""
     space: Any = gym.make(ENV_ID).action_space
     policies = {"inverse kinematics + PD": inverse_kinematics_controller(), "random policy": random_policy(space, 0)}
     return {name: float(np.mean(evaluate_policy(p, ENV_ID, episodes).returns)) for name, p in policies.items()}
 
 
 def main(config: Config) -> None:
-    """Measure what is missing, print, write."""
+    """Measure the missing runs, print and write the results."""
     names = ("num_iterations", "episodes", "curve_episodes")
-    settings = {name: getattr(config, name) for name in names} | {
-        "steps": config.num_iterations * PPOConfig().steps_per_iter
-    }
-    rows = ResumableResults(config.output, settings)
-    before = environment_info()
-    failed: dict[str, dict[str, Any]] = {}
+    steps = config.num_iterations * PPOConfig().steps_per_iter
+    settings = {name: getattr(config, name) for name in names} | {"steps": steps}
+    results = ResumableResults(config.output, "ppo_peers", settings)
+    environment = environment_info()
+    failed: dict[str, Record] = {}
     for seed in range(max(config.seeds, config.our_seeds)):
         for side in SIDES:
-            wanted = config.our_seeds if side == OURS else config.seeds
-            if seed >= wanted or rows.find(side=side, seed=seed) or side in failed:
+            seeds = config.our_seeds if side == OURS else config.seeds
+            if seed >= seeds or results.find(side=side, seed=seed) or side in failed:
                 continue
-            row = run(side, seed, config)
-            if "not_measured" in row:
-                failed[side] = row
-                print(f"{side}: not measured: {row['not_measured']}", flush=True)
+            values = run(side, seed, config)
+            if "not_measured" in values:
+                failed[side] = {"side": side, "seed": seed, **values}
+                print(f"{side}: not measured: {values['not_measured']}", flush=True)
                 continue
-            rows.add(row)
-            print(f"{side}, seed {seed}: return {row['return']:.3f}, {row['seconds']:.1f} s", flush=True)
-    lines = baselines(config.episodes)
+            versions = environment | {"packages": values.pop("packages")}
+            results.add(new_record(ENV_ID, side, versions, seed=seed, **values))
+            print(f"{side}, seed {seed}: return {values['return']:.3f}, {values['seconds']:.1f} s", flush=True)
     threshold = gym.spec(ENV_ID).reward_threshold
     assert threshold is not None
-    rows.contents["failed"] = list(failed.values())
-    found = summary(rows, threshold)
-    rows.finish(
-        sides=list(SIDES),
-        threshold=threshold,
-        baselines={"threshold": threshold, **lines},
-        summary=found,
-        circumstances=before,
-    )
-    for row in found:
-        said = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
-        print(f"{row['side']:<40} {said}")
+    results.contents["failed"] = list(failed.values())
+    rows = summary(results, threshold)
+    lines = {"threshold": threshold, **baselines(config.episodes)}
+    results.finish(environment, threshold=threshold, baselines=lines, summary=rows)
+    for row in rows:
+        line = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
+        print(f"{row['side']:<40} {line}")
     print(f"wrote {display_path(config.output)}")
 
 

@@ -1,8 +1,8 @@
-"""One training of benchmarks/ppo_peers.py: prints one line of JSON, with its final return, its time and its curve.
+"""One training run of benchmarks/ppo_peers.py: prints its final return, time and learning curve as one JSON line.
 
 python ppo_peers_worker.py SIDE SEED ITERATIONS EPISODES CURVE_EPISODES
 """
-# The peers live in an environment of their own:
+# The other libraries have their own virtual environment:
 # pyright: reportMissingImports=false
 
 import json
@@ -26,50 +26,52 @@ CURVE_SEED = 2 * HELD_OUT_SEED
 Policy = Callable[[NDArray], NDArray]
 
 
-class Watch:
-    """A clock that stands still while a policy is looked at, and the curve of what was seen."""
+class CurveRecorder:
+    """A learning curve, and a clock that is paused during evaluations."""
 
     def __init__(self, steps: int, episodes: int) -> None:
-        self.every, self.episodes = max(steps // POINTS, 1), episodes
-        self.curve: dict[str, list[float]] = {"steps": [], "seconds": [], "return": []}
-        self.seconds, self.started = 0.0, time.perf_counter()
+        self.interval = max(steps // POINTS, 1)
+        self.episodes = episodes
+        self.curve: dict[str, list[float]] = {"curve_steps": [], "curve_seconds": [], "curve_return": []}
+        self.seconds = 0.0
+        self.started = time.perf_counter()
 
-    def look(self, steps: int, policy: Policy) -> None:
-        """Note how good the policy is after so many steps, if the next point of the curve has come."""
-        if steps < self.every * (len(self.curve["steps"]) + 1):
+    def update(self, steps: int, policy: Policy) -> None:
+        """Evaluate the policy after `steps` steps if the next point of the curve is due."""
+        if steps < self.interval * (len(self.curve["curve_steps"]) + 1):
             return
         self.seconds += time.perf_counter() - self.started
-        self.curve["steps"].append(steps)
-        self.curve["seconds"].append(round(self.seconds, 3))
-        self.curve["return"].append(score(policy, self.episodes, CURVE_SEED))
+        self.curve["curve_steps"].append(steps)
+        self.curve["curve_seconds"].append(round(self.seconds, 3))
+        self.curve["curve_return"].append(score(policy, self.episodes, CURVE_SEED))
         self.started = time.perf_counter()
 
     def stop(self) -> float:
-        """The seconds of training."""
+        """Return the seconds of training."""
         return self.seconds + time.perf_counter() - self.started
 
 
 def score(policy: Policy, episodes: int, seed: int) -> float:
-    """Mean return of a deterministic policy."""
+    """Return the mean return of a deterministic policy."""
     return float(evaluate_policy(policy, ENV_ID, episodes, seed).returns.mean())
 
 
-def ours(seed: int, iterations: int, episodes: int) -> tuple[Watch, float, Policy]:
-    """A training with our own code and defaults."""
+def ours(seed: int, iterations: int, episodes: int) -> tuple[CurveRecorder, float, Policy]:
+    """Train our PPO with its defaults."""
     from ppo import train
 
     settings = PPOConfig(seed=seed, num_iterations=iterations)
-    watch = Watch(iterations * settings.steps_per_iter, episodes)
+    recorder = CurveRecorder(iterations * settings.steps_per_iter, episodes)
     agent = None
     for record in train(settings):
         agent = record.agent
-        watch.look(record.steps, SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
+        recorder.update(record.steps, SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
     assert agent is not None
-    return watch, watch.stop(), SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    return recorder, recorder.stop(), SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
 
 
 def our_settings(relu: Any) -> dict[str, Any]:
-    """Our defaults, as Stable-Baselines3 and SBX call them."""
+    """Return our defaults under the names that Stable-Baselines3 and SBX use."""
     return {
         "n_steps": OURS.steps_per_iter // OURS.num_envs,
         "batch_size": OURS.steps_per_iter // OURS.num_minibatches,
@@ -89,7 +91,7 @@ def our_settings(relu: Any) -> dict[str, Any]:
     }
 
 
-ZOO = {  # rl-baselines3-zoo, hyperparams/ppo.yml, Reacher-v2; one environment, normalised
+ZOO = {  # rl-baselines3-zoo, hyperparams/ppo.yml, Reacher-v2; one environment, normalized
     "batch_size": 32,
     "n_steps": 512,
     "gamma": 0.9,
@@ -105,8 +107,8 @@ ZOO = {  # rl-baselines3-zoo, hyperparams/ppo.yml, Reacher-v2; one environment, 
 
 def peer(
     algorithm: Any, settings: dict[str, Any], num_envs: int, normalized: bool, seed: int, steps: int, episodes: int
-) -> tuple[Watch, float, Policy]:
-    """A training with the PPO of Stable-Baselines3 or SBX."""
+) -> tuple[CurveRecorder, float, Policy]:
+    """Train the PPO of Stable-Baselines3 or SBX."""
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
@@ -117,25 +119,25 @@ def peer(
     model = algorithm("MlpPolicy", envs, seed=seed, **settings)
 
     def policy(observations: NDArray) -> NDArray:
-        given = envs.normalize_obs(observations) if normalized else observations
-        return np.asarray(model.predict(given, deterministic=True)[0])
+        inputs = envs.normalize_obs(observations) if normalized else observations
+        return np.asarray(model.predict(inputs, deterministic=True)[0])
 
-    class Looking(BaseCallback):
+    class EvaluationCallback(BaseCallback):
         def _on_rollout_start(self) -> None:  # just after an update
-            watch.look(self.num_timesteps, policy)
+            recorder.update(self.num_timesteps, policy)
 
         def _on_step(self) -> bool:
             return True
 
-    watch = Watch(steps, episodes)
-    model.learn(steps, callback=Looking())
-    seconds = watch.stop()
-    watch.look(model.num_timesteps, policy)
-    return watch, seconds, policy
+    recorder = CurveRecorder(steps, episodes)
+    model.learn(steps, callback=EvaluationCallback())
+    seconds = recorder.stop()
+    recorder.update(model.num_timesteps, policy)
+    return recorder, seconds, policy
 
 
-def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
-    """A training with skrl's PPO: our settings, and its own normalisation of observations and returns."""
+def skrl(seed: int, steps: int, episodes: int) -> tuple[CurveRecorder, float, Policy]:
+    """Train skrl's PPO with our settings and its own normalization of observations and returns."""
     import gymnasium as gym
     import skrl.utils
     from skrl.agents.torch.ppo import PPO, PPO_CFG
@@ -168,10 +170,10 @@ def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
         def compute(self, inputs: Any, role: str = "") -> Any:
             return self.net(inputs["observations"]), {}
 
-    class Watched(PPO):
+    class EvaluatedPPO(PPO):
         def update(self, *, timestep: int, timesteps: int) -> None:
             super().update(timestep=timestep, timesteps=timesteps)
-            watch.look((timestep + 1) * OURS.num_envs, policy)
+            recorder.update((timestep + 1) * OURS.num_envs, policy)
 
     rollouts = OURS.steps_per_iter // OURS.num_envs
     config = PPO_CFG(
@@ -181,7 +183,7 @@ def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
         discount_factor=OURS.discount,
         gae_lambda=OURS.gae_lambda,
         learning_rate=OURS.learning_rate,
-        learning_rate_scheduler=torch.optim.lr_scheduler.LinearLR,  # steps once a pass
+        learning_rate_scheduler=torch.optim.lr_scheduler.LinearLR,  # steps once per epoch
         learning_rate_scheduler_kwargs={
             "start_factor": 1.0,
             "end_factor": 0.0,
@@ -200,23 +202,23 @@ def skrl(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
     )
     config.experiment.write_interval = config.experiment.checkpoint_interval = 0
     memory = RandomMemory(memory_size=rollouts, num_envs=OURS.num_envs, device="cpu")
-    agent: Any = Watched(models={"policy": Actor(), "value": Critic()}, memory=memory, cfg=config, **spaces)
-    quiet = {"timesteps": steps // OURS.num_envs, "disable_progressbar": True, "headless": True}
-    trainer = SequentialTrainer(env=envs, agents=agent, cfg=quiet)
+    agent: Any = EvaluatedPPO(models={"policy": Actor(), "value": Critic()}, memory=memory, cfg=config, **spaces)
+    trainer_config = {"timesteps": steps // OURS.num_envs, "disable_progressbar": True, "headless": True}
+    trainer = SequentialTrainer(env=envs, agents=agent, cfg=trainer_config)
 
     @torch.no_grad()
     def policy(observations: NDArray) -> NDArray:
-        with torch.random.fork_rng():  # acting draws numbers, also for the mean
-            given = torch.as_tensor(observations, dtype=torch.float32)
-            return agent.act(given, None, timestep=0, timesteps=0)[1]["mean_actions"].numpy()
+        with torch.random.fork_rng():  # act() uses random numbers even for the mean
+            inputs = torch.as_tensor(observations, dtype=torch.float32)
+            return agent.act(inputs, None, timestep=0, timesteps=0)[1]["mean_actions"].numpy()
 
-    watch = Watch(steps, episodes)
+    recorder = CurveRecorder(steps, episodes)
     trainer.train()
-    return watch, watch.stop(), policy
+    return recorder, recorder.stop(), policy
 
 
-def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy]:
-    """A training with Tianshou's PPO: our settings, and its own normalisation of observations and returns."""
+def tianshou(seed: int, steps: int, episodes: int) -> tuple[CurveRecorder, float, Policy]:
+    """Train Tianshou's PPO with our settings and its own normalization of observations and returns."""
     import gymnasium as gym
     from tianshou.algorithm import PPO
     from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
@@ -245,7 +247,7 @@ def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy
     algorithm = PPO(
         policy=ProbabilisticActorPolicy(
             actor=actor,
-            dist_fn=lambda given: Independent(Normal(*given), 1),
+            dist_fn=lambda parameters: Independent(Normal(*parameters), 1),
             action_space=one.action_space,
             observation_space=one.observation_space,
         ),
@@ -262,12 +264,12 @@ def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy
 
     @torch.no_grad()
     def policy(observations: NDArray) -> NDArray:
-        with torch.random.fork_rng():  # acting draws numbers, also for the mode
-            given = Batch(obs=envs.get_obs_rms().norm(observations), info={})
-            return algorithm.policy.map_action(algorithm.policy(given).dist.mode.numpy())
+        with torch.random.fork_rng():  # the policy uses random numbers even for the mode
+            inputs = Batch(obs=envs.get_obs_rms().norm(observations), info={})
+            return algorithm.policy.map_action(algorithm.policy(inputs).dist.mode.numpy())
 
     buffer = VectorReplayBuffer(OURS.steps_per_iter, OURS.num_envs)
-    watch = Watch(steps, episodes)
+    recorder = CurveRecorder(steps, episodes)
     algorithm.run_training(
         OnPolicyTrainerParams(
             training_collector=Collector(algorithm, envs, buffer),
@@ -276,18 +278,18 @@ def tianshou(seed: int, steps: int, episodes: int) -> tuple[Watch, float, Policy
             collection_step_num_env_steps=OURS.steps_per_iter,
             batch_size=OURS.steps_per_iter // OURS.num_minibatches,
             update_step_num_repetitions=OURS.num_epochs,
-            training_fn=lambda _, step: watch.look(step, policy),  # just before the next rollout
+            training_fn=lambda _, step: recorder.update(step, policy),  # just before the next rollout
             show_progress=False,
             verbose=False,
         )
     )
-    seconds = watch.stop()
-    watch.look(steps, policy)
-    return watch, seconds, policy
+    seconds = recorder.stop()
+    recorder.update(steps, policy)
+    return recorder, seconds, policy
 
 
 def perceptron(inputs: int, outputs: int) -> torch.nn.Module:
-    """A network of our sizes."""
+    """Return a network with our layer sizes."""
     layers: list[torch.nn.Module] = []
     for width in OURS.hidden_sizes:
         layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU()]
@@ -295,8 +297,8 @@ def perceptron(inputs: int, outputs: int) -> torch.nn.Module:
     return torch.nn.Sequential(*layers, torch.nn.Linear(inputs, outputs))
 
 
-def train(side: str, seed: int, iterations: int, episodes: int) -> tuple[Watch, float, Policy]:
-    """Train the side of that name."""
+def train(side: str, seed: int, iterations: int, episodes: int) -> tuple[CurveRecorder, float, Policy]:
+    """Train the named side."""
     steps = iterations * OURS.steps_per_iter
     if side == "ours":
         return ours(seed, iterations, episodes)
@@ -319,15 +321,15 @@ def train(side: str, seed: int, iterations: int, episodes: int) -> tuple[Watch, 
 
 
 def main() -> None:
-    """Train, evaluate, print."""
+    """Train, evaluate and print the results."""
     torch.set_num_threads(1)
     side = sys.argv[1]
     seed, iterations, episodes, curve_episodes = map(int, sys.argv[2:])
-    watch, seconds, policy = train(side, seed, iterations, curve_episodes)
-    found = {"return": score(policy, episodes, HELD_OUT_SEED), "seconds": round(seconds, 2), "curve": watch.curve}
+    recorder, seconds, policy = train(side, seed, iterations, curve_episodes)
+    values = {"return": score(policy, episodes, HELD_OUT_SEED), "seconds": round(seconds, 2), **recorder.curve}
     names = ("torch", "gymnasium", "stable-baselines3", "sbx-rl", "jax", "skrl", "tianshou")
     versions = {name: version(name) for name in names} if side != "ours" else {"torch": version("torch")}
-    print(json.dumps({**found, "packages": versions}))
+    print(json.dumps({**values, "packages": versions}))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,28 @@
-"""How good and how fast is our PPO: ten seeds of its defaults, beside a hand-written controller and one environment.
+"""Return and wall time of our PPO: ten seeds of its defaults, compared with a hand-written controller.
 
-Every repetition times one `gymnasium.make("Reacher-v5")` over as many steps as a training takes, then trains one seed
-and evaluates it on held-out episodes, the same for all seeds and for inverse kinematics + PD.
+Every repetition first times one `gymnasium.make("Reacher-v5")` for as many steps as a training run takes, then trains
+one seed and evaluates it on held-out episodes, the same for all seeds and for the controller.
 """
 
-import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 from controllers import inverse_kinematics_controller
 from evaluate import SavedAgent, evaluate_policy
 from lab.errors import require_at_least
-from lab.files import ROOT, writable_folder, write_json
+from lab.files import ROOT, writable_folder
 from lab.intervals import estimate
 from lab.launch import launch
 from lab.plots import smooth
 from lab.record import environment_info
+from lab.results import Record, new_record, ratio_statistics, write_results
 from ppo import PPOConfig, train
 from ppo_reports import CURVE_WINDOW
 
@@ -35,20 +34,20 @@ class Config:
     """Measure PPO's return and wall time on Reacher-v5."""
 
     output: Path = ROOT / "benchmarks/results/ppo.json"
-    """File for the figures."""
+    """Results file."""
     seeds: int = 10
     """Training runs, with seeds 0, 1, ..."""
     episodes: int = 1000
-    """Held-out episodes for each."""
+    """Held-out episodes per run."""
     num_iterations: int = 200
-    """Iterations of a training."""
+    """Training iterations per run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "episodes", "num_iterations")
 
 
 def seconds_of_one_environment(steps: int) -> float:
-    """Wall time of `steps` random steps in one environment of Gymnasium's, resets included."""
+    """Return the wall time of `steps` random steps in one Gymnasium environment, resets included."""
     env = gym.make(ENV_ID)
     env.reset(seed=0)
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, 2)).astype(np.float32)
@@ -61,7 +60,7 @@ def seconds_of_one_environment(steps: int) -> float:
 
 
 def train_and_evaluate(settings: PPOConfig, episodes: int) -> tuple[float, float, NDArray]:
-    """Wall time of a training in seconds, start-up excluded, the mean return of its policy, and its learning curve."""
+    """Return wall time in seconds without start-up, mean return of the final policy, and learning curve of a run."""
     started = time.perf_counter()
     *before, last = train(settings)
     seconds = time.perf_counter() - started
@@ -71,41 +70,49 @@ def train_and_evaluate(settings: PPOConfig, episodes: int) -> tuple[float, float
 
 
 def main(config: Config) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     writable_folder(config.output.parent)
     torch.set_num_threads(1)
-    before = environment_info()
+    environment = environment_info()
     controller = evaluate_policy(inverse_kinematics_controller(), ENV_ID, config.episodes).returns
     steps = config.num_iterations * PPOConfig().steps_per_iter
-    rows: list[dict[str, Any]] = []
+    records: list[Record] = []
     curves = []
     for seed in range(config.seeds):
-        one_environment = seconds_of_one_environment(steps)
+        baseline = seconds_of_one_environment(steps)
         settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
         seconds, mean_return, curve = train_and_evaluate(settings, config.episodes)
         curves.append(curve)
-        ratio = seconds / one_environment
-        rows.append({"seed": seed, "return": mean_return, "seconds": seconds, "one_environment": one_environment})
-        print(f"seed {seed}: return {mean_return:.3f}, {seconds:.1f} s, {ratio:.2f} times one environment", flush=True)
-    returns = [row["return"] for row in rows]
-    ratio = statistics.median(row["seconds"] / row["one_environment"] for row in rows)
-    (mean, *ends), pd = estimate(returns), float(controller.mean())
-    print(f"interquartile mean {mean:.3f}, worst {min(returns):.3f}; inverse kinematics + PD {pd:.3f}")
-    print(f"median time: {ratio:.2f} times one environment's {steps} steps")
-    result = {
-        "environment_steps": steps,
-        "episodes": config.episodes,
-        "interquartile_mean_return": mean,
-        "interval_95": ends,
-        "worst_return": min(returns),
-        "controller_return": pd,
-        "median_seconds_over_one_environment": ratio,
-        "runs": rows,
-        "settings": asdict(PPOConfig()),
-        "band": {"low": np.min(curves, axis=0).round(2).tolist(), "high": np.max(curves, axis=0).round(2).tolist()},
-        "circumstances": before,
-    }
-    write_json(config.output, result)
+        values = {"seed": seed, "return": mean_return, "seconds": seconds, "one_environment_seconds": baseline}
+        records.append(new_record(ENV_ID, "ours", environment, **values))
+        relative = seconds / baseline
+        line = f"return {mean_return:.3f}, {seconds:.1f} s, {relative:.2f} times one environment"
+        print(f"seed {seed}: {line}", flush=True)
+    rows = summary(records, float(controller.mean()))
+    ours, pd = rows
+    print(f"interquartile mean {ours['mean']:.3f}, worst {ours['worst']:.3f}; {pd['side']} {pd['mean']:.3f}")
+    print(f"median wall time: {ours['median_ratio']:.2f} times {steps} steps of one environment")
+    write_results(
+        config.output,
+        "ppo",
+        records,
+        settings=asdict(PPOConfig()),
+        environment=environment,
+        environment_steps=steps,
+        episodes=config.episodes,
+        ratio="wall time of a training run relative to one Gymnasium environment",
+        summary=rows,
+        band={"low": np.min(curves, axis=0).round(2).tolist(), "high": np.max(curves, axis=0).round(2).tolist()},
+    )
+
+
+def summary(records: list[Record], controller_return: float) -> list[Record]:
+    """Return the interquartile mean over the seeds with its interval, and the return of the controller."""
+    returns = [record["return"] for record in records]
+    seconds = [record["seconds"] for record in records]
+    baseline = [record["one_environment_seconds"] for record in records]
+    ours = {"side": "ours", "seeds": len(records), **estimate(returns)._asdict(), "worst": min(returns)}
+    return [ours | ratio_statistics(seconds, baseline), {"side": "inverse kinematics + PD", "mean": controller_return}]
 
 
 if __name__ == "__main__":

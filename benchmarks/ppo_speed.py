@@ -1,10 +1,10 @@
-"""How fast is our PPO: seconds for as many steps, beside one environment and beside the libraries that people use.
+"""Wall time of our PPO for the same number of steps, compared with one environment and with other libraries.
 
-Every side lives in a process of its own on one thread, warms up, and then takes its turn, chunk by chunk, so that all
-meet the same machine: what is compared is the time of a chunk with that of the same turn. "Our settings" are the
-number of environments, steps, passes, minibatches, learning rate, discount, lambda and network of our defaults.
+Every side runs in its own process with one thread, warms up, and is then interleaved with the others chunk by chunk:
+each chunk is compared with the chunk of the same round. "Our settings" are the number of environments, steps, epochs,
+minibatches, learning rate, discount, lambda and network of our defaults.
 
-The peers live in an environment of their own, since SBX needs JAX; a side that is not installed says so in its row:
+The other libraries have their own virtual environment, since SBX needs JAX; a missing library is recorded as such:
 
     make bench-setup
     python benchmarks/ppo_speed.py --peers_python runs/peers/bin/python
@@ -12,19 +12,20 @@ The peers live in an environment of their own, since SBX needs JAX; a side that 
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, writable_folder, write_json
+from lab.files import ROOT, writable_folder
 from lab.launch import launch
 from lab.projects import FOLDERS
 from lab.record import environment_info
+from lab.results import new_record, ratio_statistics, write_results
 
-SIDES = {  # and the bar: how many times as long as ours they must take at least
+SIDES = {  # name to target: the least wall time relative to ours
     "ours": None,
     "one environment": 1 / 1.2,
     "Stable-Baselines3, its defaults": 12,
@@ -39,20 +40,20 @@ class Config:
     """Compare the wall time of PPO on Reacher-v5."""
 
     output: Path = ROOT / "benchmarks/results/ppo_speed.json"
-    """File for the figures."""
+    """Results file."""
     chunks: int = 20
-    """Turns of every side."""
+    """Rounds per side."""
     iterations: int = 10
-    """Iterations of 2,048 steps a turn; 20 turns of 10 are a whole training."""
+    """Iterations of 2,048 steps per round; 20 rounds of 10 are a complete training run."""
     peers_python: Path = Path(sys.executable)
-    """Python of an environment that has the peers."""
+    """Python of an environment with the other libraries."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "chunks", "iterations")
 
 
 class Side:
-    """One side, in a process of its own that waits for its turn."""
+    """One side, in its own process that waits for its turn."""
 
     def __init__(self, name: str, python: Path, config: Config) -> None:
         threads = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
@@ -67,49 +68,72 @@ class Side:
         self.turn()  # imports, compilation, first steps
 
     def turn(self) -> float:
-        """Let it run one chunk; the seconds that it took."""
+        """Run one chunk; return its seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
             print("go", file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
-            raise UserError(f"{' '.join(map(str, self.process.args))} ended before its time") from None  # pyright: ignore[reportArgumentType,reportCallIssue]
+            raise UserError(f"{' '.join(map(str, self.process.args))} exited early") from None  # pyright: ignore[reportArgumentType,reportCallIssue]
 
 
 def main(config: Config) -> None:
-    """Start all sides, let them take turns, print and write."""
+    """Run all sides in interleaved rounds, print and write the results."""
     writable_folder(config.output.parent)
-    before = environment_info(("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3"))
+    packages = ("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "sbx-rl", "jax")
     pythons = {name: config.peers_python if ", " in name else Path(sys.executable) for name in SIDES}
+    environment = environment_info(("torch", "gymnasium", "mujoco", "numpy"))
+    peer_packages = peer_versions(config.peers_python, packages)
     sides = {name: Side(name, python, config) for name, python in pythons.items() if has(python, name)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for chunk in range(config.chunks):
         for name, side in sides.items():
             seconds[name].append(side.turn())
-        shown = ", ".join(f"{name} {times[-1]:.2f}" for name, times in seconds.items())
-        print(f"turn {chunk + 1}/{config.chunks}, seconds: {shown}", flush=True)
-    rows = {name: summary(seconds.get(name), seconds["ours"], bar) for name, bar in SIDES.items()}
-    for name, row in rows.items():
-        print(f"{name:<32} {row}")
-    steps = {"steps_per_turn": 2048 * config.iterations, "turns": config.chunks}
-    write_json(config.output, {**steps, "sides": rows, "seconds": seconds, "circumstances": before})
+        line = ", ".join(f"{name} {times[-1]:.2f}" for name, times in seconds.items())
+        print(f"round {chunk + 1}/{config.chunks}, seconds: {line}", flush=True)
+    records = []
+    for name, target in SIDES.items():
+        measured_in = environment | {"packages": peer_packages} if ", " in name else environment
+        values = record_values(seconds.get(name), seconds["ours"], target if name != "ours" else None)
+        if name == "ours":
+            values = {"seconds": seconds[name], "total_seconds": round(sum(seconds[name]), 3)}
+        records.append(new_record("Reacher-v5", name, measured_in, **values))
+        print(f"{name:<32} {values}")
+    write_results(
+        config.output,
+        "ppo_speed",
+        records,
+        settings={"steps_per_turn": 2048 * config.iterations, "turns": config.chunks},
+        environment=environment,
+        ratio="wall time relative to ours",
+    )
 
 
 def has(python: Path, side: str) -> bool:
-    """Whether that Python has the library of a side (what ours and the bare environment need, every one has)."""
+    """Return True if that Python has the library of a side; ours and the plain environment need only gymnasium."""
     library = "sbx" if side.startswith("SBX") else "stable_baselines3" if ", " in side else "gymnasium"
     return subprocess.run([python, "-c", f"import {library}"], capture_output=True).returncode == 0
 
 
-def summary(times: list[float] | None, ours: list[float], bar: float | None) -> dict[str, float | str | None]:
-    """How many times as long as ours a side took: in all, and the middle half of the turns."""
+def peer_versions(python: Path, packages: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the package versions in the environment of the other libraries."""
+    code = f"import json; from lab.record import version; print(json.dumps({{p: version(p) for p in {packages!r}}}))"
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=variables)
+    return json.loads(done.stdout) if done.returncode == 0 else dict.fromkeys(packages)
+
+
+def record_values(times: list[float] | None, ours: list[float], target: float | None) -> dict[str, Any]:
+    """Return the measured values of a side: seconds of every round, and the ratios to ours."""
     if times is None:
         return {"not_measured": "it is not installed (make bench-setup)"}
-    ratios = [theirs / own for theirs, own in zip(times, ours, strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    figures = {"seconds": sum(times), "times_ours": sum(times) / sum(ours), "median": median, "low": low, "high": high}
-    return {name: round(value, 3) for name, value in figures.items()} | {"bar": bar}
+    return {
+        "seconds": times,
+        "total_seconds": round(sum(times), 3),
+        **ratio_statistics(times, ours),
+        "target": target,
+    }
 
 
 if __name__ == "__main__":

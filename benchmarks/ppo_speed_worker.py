@@ -1,8 +1,8 @@
-"""One side of benchmarks/ppo_speed.py: waits for a line on standard input, runs a chunk, prints the seconds it took.
+"""One side of benchmarks/ppo_speed.py: wait for a line on standard input, run a chunk, print its seconds.
 
     python ppo_speed_worker.py SIDE CHUNKS ITERATIONS
 
-The first chunk warms up: it is as long as the others for the peers, and an iteration in a run of its own for ours.
+The first chunk is a warm-up: as long as the others for the other libraries, one separate iteration for ours.
 """
 
 import itertools
@@ -22,7 +22,7 @@ OURS = PPOConfig()
 
 
 def one_environment(steps: int) -> Iterator[None]:
-    """Random steps in Gymnasium's own environment, resets included."""
+    """Take random steps in one Gymnasium environment, resets included."""
     env = gym.make(ENV_ID)
     env.reset(seed=0)
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, 2)).astype(np.float32)
@@ -35,7 +35,7 @@ def one_environment(steps: int) -> Iterator[None]:
 
 
 def ours(chunks: int, iterations: int) -> Iterator[None]:
-    """A training with our defaults, as long as it takes."""
+    """Train our PPO with its defaults."""
     from ppo import train
 
     list(train(PPOConfig(num_iterations=1)))
@@ -48,7 +48,7 @@ def ours(chunks: int, iterations: int) -> Iterator[None]:
 
 
 def stable_baselines(algorithm: Any, relu: Any, defaults: bool, steps: int) -> Iterator[None]:
-    """A training with the PPO of Stable-Baselines3 or SBX, with its defaults or with our settings."""
+    """Train the PPO of Stable-Baselines3 or SBX, with its defaults or with our settings."""
     from stable_baselines3.common.env_util import make_vec_env
 
     settings: dict[str, Any] = (
@@ -71,7 +71,7 @@ def stable_baselines(algorithm: Any, relu: Any, defaults: bool, steps: int) -> I
 
 
 def side(name: str, chunks: int, iterations: int) -> Iterator[None]:
-    """The side of that name; each step of the iterator is a chunk."""
+    """Return the named side; each step of the iterator runs one chunk."""
     steps = iterations * OURS.steps_per_iter
     if name == "ours":
         return ours(chunks, iterations)

@@ -1,9 +1,9 @@
-"""How speed grows with size, beside what the machine could do at best.
+"""Throughput against size, with an upper bound for each measurement.
 
-Three curves: PPO's steps a second against the number of environments and threads, beside the same environments with
-random actions; tokens a second of the smallest GPT-2's size against batch and context, beside the memory's bandwidth
-(every step reads all weights and all keys and values once); batched Q-learning's updates a second against agents and
-maze size, beside the same worlds with random actions. Each is measured in turns with its limit.
+Three parts: PPO in steps per second against environments and threads, bounded by the same environments with random
+actions; the smallest GPT-2 in tokens per second against batch and context, bounded by memory bandwidth (every step
+reads all weights and all keys and values once); batched Q-learning in updates per second against agents and maze size,
+bounded by the same environments with random actions. Each measurement is interleaved with its bound.
 """
 
 import statistics
@@ -19,12 +19,13 @@ import numpy as np
 import torch
 import transformers
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 from batched_q_learning import BatchedQLearning, random_numbers
 from lab.errors import require_at_least
-from lab.files import ROOT, display_path, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
+from lab.results import new_record, ratio_statistics, write_results
 from maze_env import SimpleMaze
 from maze_layout import random_maze
 from models.gpt2 import GPT2
@@ -33,34 +34,60 @@ from reacher_vec import ReacherVectorEnv
 from rollout import RolloutCollector
 from transition_tables import TransitionTables
 
-Work = Callable[[], int]  # does a piece of work, gives how many steps, tokens or updates that was
-MOST_TABLES = 2**28  # bytes of Q-tables; what needs more is left out
+Work = Callable[[], int]  # does a unit of work, returns its number of steps, tokens or updates
+MAX_TABLE_BYTES = 2**28  # larger Q-tables are skipped
+
+
+PPO, GENERATION, Q_LEARNING = "PPO on Reacher-v5", "text generation, GPT-2, float32", "batched Q-learning"
+PARTS = [  # how the records of each configuration are plotted, and their upper bound
+    {
+        "configuration": PPO,
+        "unit": "environment steps per second",
+        "limit": "environment-only throughput",
+        "axis": "environments",
+        "series": "threads",
+    },
+    {
+        "configuration": GENERATION,
+        "unit": "tokens per second",
+        "limit": "memory bandwidth",
+        "axis": "batch",
+        "series": "context",
+    },
+    {
+        "configuration": Q_LEARNING,
+        "unit": "updates per second",
+        "limit": "environment-only throughput",
+        "axis": "agents",
+        "series": "maze",
+    },
+]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Measure how speed grows with size, and how far it stays below what the machine could do."""
+    """Measure throughput against size, relative to an upper bound."""
 
     output: Path = ROOT / "benchmarks/results/scaling.json"
-    """File for the figures."""
+    """Results file."""
     repetitions: int = 5
-    """Times that everything is measured."""
+    """Repetitions per measurement."""
     seconds: float = 1.0
-    """Time of one measurement, at least."""
+    """Minimum duration of one measurement."""
     threads: tuple[int, ...] = (1, 2)
-    """Threads that PPO is measured with; generation uses the largest number, Q-learning one."""
+    """Thread counts for PPO; generation uses the largest, Q-learning one."""
     environments: tuple[int, ...] = (1, 4, 16, 32, 64, 128, 256)
-    """Environments of PPO."""
+    """Numbers of environments for PPO."""
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """Texts that are continued at once."""
+    """Batch sizes for generation."""
     contexts: tuple[int, ...] = (16, 256, 960)
-    """Tokens that were there before."""
+    """Context lengths for generation, in tokens."""
     model: Path | None = None
-    """Folder of a GPT-2. Default: random weights at the official size."""
+    """Folder of a GPT-2 model. Default: random weights at the official size."""
     agents: tuple[int, ...] = (1, 16, 256, 4096, 65536)
-    """Agents of batched Q-learning."""
+    """Numbers of agents for batched Q-learning."""
     mazes: tuple[int, ...] = (4, 16, 64)
-    """Rows and columns of their maze."""
+    """Maze sizes for batched Q-learning: number of rows and of columns."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "repetitions")
@@ -68,7 +95,7 @@ class Config:
 
 
 def rate(work: Work, seconds: float) -> float:
-    """Pieces a second, after one that warms up."""
+    """Return the units of work per second, after one warm-up call."""
     work()
     count, started = 0, time.perf_counter()
     while True:
@@ -78,28 +105,27 @@ def rate(work: Work, seconds: float) -> float:
             return count / elapsed
 
 
-def row(at: dict[str, int], work: Work, limit: Callable[[], float], config: Config) -> dict[str, Any]:
-    """A point of a curve: medians over the repetitions, and the share of the limit with its ends."""
+def measured(title: str, at: dict[str, int], work: Work, limit: Callable[[], float], config: Config) -> dict[str, Any]:
+    """Return the title and values of one record: throughput, upper bound, and their ratio."""
     pairs = [(rate(work, config.seconds), limit()) for _ in range(config.repetitions)]
-    shares = [own / most for own, most in pairs]
-    found = {
-        "at": at,
-        "per_second": round(statistics.median(own for own, _ in pairs), 1),
-        "limit_per_second": round(statistics.median(most for _, most in pairs), 1),
-        "median_ratio": round(statistics.median(shares), 4),
-        "lowest_ratio": round(min(shares), 4),
-        "highest_ratio": round(max(shares), 4),
+    rates, limits = ([pair[index] for pair in pairs] for index in (0, 1))
+    side = ", ".join(f"{name} {value}" for name, value in at.items())
+    values = {
+        **at,
+        "per_second": round(statistics.median(rates), 1),
+        "limit_per_second": round(statistics.median(limits), 1),
+        **ratio_statistics(rates, limits),
     }
-    where = ", ".join(f"{name} {value}" for name, value in at.items())
-    print(f"{where}: {found['per_second']:,.0f} a second, {found['median_ratio']:.0%} of the limit", flush=True)
-    return found
+    line = f"{values['per_second']:,.0f} per second, {values['median_ratio']:.0%} of the upper bound"
+    print(f"{title}, {side}: {line}", flush=True)
+    return {"configuration": title, "side": side, **values}
 
 
 # --- PPO --------------------------------------------------------------------------------------------------------------
 
 
 def learning(num_envs: int, threads: int) -> Work:
-    """Iterations of PPO."""
+    """Return the work of PPO training iterations."""
     learner = Learner(PPOConfig(num_envs=num_envs, num_iterations=1_000_000))
     if threads > 1:
         learner.envs = ReacherVectorEnv(num_envs, threads)
@@ -113,7 +139,7 @@ def learning(num_envs: int, threads: int) -> Work:
 
 
 def stepping(num_envs: int, threads: int) -> Work:
-    """Random actions in as many environments."""
+    """Return the work of random steps in the same environments."""
     envs = ReacherVectorEnv(num_envs, threads)
     envs.reset(seed=0)
     steps = PPOConfig().steps_per_iter // num_envs
@@ -127,20 +153,20 @@ def stepping(num_envs: int, threads: int) -> Work:
     return work
 
 
-def ppo_rows(config: Config) -> Iterator[dict[str, Any]]:
-    """Steps a second for every number of environments and threads."""
+def ppo_records(config: Config) -> Iterator[dict[str, Any]]:
+    """Yield a record for every number of environments and threads."""
     for threads, num_envs in product(config.threads, config.environments):
         torch.set_num_threads(threads)
         bare = stepping(num_envs, threads)
         at = {"environments": num_envs, "threads": threads}
-        yield row(at, learning(num_envs, threads), lambda bare=bare: rate(bare, config.seconds), config)
+        yield measured(PPO, at, learning(num_envs, threads), lambda bare=bare: rate(bare, config.seconds), config)
 
 
 # --- GPT-2 ------------------------------------------------------------------------------------------------------------
 
 
 def language_model(folder: Path | None) -> GPT2:
-    """The model in `folder`, or one of random weights at the official size."""
+    """Return the model in `folder`, or one with random weights at the official size."""
     if folder is not None:
         return GPT2.from_pretrained(folder).eval()
     transformers.logging.disable_progress_bar()
@@ -151,7 +177,7 @@ def language_model(folder: Path | None) -> GPT2:
 
 
 def one_token(model: GPT2, batch: int, context: int) -> Work:
-    """The step of generation that gives each text of a batch one more token behind `context` others."""
+    """Return the work of one generation step for a batch of texts with `context` tokens each."""
     cache = model.new_cache(batch, context + 1)
     ids = torch.zeros(batch, 1, dtype=torch.long)  # (B, 1)
 
@@ -166,13 +192,13 @@ def one_token(model: GPT2, batch: int, context: int) -> Work:
 
 
 def bytes_of_a_step(model: GPT2, batch: int, context: int) -> int:
-    """What one token for each text must read: all weights but the positions', and all keys and values."""
+    """Return the bytes that one step reads: all weights except position embeddings, and all keys and values."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) - 4 * model.positions.weight.numel()
     return weights + batch * context * 2 * 4 * model.config.n_embd * model.config.n_layer
 
 
 def bandwidth(size: int = 2**26) -> Callable[[], float]:
-    """Measures the bytes a second that the memory moves in a copy of `size` numbers: each is read and written."""
+    """Return a function that measures memory bandwidth, in bytes per second, by copying `size` float32 numbers."""
     source, target = torch.ones(size), torch.empty(size)
 
     def copy() -> int:
@@ -182,8 +208,8 @@ def bandwidth(size: int = 2**26) -> Callable[[], float]:
     return lambda: rate(copy, 0.2)
 
 
-def generation_rows(config: Config) -> Iterator[dict[str, Any]]:
-    """Tokens a second for every batch and context."""
+def generation_records(config: Config) -> Iterator[dict[str, Any]]:
+    """Yield a record for every batch size and context length."""
     torch.set_num_threads(max(config.threads))
     model, memory = language_model(config.model), bandwidth()
     contexts = [context for context in config.contexts if context < model.config.n_positions]
@@ -191,14 +217,14 @@ def generation_rows(config: Config) -> Iterator[dict[str, Any]]:
         size = bytes_of_a_step(model, batch, context)
         at = {"batch": batch, "context": context}
         limit = lambda size=size, batch=batch: batch * memory() / size  # noqa: E731
-        yield row(at, one_token(model, batch, context), limit, config)
+        yield measured(GENERATION, at, one_token(model, batch, context), limit, config)
 
 
 # --- Q-learning -------------------------------------------------------------------------------------------------------
 
 
 def q_learning(world: TransitionTables, count: int) -> tuple[Work, Work]:
-    """Steps of agents that learn; and of their worlds alone, with random actions."""
+    """Return the work of learning steps, and of steps in the same environments with random actions."""
     agents = BatchedQLearning(world, count)
     numbers = random_numbers(agents, seed=0)
     state = torch.full((count,), world.start, dtype=torch.int32)  # (N,)
@@ -208,56 +234,44 @@ def q_learning(world: TransitionTables, count: int) -> tuple[Work, Work]:
         return count
 
     def walk() -> int:
-        _, lot, outcome = next(numbers)  # (N,) each
-        pair = (lot * world.n_actions).int().add_(state, alpha=world.n_actions)
-        happened = outcome.add(pair, alpha=world.n_outcomes)
-        state.copy_(world.next_state.index_select(0, happened))
-        world.reward.index_select(0, happened)
-        state.masked_fill_(world.nonterminal.index_select(0, happened) == 0, world.start)
+        _, action_draw, outcome = next(numbers)  # (N,) each
+        pair = (action_draw * world.n_actions).int().add_(state, alpha=world.n_actions)
+        outcome_index = outcome.add(pair, alpha=world.n_outcomes)
+        state.copy_(world.next_state.index_select(0, outcome_index))
+        world.reward.index_select(0, outcome_index)
+        state.masked_fill_(world.nonterminal.index_select(0, outcome_index) == 0, world.start)
         return count
 
     return learn, walk
 
 
-def q_learning_rows(config: Config) -> Iterator[dict[str, Any]]:
-    """Updates a second for every number of agents and maze size."""
-    torch.set_num_threads(1)  # sharing out steps of a millisecond costs more than it gives
+def q_learning_records(config: Config) -> Iterator[dict[str, Any]]:
+    """Yield a record for every number of agents and maze size."""
+    torch.set_num_threads(1)  # splitting steps of a millisecond between threads is slower
     for size, count in product(config.mazes, config.agents):
-        if count * size**2 * 4 * 4 > MOST_TABLES:
+        if count * size**2 * 4 * 4 > MAX_TABLE_BYTES:
             continue
         maze = SimpleMaze(random_maze(size, size, seed=0))
         world = TransitionTables(maze.outcomes(), maze.start, max(100, 4 * size**2))
         learn, walk = q_learning(world, count)
         at = {"agents": count, "maze": size}
-        yield row(at, learn, lambda walk=walk: rate(walk, config.seconds), config)
+        yield measured(Q_LEARNING, at, learn, lambda walk=walk: rate(walk, config.seconds), config)
 
 
 def main(config: Config) -> None:
-    """Measure, write."""
+    """Measure and write the results."""
     writable_folder(config.output.parent)
-    before = environment_info()
-    parts = {
-        "ppo": {
-            "title": "PPO on Reacher-v5",
-            "unit": "environment steps a second",
-            "limit": "the environments alone",
-            "rows": list(ppo_rows(config)),
-        },
-        "generation": {
-            "title": "text generation, GPT-2, float32",
-            "unit": "tokens a second",
-            "limit": "the memory's bandwidth",
-            "rows": list(generation_rows(config)),
-        },
-        "q_learning": {
-            "title": "batched Q-learning",
-            "unit": "updates a second",
-            "limit": "the worlds alone",
-            "rows": list(q_learning_rows(config)),
-        },
-    }
-    settings = {name: getattr(config, name) for name in ("repetitions", "seconds")}
-    write_json(config.output, {"parts": parts, "settings": settings, "circumstances": before})
+    environment = environment_info()
+    values = [*ppo_records(config), *generation_records(config), *q_learning_records(config)]
+    write_results(
+        config.output,
+        "scaling",
+        [new_record(environment=environment, **each) for each in values],
+        settings={name: getattr(config, name) for name in ("repetitions", "seconds")},
+        environment=environment,
+        ratio="fraction of the upper bound",
+        parts=PARTS,
+    )
     print(f"wrote {display_path(config.output)}")
 
 

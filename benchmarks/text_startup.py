@@ -1,6 +1,6 @@
-"""How long the text scripts take from the command to the first answer, with either engine.
+"""Time from the command to the first output of the text scripts, with either engine.
 
-Every start is a process of its own; the engines take turns, so that what else the machine does slows both.
+Every start is a new process; the engines are interleaved, so that other load on the machine affects both.
 """
 
 import statistics
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import require_at_least
-from lab.files import ROOT, display_path, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
+from lab.results import new_record, ratio_statistics, write_results
 
 PROJECT, MODELS = ROOT / "02_transformer_basics", ROOT / "assets/models"
 SCRIPTS = {
@@ -21,24 +22,25 @@ SCRIPTS = {
     "first label": (PROJECT / "sentiment_analysis.py", MODELS / "sentiment", ()),
 }
 ENGINES = ("pipeline", "scratch")
-BAR = 0.7  # of the pipeline's time, at most
+TARGET = 0.7  # of the pipeline's time, at most
+ENGINE_FORM = "accelerated"  # the form that `--engine scratch` runs by default: plain or accelerated
 
 
 @dataclass
 class Config:
-    """Compare how long both engines take from the command to the first answer."""
+    """Compare the time to the first output of both engines."""
 
     output: Path = ROOT / "benchmarks/results/text_startup.json"
-    """File for the figures."""
+    """Results file."""
     repetitions: int = 5
-    """Starts of each engine."""
+    """Starts per engine."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "repetitions")
 
 
 def seconds_to_first_output(script: Path, model: Path, flags: tuple[str, ...], engine: str, folder: Path) -> float:
-    """Start the script and wait for the first byte on its standard output."""
+    """Return the seconds from the start of the script to the first byte on its standard output."""
     arguments = ("One prompt", "--model", str(model), "--engine", engine, "--output_dir", str(folder), *flags)
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-u", str(script), *arguments], stdout=subprocess.PIPE) as process:
@@ -47,26 +49,40 @@ def seconds_to_first_output(script: Path, model: Path, flags: tuple[str, ...], e
         seconds = time.perf_counter() - started
         process.stdout.read()
     if not first or process.returncode:
-        raise RuntimeError(f"{script.name} ended with status {process.returncode}")
+        raise RuntimeError(f"{script.name} exited with status {process.returncode}")
     return seconds
 
 
 def main(config: Config) -> None:
-    """Start both engines in turns, print and write the times and their ratio."""
+    """Start both engines in interleaved rounds, print and write the times and their ratio."""
     writable_folder(config.output.parent)
-    results = {}
+    environment = environment_info()
+    folder = ROOT / "runs/text_startup"
+    records = []
     for what, (script, model, flags) in SCRIPTS.items():
         times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
         for _ in range(config.repetitions + 1):
             for engine in ENGINES:
-                folder = ROOT / "runs/text_startup"
                 times[engine].append(seconds_to_first_output(script, model, flags, engine, folder))
-        times = {engine: seconds[1:] for engine, seconds in times.items()}  # the first start reads files from the disk
-        ratios = [ours / theirs for theirs, ours in zip(times["pipeline"], times["scratch"], strict=True)]
-        results[what] = {"seconds": times, "median_ratio": statistics.median(ratios), "bar": BAR}
-        shown = {engine: f"{min(seconds):.2f} s" for engine, seconds in times.items()}
-        print(f"{what}: {shown}, median ratio {results[what]['median_ratio']:.2f} (at most {BAR})")
-    write_json(config.output, {"results": results, **environment_info()})
+        times = {engine: seconds[1:] for engine, seconds in times.items()}  # the first start reads files from disk
+        ours = {
+            "engine_form": ENGINE_FORM,
+            "seconds": times["scratch"],
+            **ratio_statistics(times["scratch"], times["pipeline"]),
+            "target": TARGET,
+        }
+        records.append(new_record(what, "pipeline", environment, seconds=times["pipeline"]))
+        records.append(new_record(what, "scratch", environment, **ours))
+        line = {engine: f"{statistics.median(seconds):.2f} s" for engine, seconds in times.items()}
+        print(f"{what}: {line}, median ratio {ours['median_ratio']:.2f} (target: at most {TARGET})")
+    write_results(
+        config.output,
+        "text_startup",
+        records,
+        settings={"repetitions": config.repetitions},
+        environment=environment,
+        ratio="time to the first output relative to the `transformers` pipeline",
+    )
     print(f"wrote {display_path(config.output)}")
 
 

@@ -1,9 +1,9 @@
-"""How fast our GPT-2 trains beside a plain loop over the `transformers` library's.
+"""Training speed of our GPT-2 compared with a plain loop over the model of the `transformers` library.
 
-All sides have the same weights at the start, the same batches, the same optimizer (AdamW: Muon would not know the
-library's matrices as such) and threads. Each has a process of its own, as it would have anywhere else, and they take
-turns. The activation is GPT-2's own, which the presets do without. Our training keeps the memory that a step frees;
-a plain loop does not by itself, so there is a third side, the plain loop with that one line added.
+All sides have the same initial weights, batches, optimizer (AdamW, since Muon would not recognize the library's
+matrices) and number of threads. Each runs in its own process, and they are interleaved. The activation is GPT-2's,
+which the presets do not use. Our training script keeps freed memory in the process; a plain loop does not by default,
+so a third side is the plain loop with this setting.
 """
 
 import dataclasses
@@ -22,46 +22,47 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-import lab.projects  # noqa: F401 - lets the projects' modules be found
+import lab.projects  # noqa: F401 - puts the projects on the search path
 from lab.errors import require_at_least
-from lab.files import ROOT, display_path, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder
 from lab.launch import launch
 from lab.memory import keep_freed_memory
 from lab.record import environment_info
+from lab.results import Record, new_record, ratio_statistics, write_results
 from language_model.data import Windows
 from language_model.presets import PRESETS
 from language_model.training import LanguageConfig, Trainer, new_model
 from optimization import OptimizerGroup
 
-BAR = 1.2
+TARGET = 1.2  # times the speed of the plain loop
 VOCABULARY = {"shakespeare": 67, "books": PRESETS["books"].vocab_size}
-STEPS_FOR_ONE = {"shakespeare": 5, "books": 1}  # so that turns last about as long as those of the books
-Step = Callable[[], float]  # makes an optimizer step, gives the loss before it
-step: Step  # of the side whose process this is
+STEPS_FOR_ONE = {"shakespeare": 5, "books": 1}  # so that rounds of both presets take about as long
+Step = Callable[[], float]  # does one optimizer step, returns the loss before it
+step: Step  # of the side that runs in this process
 
 
 @dataclass
 class Config:
-    """Compare our training with a plain loop over the transformers library's model."""
+    """Compare our training with a plain loop over the model of the transformers library."""
 
     output: Path = ROOT / "benchmarks/results/training.json"
-    """File for the figures."""
+    """Results file."""
     repetitions: int = 25
-    """Times that every side is measured."""
+    """Rounds per side."""
     steps: int = 2
-    """Optimizer steps a time at the books' sizes, five times as many at Shakespeare's: few, so that a machine that
-    others use is as slow for both sides."""
+    """Optimizer steps per round for the books preset, five times as many for Shakespeare: few, so that other load on
+    the machine affects all sides equally."""
     threads: int = 2
-    """Threads that PyTorch computes with, on both sides."""
+    """PyTorch threads of every side."""
 
 
 def random_ids(config: LanguageConfig, vocabulary: int) -> torch.Tensor:
-    """A text of a hundred windows, (N,), that is the same in every process."""
+    """Return random token ids of 100 windows, (N,), the same in every process."""
     return torch.randint(vocabulary, (100 * config.context + 1,), generator=torch.Generator().manual_seed(config.seed))
 
 
 def ours(config: LanguageConfig, vocabulary: int) -> Step:
-    """The lab's training, with what `train_language_model.py` does before it."""
+    """Return a step of the lab's training, set up as in `train_language_model.py`."""
     keep_freed_memory()
     torch.manual_seed(config.seed)
     ids = random_ids(config, vocabulary)
@@ -70,7 +71,7 @@ def ours(config: LanguageConfig, vocabulary: int) -> Step:
 
 
 def plain(config: LanguageConfig, vocabulary: int) -> Step:
-    """A loop as anyone would write it for the library's model."""
+    """Return a step of a plain training loop for the library's model."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.manual_seed(config.seed)
@@ -92,7 +93,7 @@ def plain(config: LanguageConfig, vocabulary: int) -> Step:
 
 
 def plain_with_kept_memory(config: LanguageConfig, vocabulary: int) -> Step:
-    """The same after one more line."""
+    """Return the same step with freed memory kept in the process."""
     keep_freed_memory()
     return plain(config, vocabulary)
 
@@ -102,21 +103,21 @@ SIDES = {"ours": ours, PLAIN: plain, KEPT: plain_with_kept_memory}
 
 
 def begin(name: str, config: LanguageConfig, vocabulary: int, threads: int) -> None:
-    """Make this process the one of a side."""
+    """Set up this process for a side."""
     global step
     torch.set_num_threads(threads)
     step = SIDES[name](config, vocabulary)
 
 
 def turn(steps: int) -> tuple[float, float]:
-    """Make some steps; the seconds that one took in the mean, and the last loss."""
+    """Run some steps; return the mean seconds per step and the last loss."""
     start = time.perf_counter()
     losses = [step() for _ in range(steps)]
     return (time.perf_counter() - start) / steps, losses[-1]
 
 
-def measure(preset: str, config: Config) -> dict[str, Any]:
-    """Tokens a second of all sides, the ratios to ours of every repetition, and how far losses are apart at first."""
+def measure(preset: str, config: Config) -> tuple[dict[str, list[float]], float, int]:
+    """Return the seconds per step of every round and side, the initial loss difference, and the tokens per step."""
     settings = dataclasses.replace(
         PRESETS[preset].training(),
         optimizer="adamw",
@@ -126,11 +127,11 @@ def measure(preset: str, config: Config) -> dict[str, Any]:
         evaluate_every=10_000,
     )
     steps = config.steps * STEPS_FOR_ONE[preset]
-    fresh = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     start = (settings, VOCABULARY[preset], config.threads)
-    processes = {name: ProcessPoolExecutor(1, fresh, begin, (name, *start)) for name in SIDES}
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what starts now leaves Ctrl-C to this process
-    first = {name: process.submit(turn, config.steps) for name, process in processes.items()}  # warms up
+    processes = {name: ProcessPoolExecutor(1, spawn, begin, (name, *start)) for name in SIDES}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child processes ignore Ctrl-C
+    first = {name: process.submit(turn, config.steps) for name, process in processes.items()}  # warm-up
     signal.signal(signal.SIGINT, before)
     try:
         losses = {name: future.result()[1] for name, future in first.items()}
@@ -141,34 +142,46 @@ def measure(preset: str, config: Config) -> dict[str, Any]:
     finally:
         for process in processes.values():
             process.shutdown()
-    tokens = settings.batch_size * settings.context
-    rate = {name: round(tokens / statistics.median(times)) for name, times in seconds.items()}
-    apart = max(abs(losses["ours"] - loss) for loss in losses.values())
-    to_plain, to_kept = (ratios(seconds[name], seconds["ours"]) for name in (PLAIN, KEPT))
-    return {"tokens_per_second": rate, **to_plain, "freed_memory_kept": to_kept, "loss_difference": apart}
+    difference = max(abs(losses["ours"] - loss) for loss in losses.values())
+    return seconds, difference, settings.batch_size * settings.context
 
 
-def ratios(theirs: list[float], ours: list[float]) -> dict[str, float]:
-    """How many times as long one side took as the other, turn by turn."""
-    each = [their / own for their, own in zip(theirs, ours, strict=True)]
-    named = {"median_ratio": statistics.median(each), "lowest_ratio": min(each), "highest_ratio": max(each)}
-    return {name: round(value, 2) for name, value in named.items()}
+def records_of(preset: str, config: Config, environment: dict[str, Any]) -> list[Record]:
+    """Measure a preset; return one record per side."""
+    seconds, difference, tokens = measure(preset, config)
+    records = []
+    for name, times in seconds.items():
+        values: dict[str, Any] = {"tokens_per_second": round(tokens / statistics.median(times)), "seconds": times}
+        if name == "ours":
+            values["loss_difference"] = difference
+        else:
+            values |= ratio_statistics(times, seconds["ours"]) | {"target": TARGET if name == PLAIN else None}
+        records.append(new_record(preset, name, environment, **values))
+    return records
 
 
 def main(config: Config) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     require_at_least(1, config, "repetitions", "steps", "threads")
     writable_folder(config.output.parent)
-    torch.set_num_threads(config.threads)  # for the record; the sides do so themselves
-    before = environment_info(("torch", "transformers"))
-    found = {}
+    torch.set_num_threads(config.threads)  # for the record; the sides set it themselves
+    environment = environment_info(("torch", "transformers"))
+    records = []
     for preset in PRESETS:
-        found[preset] = measure(preset, config)
-        ratio, kept = found[preset]["median_ratio"], found[preset]["freed_memory_kept"]["median_ratio"]
-        met = "met" if ratio >= BAR else "missed"
-        print(f"{preset}: {ratio} times a plain loop, {met} (bar {BAR}); {kept} times one that keeps freed memory")
-    settings = {name: getattr(config, name) for name in ("repetitions", "steps", "threads")}
-    write_json(config.output, {"presets": found, "least_ratio": BAR, "settings": settings, "circumstances": before})
+        of_preset = records_of(preset, config, environment)
+        records += of_preset
+        ratio = {record["side"]: record["median_ratio"] for record in of_preset if "median_ratio" in record}
+        verdict = f"target {'met' if ratio[PLAIN] >= TARGET else 'missed'} ({TARGET})"
+        kept = f"{ratio[KEPT]:.2f} times one that keeps freed memory"
+        print(f"{preset}: {ratio[PLAIN]:.2f} times a plain loop, {verdict}; {kept}")
+    write_results(
+        config.output,
+        "training",
+        records,
+        settings={name: getattr(config, name) for name in ("repetitions", "steps", "threads")},
+        environment=environment,
+        ratio="our speed relative to this side",
+    )
     print(f"wrote {display_path(config.output)}")
 
 

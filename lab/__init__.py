@@ -1,1 +1,1 @@
-"""What is not a lesson: command line, plots, animations, checkpoints, seeding, run records."""
+"""Shared infrastructure: command line, plots, animations, checkpoints, seeding, run records."""

@@ -1,4 +1,4 @@
-"""The lab's command line: starts scripts, compares and repeats runs, measures, says what is installed. See `--help`."""
+"""Command line of the lab: run scripts, compare and repeat runs, run benchmarks, show the installation."""
 
 import sys
 from dataclasses import dataclass, field
@@ -21,72 +21,74 @@ class Run:
     """Run a project's script (`lab run maze --help` shows its flags), or `all` of them into one folder."""
 
     script: tyro.conf.Positional[Literal["maze", "attention", "sentiment", "generate", "reacher", "all"]]
-    """What to run."""
+    """Name of the script, or `all`."""
     arguments: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Passed on to the script as they are."""
+    """Arguments that are passed to the script unchanged."""
 
 
 @dataclass(frozen=True)
 class RunAll:
-    """Run all projects end to end, offline, with what ships with the lab, and show what came of it."""
+    """Run all projects end to end, offline, with the bundled models, and print a summary."""
 
     output_dir: Path = ROOT / "runs"
-    """Folder for everything that is written."""
+    """Folder for all output."""
 
 
 @dataclass(frozen=True)
 class CompareRuns:
-    """Lay runs side by side: settings that differ, final figures, curves in one plot."""
+    """Compare runs: settings that differ, final metrics, curves in one plot."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Output folders of runs, or of `lab repeat`; the others are compared with the first."""
-    further: Compare = field(default_factory=Compare)
+    """Output folders of runs or of `lab repeat`; each is compared with the first."""
+    options: Annotated[Compare, tyro.conf.arg(name="")] = field(default_factory=Compare)
 
 
 @dataclass(frozen=True)
 class RepeatScript:
-    """Run N seeds of a script and tell the band: lab repeat 5 -- maze --episodes 100. Goes on where it was stopped."""
+    """Run N seeds of a script and report mean and interval: lab repeat 5 -- maze --episodes 100.
 
-    seeds: tyro.conf.Positional[int]
-    """How many."""
+    If interrupted, rerun the same command to resume."""
+
+    seeds: Annotated[tyro.conf.Positional[int], tyro.conf.arg(metavar="N")]
+    """Number of seeds."""
     command: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Behind `--`: a script, by its path or as in `lab run`, and its flags."""
-    further: Repeat = field(default_factory=Repeat)
+    """After `--`: the script, by path or by its name in `lab run`, and its flags."""
+    options: Annotated[Repeat, tyro.conf.arg(name="")] = field(default_factory=Repeat)
 
 
 @dataclass(frozen=True)
-class MeasureAll:
-    """Run benchmarks, publish their figures on the pages, check that they still hold."""
+class RunBenchmarks:
+    """Run benchmarks, update the tables and numbers in the documentation, check committed ratios."""
 
     names: tyro.conf.Positional[tuple[Literal[NAMES], ...]] = ()  # pyright: ignore[reportInvalidTypeForm]
-    """Which ones."""
-    further: Bench = field(default_factory=Bench)
+    """Names of the benchmarks."""
+    options: Annotated[Bench, tyro.conf.arg(name="")] = field(default_factory=Bench)
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is installed, whether rendering works, and whether official models are cached."""
+    """Show what is installed, whether rendering works, and which official models are cached."""
 
 
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[CompareRuns, tyro.conf.subcommand("compare")]
     | Annotated[RepeatScript, tyro.conf.subcommand("repeat")]
-    | Annotated[MeasureAll, tyro.conf.subcommand("bench")]
+    | Annotated[RunBenchmarks, tyro.conf.subcommand("bench")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
 
-def execute(command: Run | CompareRuns | RepeatScript | MeasureAll | Doctor) -> None:
-    """Carry out a command of the command line."""
+def execute(command: Run | CompareRuns | RepeatScript | RunBenchmarks | Doctor) -> None:
+    """Run a parsed command."""
     match command:
         case Doctor():
             show_state()
         case CompareRuns(runs, options):
             compare(runs, options)
-        case RepeatScript(seeds, words, options):
-            repeat(seeds, words, options)
-        case MeasureAll(names, options):
+        case RepeatScript(seeds, script_and_flags, options):
+            repeat(seeds, script_and_flags, options)
+        case RunBenchmarks(names, options):
             sys.exit(bench(names, options))
         case Run("all", arguments):
             launch(RunAll, lambda config: sys.exit(run_everything(config.output_dir)), list(arguments))
@@ -98,7 +100,7 @@ def main() -> None:
     """Entry point of `lab` and of `python -m lab`."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 and arguments[0] == "run" and not arguments[1].startswith("-"):
-        arguments.insert(2, "--")  # what follows the script's name is the script's, flags and --help too
+        arguments.insert(2, "--")  # everything after the script's name goes to the script, also --help
     launch(Command, execute, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The one way to make an animation: frames with a caption, written as a GIF or a video, whole or not at all."""
+"""Animations: frames with a caption, written atomically as a GIF or a video."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -15,7 +15,7 @@ CAPTION_HEIGHT = 28
 
 
 def captioned(image: Image.Image | NDArray[np.uint8], caption: str) -> Image.Image:
-    """`image` (height, width, 3) with a line of text on a light bar above it."""
+    """Return `image` (height, width, 3) with a one-line caption on a light bar above it."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     framed = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "#f4f4f4")
     framed.paste(picture, (0, CAPTION_HEIGHT))
@@ -25,7 +25,7 @@ def captioned(image: Image.Image | NDArray[np.uint8], caption: str) -> Image.Ima
 
 
 def side_by_side(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
-    """`images` of one height in a row, `gap` pixels apart."""
+    """Return `images` of the same height in one row, `gap` pixels apart."""
     width = sum(image.width for image in images) + gap * (len(images) - 1)
     row = Image.new("RGB", (width, max(image.height for image in images)), "white")
     left = 0
@@ -36,9 +36,9 @@ def side_by_side(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
 
 
 def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float, hold_seconds: float = 1.0) -> None:
-    """Write `frames` as an endless GIF; the last frame stays for `hold_seconds`. Raises UserError without frames."""
+    """Write `frames` as a looping GIF; the last frame is held for `hold_seconds`. Raises UserError without frames."""
     if not frames:
-        raise UserError(f"{path}: there is no frame to write")
+        raise UserError(f"{path}: there are no frames to write")
     durations = [round(1000 / frames_per_second)] * len(frames)
     durations[-1] = round(1000 * hold_seconds)
     palette = _shared_palette([frames[0], frames[len(frames) // 2], frames[-1]])
@@ -57,21 +57,21 @@ def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float
 
 def save_video(path: Path, frames: Sequence[Image.Image], frames_per_second: float) -> None:
     """Write `frames` as an MP4 video (H.264), in even width and height. Raises UserError without frames."""
-    import av  # here: few runs need it, and it takes a while
+    import av  # imported here: slow to import, and few runs need it
 
     if not frames:
-        raise UserError(f"{path}: there is no frame to write")
+        raise UserError(f"{path}: there are no frames to write")
     with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
         stream.width, stream.height = (size - size % 2 for size in frames[0].size)
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
-        container.mux(stream.encode())  # what the encoder still holds back
+        container.mux(stream.encode())  # flush the encoder
 
 
 def _shared_palette(samples: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames: with one each, a small coloured shape flickers and files are three times larger."""
+    """Return one palette for all frames: with one per frame, small shapes flicker and files are 3 times larger."""
     montage = Image.new("RGB", (max(sample.width for sample in samples), sum(sample.height for sample in samples)))
     top = 0
     for sample in samples:

@@ -1,147 +1,90 @@
-"""The benchmarks under one command: run them, put what they found onto the pages, see whether it still holds.
+"""The benchmarks: run them, publish their results in the documentation, check that the committed ratios still hold.
 
-Each is a script under benchmarks/ that writes one JSON file; its measurement of record is committed. `--quick` runs are
-short, say little, and never touch those files.
+Each is a script in benchmarks/ that writes one results file; the committed file is the measurement of record. `--quick`
+runs are short and less precise, and never change the committed files.
 """
 
 import importlib.util
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.errors import UserError, require_at_least
 from lab.evidence import publish
-from lab.files import ROOT, display_path, read_text, writable_folder
-from lab.runner import read_record, run_script
+from lab.files import ROOT, display_path, writable_folder
+from lab.results import RESULTS
+from lab.runner import REQUIRED, read_record, run_script, script_options
 
-RESULTS, QUICK = ROOT / "benchmarks/results", ROOT / "runs/bench"
-PEERS = ROOT / "runs/peers"  # the environment that `make bench-setup` makes
+QUICK = ROOT / "runs/bench"
+PEERS = ROOT / "runs/peers"  # the virtual environment that `make bench-setup` creates
 
 
 class Ratio(NamedTuple):
-    """How many times as much (as fast, as long) as the other side: the middle of the repetitions, and their ends."""
+    """Median and range of the ratio between two sides over the interleaved rounds."""
 
-    middle: float
+    median: float
     low: float
     high: float
 
 
-Ratios = dict[str, Ratio]
-
-
 @dataclass(frozen=True)
 class Benchmark:
-    """One comparison: its script, the flags of a quick run, what it needs, and the ratios that a result of it holds."""
+    """One benchmark: its script, the flags of a quick run, and its requirements."""
 
     script: str
     quick: tuple[str, ...]
-    ratios: Callable[[Any], Ratios] | None = None  # none: a short run says nothing about a long one
     packages: tuple[str, ...] = ()
-    result: str = ""  # the file's name, where it is not the script's
+    result: str = ""  # name of the results file if it differs from the script's
+    checkable: bool = True  # False: a short run says nothing about the ratios of a long one
 
     @property
     def path(self) -> Path:
-        """The script's file."""
+        """The file of the script."""
         return ROOT / "benchmarks" / f"{self.script}.py"
 
     @property
     def file(self) -> str:
-        """The name of its result."""
+        """The name of the results file."""
         return f"{self.result or self.script}.json"
 
 
-def _of_maze(found: Any) -> Ratios:
-    sides = (found[f"{name}_ratio"] for name in ("median", "lowest", "highest"))
-    middle, low, high = sides
-    return {name: Ratio(middle[name], low[name], high[name]) for name in middle}
-
-
-def _of_ppo(found: Any) -> Ratios:
-    times = [row["seconds"] / row["one_environment"] for row in found["runs"]]
-    return {"training, in times of one environment": Ratio(sorted(times)[len(times) // 2], min(times), max(times))}
-
-
-def _of_turns(found: Any) -> Ratios:
-    ours = found["seconds"]["ours"]
-    ratios = {
-        name: sorted(theirs / own for theirs, own in zip(times, ours, strict=True))
-        for name, times in found["seconds"].items()
-        if name != "ours"
-    }
-    return {name: Ratio(times[len(times) // 2], times[0], times[-1]) for name, times in ratios.items()}
-
-
-def _of_startup(found: Any) -> Ratios:
-    ratios: Ratios = {}
-    for name, row in found["results"].items():
-        both = zip(row["seconds"]["scratch"], row["seconds"]["pipeline"], strict=True)
-        times = [ours / theirs for ours, theirs in both]
-        ratios[name] = Ratio(row["median_ratio"], min(times), max(times))
-    return ratios
-
-
-def _of_nested(found: Any, prefix: str = "") -> Ratios:
-    """Every dictionary, however deep, that holds median_ratio, lowest_ratio and highest_ratio as numbers."""
-    if not isinstance(found, dict):
-        return {}
-    keys = ("median_ratio", "lowest_ratio", "highest_ratio")
-    if all(isinstance(found.get(key), (int, float)) for key in keys):
-        return {prefix: Ratio(*(found[key] for key in keys))}
-    rows = (_of_nested(value, f"{prefix}, {name}".strip(", ")) for name, value in found.items())
-    return {name: ratio for row in rows for name, ratio in row.items() if ratio != Ratio(1, 1, 1)}
-
-
-def _of_scaling(found: Any) -> Ratios:
-    ratios: Ratios = {}
-    for part in found["parts"].values():
-        for row in part["rows"]:
-            at = ", ".join(f"{name} {value}" for name, value in row["at"].items())
-            ends = row["lowest_ratio"], row["highest_ratio"]
-            ratios[f"{part['title']}, {at}"] = Ratio(row["median_ratio"], *ends)
-    return ratios
-
-
-SMALL = "--environments 1 32 --threads 1 2 --batches 1 8 --contexts 16 --agents 1 4096 --mazes 4 16"
-FEW = ("--num_iterations", "2", "--episodes", "20")
+QUICK_SCALING_FLAGS = "--environments 1 32 --threads 1 2 --batches 1 8 --contexts 16 --agents 1 4096 --mazes 4 16"
+QUICK_PPO_FLAGS = ("--num_iterations", "2", "--episodes", "20")
+SB3 = ("stable_baselines3",)
 BENCHMARKS = {
-    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5"), _of_maze),
-    "ppo": Benchmark(
-        "ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), _of_ppo, result="ppo"
+    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5")),
+    "ppo": Benchmark("ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), result="ppo"),
+    "ppo_peers": Benchmark(
+        "ppo_peers", (*QUICK_PPO_FLAGS, "--seeds", "1", "--our_seeds", "1"), packages=SB3, checkable=False
     ),
-    "ppo_peers": Benchmark("ppo_peers", (*FEW, "--seeds", "1", "--our_seeds", "1"), packages=("stable_baselines3",)),
-    "ppo_speed": Benchmark(
-        "ppo_speed", ("--chunks", "3", "--iterations", "2"), _of_turns, packages=("stable_baselines3",)
-    ),
-    "transformer": Benchmark(
-        "transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64"), _of_nested
-    ),
-    "text_startup": Benchmark("text_startup", ("--repetitions", "2"), _of_startup),
-    "training": Benchmark("training", ("--repetitions", "2", "--steps", "1"), _of_nested),
-    "ablation": Benchmark("ablation", (*FEW, "--seeds", "2")),
-    "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *SMALL.split()), _of_scaling),
+    "ppo_speed": Benchmark("ppo_speed", ("--chunks", "3", "--iterations", "2"), packages=SB3),
+    "transformer": Benchmark("transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64")),
+    "text_startup": Benchmark("text_startup", ("--repetitions", "2")),
+    "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
+    "ablation": Benchmark("ablation", (*QUICK_PPO_FLAGS, "--seeds", "2"), checkable=False),
+    "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *QUICK_SCALING_FLAGS.split())),
 }
 NAMES = (*BENCHMARKS, "all")
-NAMED = 3  # ratios that are named one by one
+MAX_LISTED = 3  # more missing ratios than this are counted, not listed
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure, and what to do with it."""
+    """Options of a benchmark run."""
 
     quick: bool = False
-    """Short runs into runs/bench, to see that everything works; what is committed stays as it is."""
+    """Short runs into runs/bench, to see that everything works; committed results stay unchanged."""
     publish: bool = False
-    """Bring figures, tables and pictures on the pages up to date with benchmarks/results, after what was run."""
+    """Update numbers, tables and pictures in the documentation from benchmarks/results, after the runs."""
     check: bool = False
-    """Make quick runs and say which ratios moved out of the committed spread; status 1 if any did."""
+    """Do quick runs and report which ratios fall outside the committed range; exit status 1 if any does."""
     tolerance: float = 0.1
-    """With --check: a ratio may lie outside the committed spread by this part of it."""
+    """With --check: the fraction by which the committed range is widened."""
     data: Path | None = None
-    """Folder of the text data, for the benchmarks that need it."""
+    """Folder with the text data, for the benchmarks that need it."""
     peers_python: Path = PEERS / ("Scripts/python.exe" if (PEERS / "Scripts").exists() else "bin/python")
-    """Python of the peers' environment, which `make bench-setup` makes."""
+    """Python with the other libraries, created by `make bench-setup`."""
     output_dir: Path | None = None
     """Folder for the results. Default: benchmarks/results, for quick runs runs/bench."""
 
@@ -149,15 +92,25 @@ class Bench:
         require_at_least(0, self, "tolerance")
 
 
+def ratios(contents: Any) -> dict[str, Ratio]:
+    """Return the ratios in a results file, from its records and its summary, by configuration and side."""
+    by_name: dict[str, Ratio] = {}
+    for record in (*contents["records"], *contents.get("summary", ())):
+        if record.get("median_ratio") is not None:
+            name = ", ".join(filter(None, (record.get("configuration"), record["side"])))
+            by_name[name] = Ratio(record["median_ratio"], record["lowest_ratio"], record["highest_ratio"])
+    return by_name
+
+
 def bench(names: Sequence[str], config: Bench) -> int:
-    """Run the benchmarks of these names (with --check quickly, and compare); publish if asked to. The exit status."""
+    """Run the named benchmarks (quickly and with a comparison for --check), publish on request; the exit status."""
     if not names and not config.publish:
-        raise UserError(f"which benchmark? One of {', '.join(NAMES)}; or --publish")
+        raise UserError(f"no benchmark named; choose from {', '.join(NAMES)}, or use --publish")
     chosen = list(BENCHMARKS) if "all" in names else list(dict.fromkeys(names))
     quick = config.quick or config.check
     folder = writable_folder(config.output_dir or (QUICK if quick else RESULTS))
     if quick and folder.resolve() == RESULTS:
-        raise UserError("--output_dir is benchmarks/results, where no quick run may write; name another")
+        raise UserError("--output_dir is benchmarks/results, which quick runs must not change; choose another folder")
     outcomes = {name: run(name, folder, quick, config) for name in chosen}
     if config.check:
         outcomes = {name: outcome or check(name, folder, config) for name, outcome in outcomes.items()}
@@ -165,23 +118,23 @@ def bench(names: Sequence[str], config: Bench) -> int:
         print(f"{name}: {outcome or 'done'}")
     if config.publish:
         publish()
-    return int(any("FAILED" in outcome or "MOVED" in outcome for outcome in outcomes.values()))
+    return int(any("FAILED" in outcome or "CHANGED" in outcome for outcome in outcomes.values()))
 
 
 def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
-    """Run one benchmark; nothing to say if it went well, else one line about why it did not."""
+    """Run one benchmark; return an empty string on success, else the reason in one line."""
     benchmark = BENCHMARKS[name]
-    reason = missing(benchmark, config)
+    reason = unmet_requirement(benchmark, config)
     if reason:
-        return f"not run: {reason}"
+        return f"skipped: {reason}"
     output = folder / benchmark.file
     if quick:
-        output.unlink(missing_ok=True)  # those that go on where they were stopped would find nothing to do
+        output.unlink(missing_ok=True)  # resumable benchmarks would find nothing to do
     flags = ["--output", str(output), *(benchmark.quick if quick else ())]
-    text = read_text(benchmark.path)
-    if config.data is not None and takes(text, "data"):
+    options = script_options(benchmark.path)
+    if config.data is not None and "data" in options:
         flags += ["--data", str(config.data)]
-    if config.peers_python.exists() and takes(text, "peers_python"):
+    if config.peers_python.exists() and "peers_python" in options:
         flags += ["--peers_python", str(config.peers_python)]
     print(f"\n{display_path(benchmark.path)} {' '.join(flags)}", flush=True)
     status = run_script(benchmark.path, flags)
@@ -190,42 +143,38 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     return f"FAILED with status {status}" if status else ""
 
 
-def takes(script: str, flag: str) -> bool:
-    """Whether the options of a script, given as its text, have such a flag."""
-    return re.search(rf"^    {flag}: ", script, re.MULTILINE) is not None
-
-
-def missing(benchmark: Benchmark, config: Bench) -> str:
-    """What keeps a benchmark from running here, in words; nothing if nothing does."""
+def unmet_requirement(benchmark: Benchmark, config: Bench) -> str:
+    """Return the reason that a benchmark cannot run here; an empty string if it can."""
     if not benchmark.path.is_file():
         return f"there is no {display_path(benchmark.path)}"
-    if re.search(r"^    data: Path$", read_text(benchmark.path), re.MULTILINE) and config.data is None:
+    if script_options(benchmark.path).get("data") == REQUIRED and config.data is None:
         return "it needs --data, the folder of the text data"
     absent = [name for name in benchmark.packages if importlib.util.find_spec(name) is None]
     if absent and not config.peers_python.exists():
-        return f"{', '.join(absent)} is not installed; make bench-setup"
+        return f"{', '.join(absent)} is not installed; run make bench-setup"
     return ""
 
 
 def check(name: str, folder: Path, config: Bench) -> str:
-    """What a fresh result says about the committed one, in one line."""
+    """Compare fresh results with the committed ones; return the outcome in one line."""
     benchmark = BENCHMARKS[name]
     committed = RESULTS / benchmark.file
-    if benchmark.ratios is None:
-        return "not checked: a short run says nothing about its figures"
+    if not benchmark.checkable:
+        return "not checked: a short run says nothing about its results"
     if not committed.exists():
         return f"not checked: there is no {display_path(committed)} yet"
-    before, now = (benchmark.ratios(read_record(path)) for path in (committed, folder / benchmark.file))
-    lines = [moved(side, before[side], now[side], config.tolerance) for side in before if side in now]
-    said = [line for line in lines if line]
-    lost = [f"{side} was not measured" for side in before if side not in now]
-    lost = lost if len(lost) <= NAMED else [f"{len(lost)} of {len(before)} were not measured"]
-    held = f"{len(lines) - len(said)} of {len(before)} ratios as committed"
-    return "; ".join([f"MOVED: {'; '.join(said)}" if said else held, *lost])
+    before, now = (ratios(read_record(path)) for path in (committed, folder / benchmark.file))
+    lines = [drift(side, before[side], now[side], config.tolerance) for side in before if side in now]
+    changes = [line for line in lines if line]
+    unmeasured = [f"{side} was not measured" for side in before if side not in now]
+    if len(unmeasured) > MAX_LISTED:
+        unmeasured = [f"{len(unmeasured)} of {len(before)} were not measured"]
+    unchanged = f"{len(lines) - len(changes)} of {len(before)} ratios as committed"
+    return "; ".join([f"CHANGED: {'; '.join(changes)}" if changes else unchanged, *unmeasured])
 
 
-def moved(side: str, before: Ratio, now: Ratio, tolerance: float) -> str:
-    """Nothing if the new ratio lies within the committed spread, widened by the tolerance; else what happened."""
-    if before.low * (1 - tolerance) <= now.middle <= before.high * (1 + tolerance):
+def drift(side: str, before: Ratio, now: Ratio, tolerance: float) -> str:
+    """Return an empty string if the new median lies in the committed range, widened by the tolerance."""
+    if before.low * (1 - tolerance) <= now.median <= before.high * (1 + tolerance):
         return ""
-    return f"{side} {before.middle:.3g} ({before.low:.3g} to {before.high:.3g}) is now {now.middle:.3g}"
+    return f"{side} {before.median:.3g} ({before.low:.3g} to {before.high:.3g}) is now {now.median:.3g}"

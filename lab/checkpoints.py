@@ -1,4 +1,4 @@
-"""Checkpoints: data, never code. Written whole or not at all, read with `weights_only=True`, always."""
+"""Checkpoints: plain data, never code. Written atomically, always read with `weights_only=True`."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from lab.files import atomic
 
 
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, text, and lists and dictionaries of them) marked as a checkpoint of `kind`."""
+    """Write `state` (tensors, numbers, text, and lists and dictionaries of them) as a checkpoint of `kind`."""
     with atomic(path) as temporary:
         torch.save({"kind": kind, **state}, temporary)
 
@@ -21,14 +21,14 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        UserError: the file is damaged, holds more than plain data, or is no checkpoint of this kind.
+        UserError: the file is damaged, holds more than plain data, or is not a checkpoint of this kind.
     """
     with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged or hostile file can raise almost anything
             raise UserError(f"{path}: damaged, or not a checkpoint of plain data ({type(error).__name__})") from None
-    found = state.get("kind") if isinstance(state, dict) else type(state).__name__
-    if found != kind:
-        raise UserError(f"{path}: not a checkpoint of {kind} (it says {found!r})")
+    saved_kind = state.get("kind") if isinstance(state, dict) else type(state).__name__
+    if saved_kind != kind:
+        raise UserError(f"{path}: not a checkpoint of {kind} (it says {saved_kind!r})")
     return state

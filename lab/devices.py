@@ -1,4 +1,4 @@
-"""Where PyTorch computes."""
+"""The device that PyTorch computes on."""
 
 import torch
 
@@ -8,12 +8,12 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one. Raises UserError for one that is not there."""
+    """Return the named device; "auto" picks a GPU if there is one. Raises UserError for an unavailable device."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(device for device in ("cuda", "mps", "cpu") if available[device]))
     if name not in available:
-        raise UserError(f"--device {name}: there is {', '.join(DEVICES)}")
+        raise UserError(f"--device {name}: unknown device; choose from {', '.join(DEVICES)}")
     if not available[name]:
-        raise UserError(f"--device {name}: not available here; --device auto takes what there is")
+        raise UserError(f"--device {name}: not available here; --device auto picks an available one")
     return torch.device(name)

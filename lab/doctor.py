@@ -1,4 +1,4 @@
-"""What is installed and what works here."""
+"""Report of the installation: versions, devices, rendering, cached and bundled models."""
 
 import importlib.metadata
 import os
@@ -22,13 +22,13 @@ OFFICIAL_MODELS = (
 
 
 def show_state() -> None:
-    """Print a line for each thing that a question about the lab would need."""
+    """Print one line per item that a bug report about the lab would need."""
     for name, value in state().items():
         print(f"{name:<20} {value}")
 
 
 def state() -> dict[str, str]:
-    """Name to finding, in words."""
+    """Return item name to a short description."""
     prepare_rendering()
     problem = rendering_problem()
     backend = os.environ.get("MUJOCO_GL", "the system's window library")
@@ -45,17 +45,17 @@ def state() -> dict[str, str]:
         "devices": ", ".join(["cpu", *devices]),
         "rendering": f"works, through {backend}"
         if problem is None
-        else f"does not work ({problem}); drawings replace it",
+        else f"does not work ({problem}); 2D drawings are used instead",
         "official models": ", ".join(cached_models())
-        or "none cached; the lab's own are used when the hub is out of reach",
-        "the lab's models": ", ".join(display_path(path) for path in shipped_models())
+        or "none cached; the bundled models are used when the hub is unreachable",
+        "bundled models": ", ".join(display_path(path) for path in bundled_models())
         or "missing: is the clone complete?",
-        "hub": "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when a model is not cached",
+        "hub": "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "queried for uncached models",
     }
 
 
 def version(package: str) -> str:
-    """The installed version of a package, or that there is none."""
+    """Return the installed version of a package, or a note that it is missing."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -63,11 +63,11 @@ def version(package: str) -> str:
 
 
 def cached_models() -> list[str]:
-    """Official models with at least a configuration in the hub's local cache."""
+    """Return the official models with at least a configuration in the local hub cache."""
     folders = {name: Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" for name in OFFICIAL_MODELS}
     return [name for name, folder in folders.items() if any(folder.glob("snapshots/*/config.json"))]
 
 
-def shipped_models() -> list[Path]:
-    """The small models that come with the lab."""
+def bundled_models() -> list[Path]:
+    """Return the folders of the small models bundled with the lab."""
     return sorted(path.parent for path in (ROOT / "assets/models").glob("*/model.safetensors"))

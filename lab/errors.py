@@ -1,13 +1,13 @@
-"""The one exception for a user's mistake, and the checks that many flags and functions share."""
+"""The exception for invalid user input, and the checks that many flags and functions share."""
 
 import math
 from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake of the user's: the message is one line that names the file, flag or value and says what would be right.
+    """Invalid user input: the message is one line that names the file, flag or value and says what would be valid.
 
-    `lab.launch` shows it without a traceback and ends the script with status 2.
+    `lab.launch` prints it without a traceback and exits with status 2.
     """
 
 

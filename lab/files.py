@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Atomic file writes: files are written under a temporary name, then renamed."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` if the block ends well, else remove it."""
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else remove it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
@@ -26,15 +26,15 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def writable_folder(path: Path) -> Path:
-    """Create the folder `path` if need be and prove that files can be written there, before any work is done.
+    """Create the folder `path` if needed and check that it is writable, before any work is done.
 
-    Raises OSError, which names the path, where they cannot.
+    Raises OSError, which names the path, if it is not writable.
     """
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -45,7 +45,7 @@ def writable_folder(path: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file. Raises OSError (missing, unreadable) or UserError (no UTF-8), naming the file."""
+    """Return the text of a UTF-8 file. Raises OSError (missing, unreadable) or UserError (not UTF-8), with its name."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,21 +53,21 @@ def read_text(path: Path) -> str:
 
 
 def display_path(path: Path) -> str:
-    """`path` as it may be shown to others: relative to the lab where it lies inside, with forward slashes."""
+    """Return `path` for display: relative to the lab if it lies inside it, with forward slashes."""
     resolved = path.resolve()
     return (resolved.relative_to(ROOT) if resolved.is_relative_to(ROOT) else path).as_posix()
 
 
 @contextmanager
 def atomic_folder(path: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; when the block ends well it takes the place of `path`, else it goes.
+    """Yield a temporary folder next to `path`; it replaces `path` if the block succeeds, else it is removed.
 
-    Files named by `keep` are taken over from the earlier folder where the new one does not have them. A folder cannot
-    be replaced in one step: the earlier one is set aside first and removed last, never in between.
+    Files named in `keep` are copied from the previous folder if the new one does not have them. A folder cannot be
+    replaced in one step: the previous one is moved aside first and removed last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    earlier = temporary.with_suffix(".earlier")
+    previous = temporary.with_suffix(".earlier")
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -75,25 +75,25 @@ def atomic_folder(path: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
             if (path / name).is_file() and not (temporary / name).exists():
                 shutil.copy2(path / name, temporary / name)
         if path.exists():
-            path.rename(earlier)
+            path.rename(previous)
         temporary.rename(path)
-        shutil.rmtree(earlier, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
     finally:
-        if earlier.exists() and not path.exists():
-            earlier.rename(path)
+        if previous.exists() and not path.exists():
+            previous.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replaceable_folder(path: Path, *marks: str) -> Path:
-    """Prove, before any work is done, that `atomic_folder` may put its result at `path`; give `path` made absolute.
+def replaceable_folder(path: Path, *markers: str) -> Path:
+    """Check, before any work is done, that `atomic_folder` may replace `path`; return the absolute path.
 
-    Raises OSError where nothing can be written, UserError where a file, or a folder of other things (without a file
-    called like one of `marks`), would be lost.
+    Raises OSError if it is not writable, UserError if a file or an unrelated folder (one that contains none of the
+    files named in `markers`) would be overwritten.
     """
-    whole = path.absolute()
+    absolute = path.absolute()
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise UserError(f"{path}: not a folder; it is left as it is")
-    if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in marks):
-        raise UserError(f"{path}: holds other things than a model, which would be lost; name another folder")
-    writable_folder(whole.parent)
-    return whole
+        raise UserError(f"{path}: not a folder; it was left unchanged")
+    if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
+        raise UserError(f"{path}: holds other things than a model, which would be overwritten; name another folder")
+    writable_folder(absolute.parent)
+    return absolute

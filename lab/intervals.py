@@ -1,8 +1,8 @@
-"""How sure a few seeds make us: the interquartile mean, with 95% intervals by bootstrap over the seeds.
+"""Confidence intervals over seeds: the interquartile mean with 95% bootstrap intervals.
 
-Both are what Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264) recommend where runs are few and some go astray.
+Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264) recommend both when there are few runs and some are outliers.
 
-# S seeds, P points of a curve, R resamples
+S seeds, P points of a curve, R resamples.
 """
 
 from typing import NamedTuple
@@ -14,19 +14,19 @@ RESAMPLES = 10_000
 
 
 class Estimate(NamedTuple):
-    """A figure over seeds, and the ends of its 95% interval."""
+    """An estimate over seeds with the ends of its 95% interval."""
 
     mean: float
     low: float
     high: float
 
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0: more than noise."""
+        """Return True if the interval excludes 0, that is, the difference is significant."""
         return self.low > 0 or self.high < 0
 
 
 def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
-    """Mean of the middle half of the sorted values (..., S) -> (...); those on its edges count in part."""
+    """Mean of the middle half of the sorted values (..., S) -> (...); edge values count fractionally."""
     ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
     count = ordered.shape[-1]
     index = np.arange(count)
@@ -34,26 +34,26 @@ def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
     return ordered @ weights / weights.sum()
 
 
-def resampled(values: ArrayLike, samples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
-    """Interquartile means of as many draws with replacement: values (S,) -> (R,)."""
+def bootstrap(values: ArrayLike, samples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
+    """Interquartile means of R bootstrap resamples: values (S,) -> (R,)."""
     flat = np.asarray(values, dtype=float)
     return interquartile_mean(np.random.default_rng(seed).choice(flat, (samples, len(flat))))
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """The interquartile mean of values (S,) and its interval; with one seed, all three are its value."""
-    low, high = np.percentile(resampled(values), [2.5, 97.5])
+    """Interquartile mean of values (S,) and its interval; with one seed all three are equal."""
+    low, high = np.percentile(bootstrap(values), [2.5, 97.5])
     return Estimate(float(interquartile_mean(values)), float(low), float(high))
 
 
 def difference(values: ArrayLike, others: ArrayLike) -> Estimate:
-    """How far the interquartile mean of values (S,) lies above that of others (S',); the seeds need not be the same."""
-    low, high = np.percentile(resampled(values) - resampled(others, seed=1), [2.5, 97.5])
+    """Difference of the interquartile means, values (S,) minus others (S',); the seeds need not match."""
+    low, high = np.percentile(bootstrap(values) - bootstrap(others, seed=1), [2.5, 97.5])
     return Estimate(float(interquartile_mean(values) - interquartile_mean(others)), float(low), float(high))
 
 
 def band(curves: ArrayLike, samples: int = 1000) -> tuple[NDArray, NDArray, NDArray]:
-    """Interquartile mean and interval at every point of curves (S, P): three arrays (P,)."""
+    """Interquartile mean and interval at every point of curves (S, P), as three arrays (P,)."""
     array = np.asarray(curves, dtype=float)
     chosen = np.random.default_rng(0).integers(len(array), size=(samples, len(array)))  # (R, S)
     draws = interquartile_mean(np.moveaxis(array[chosen], 1, -1))  # (R, S, P) -> (R, P, S) -> (R, P)

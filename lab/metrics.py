@@ -1,4 +1,4 @@
-"""metrics.csv: what a training measured on its way, a line an iteration (step, episode), the same for all projects."""
+"""metrics.csv: training metrics, one line per iteration (step, episode), in the same format for all projects."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ METRICS = "metrics.csv"
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows, which have the same columns, as CSV with a header; None becomes nothing, a truth value 0 or 1."""
+    """Write rows with the same columns as CSV with a header; None becomes an empty cell, a bool 0 or 1."""
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -21,13 +21,13 @@ def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, list[float]]:
-    """Column to its numbers, NaN where nothing was measured.
+    """Return column name to its values, NaN where nothing was measured.
 
-    Raises OSError (no such file) or UserError (no table of numbers), naming the file.
+    Raises OSError (no such file) or UserError (not a table of numbers), naming the file.
     """
     header, *lines = list(csv.reader(read_text(path).splitlines())) or [[]]
     if not header or not lines:
-        raise UserError(f"{path}: no rows of metrics in it")
+        raise UserError(f"{path}: contains no rows of metrics")
     if any(len(line) != len(header) for line in lines):
         raise UserError(f"{path}: damaged; its rows differ in length")
     try:

@@ -1,4 +1,4 @@
-"""The one way to draw: curves with a baseline and a band, heat-maps, and saving a figure whole."""
+"""Plots: curves with baselines and bands, heat maps, and atomic saving of figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ plt.rcParams |= {
 
 
 def new_figure(width: float = 7.0, height: float = 4.0, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure of `width` x `height` inches with `columns` axes side by side, in the lab's style."""
+    """Return an empty figure of `width` x `height` inches with `columns` axes side by side, in the lab's style."""
     figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
     return figure, list(axes[0])
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, whole or not at all, and free its memory."""
+    """Write `figure` as PNG, atomically, and close it."""
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png")
     plt.close(figure)
 
 
 def smooth(values: ArrayLike, window: int) -> NDArray[np.float64]:
-    """Mean over the last `window` values at each position (fewer at the start)."""
+    """Running mean over the last `window` values (fewer at the start)."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
     ends = np.arange(1, len(sums))
     starts = np.maximum(ends - window, 0)
@@ -75,15 +75,15 @@ def learning_curve(
     """Draw a learning curve to `path`.
 
     Args:
-        x, y: positions and values, (points,) each.
-        y_name: what the curve shows, for the legend.
-        window: with more than 1, the raw values are drawn faintly under their running mean.
+        x, y: coordinates of the curve, (points,) each.
+        y_name: name of the curve in the legend.
+        window: if above 1, the raw values are drawn faintly under their running mean.
         reference_lines: baselines and thresholds, name to value, drawn as dashed lines.
-        second: name and values (points,) of a quantity drawn against an axis of its own on the right.
-        band: name, lower and upper end (points,) of what other seeds gave, shaded behind the curve.
-        points: name, positions and values (points,) of what was measured now and then, drawn as dots on a line.
-        legend_location: where the legend goes; "best" avoids the curves of the left axis only.
-        y_scale: "linear", or "symlog" where values of very different sizes, of either sign, must be told apart.
+        second: name and values (points,) of a quantity drawn on a second y axis on the right.
+        band: name, lower and upper end (points,) of a band over seeds, shaded behind the curve.
+        points: name, x and y (points,) of a quantity measured less often, drawn as dots on a line.
+        legend_location: position of the legend; "best" avoids the curves of the left axis only.
+        y_scale: "linear", or "symlog" for values of either sign that span orders of magnitude.
     """
     figure, (axes,) = new_figure()
     if band is not None:
@@ -109,7 +109,7 @@ def learning_curve(
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line, (points,) each, with the ends of a band around it where there is one."""
+    """A named curve, (points,) each, with the ends of a band around it if it has one."""
 
     name: str
     x: ArrayLike
@@ -133,7 +133,7 @@ def draw_curves(
 
 
 def symlog(axes: Axes) -> None:
-    """A vertical axis on which values of very different sizes, of either sign, can be told apart."""
+    """Set a symmetric logarithmic y axis with readable tick labels."""
     axes.set_yscale("symlog", linthresh=1.0, subs=[2, 3, 4, 5, 6, 8])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -147,7 +147,7 @@ def _second_axis(axes: Axes, x: ArrayLike, name: str, values: ArrayLike) -> list
 
 
 def drawable(text: str, family: str | None = None) -> str:
-    """`text` for a picture: dollar signs as such, and a box in place of what the font has no picture of."""
+    """Return `text` for use in a plot: dollar signs escaped, a box for characters that the font lacks."""
     font = get_font(findfont(FontProperties(family=family)))
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in text).replace("$", r"\$")
 
@@ -158,19 +158,19 @@ def heat_map(
     row_labels: Sequence[str],
     column_labels: Sequence[str],
     *,
-    most_labels: int = 60,
-    most_numbers: int = 20,
+    max_labels: int = 60,
+    max_numbers: int = 20,
 ) -> None:
     """Draw `matrix` (rows, columns), values in [0, 1], NaN for none, as shaded cells with their numbers.
 
-    With more than `most_numbers` columns the numbers go, and a bar tells what the shades mean, up to the largest value;
-    with more than `most_labels` only every second, third, ... row and column is labelled.
+    Above `max_numbers` columns a color bar replaces the numbers, scaled to the largest value; above `max_labels` only
+    every second, third, ... row and column is labeled.
     """
     values = np.asarray(matrix)
-    crowded = max(values.shape) > most_numbers
+    crowded = max(values.shape) > max_numbers
     image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=float(np.nanmax(values)) if crowded else 1.0)
     axes.grid(visible=False)
-    every = -(-max(values.shape) // most_labels)
+    every = -(-max(values.shape) // max_labels)
     size = 7 if crowded else None
     axes.set_xticks(range(0, len(column_labels), every), column_labels[::every], rotation=45, ha="right", size=size)
     axes.set_yticks(range(0, len(row_labels), every), row_labels[::every], size=size)

@@ -1,4 +1,4 @@
-"""A progress bar with the numbers that matter and the time left; a few plain lines where nobody watches."""
+"""A progress bar with current metrics and the time left; a few plain lines if standard error is not a terminal."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,9 @@ Record = TypeVar("Record")
 
 
 def track(records: Iterable[Record], total: int, what: str, describe: Callable[[Record], str]) -> Iterator[Record]:
-    """Pass `records` on while showing on standard error how far they are; `describe` puts one into a few words.
+    """Yield `records` while showing progress on standard error; `describe` summarizes a record in a few words.
 
-    On a terminal this is a live bar with the time left; elsewhere a line for every tenth of the way.
+    On a terminal this is a live bar with the time left; elsewhere one line per tenth of the total.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

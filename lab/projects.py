@@ -1,6 +1,6 @@
-"""The one place that says where the projects' modules are found by what spans several of them: import it, and they are.
+"""Import this module to put the project folders on the search path, for code that spans several projects.
 
-A project's own scripts need none of this: Python looks beside the script first.
+A project's own scripts do not need it: Python puts the script's folder on the path.
 """
 
 import sys

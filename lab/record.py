@@ -1,4 +1,4 @@
-"""The record of a run: configuration, versions, time, the figures that show that it worked, the files it wrote."""
+"""The record of a run: configuration, versions, time, checks of the results, files written."""
 
 import dataclasses
 import importlib.metadata
@@ -23,15 +23,15 @@ PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "transformers", "tokenizers
 
 
 class RunRecord:
-    """Watches one run of one script and writes `<output_dir>/<script>.json` when it is done.
+    """Record of one run of a script, written to `<output_dir>/<script>.json` by `save`.
 
     Args:
         script: `__file__` of the script.
-        output_dir: folder for everything that the run writes; made if need be.
+        output_dir: folder for everything that the run writes; created if needed.
         config: the resolved configuration, a dataclass.
 
     Raises:
-        OSError: the folder cannot be made or written to; raised here, before any work is done.
+        OSError: the folder cannot be created or written to; raised before any work is done.
     """
 
     def __init__(self, script: str, output_dir: Path, config: Any) -> None:
@@ -44,17 +44,17 @@ class RunRecord:
         self.files: list[Path] = []
 
     def file(self, name: str) -> Path:
-        """The path for an output file of this name, noted in the record."""
+        """Return the path for an output file of this name and list it in the record."""
         path = self.output_dir / name
         self.files.append(path)
         return path
 
     def check(self, name: str, value: float | str, expected: str, ok: bool) -> None:
-        """Note a figure that shows whether the run worked, beside what is expected of it, in words."""
+        """Add a check: a measured value, the expected one in words, and whether it is met."""
         self.checks.append({"name": name, "value": _plain(value), "expected": expected, "ok": bool(ok)})
 
     def save(self, quiet: bool = False) -> None:
-        """Write the record, and unless `quiet` say on the terminal what was found and written."""
+        """Write the record and, unless `quiet`, print the checks and the files written."""
         write_json(self.file(f"{self.name}.json"), self.as_dict())
         if quiet:
             return
@@ -63,7 +63,7 @@ class RunRecord:
         print("wrote " + ", ".join(display_path(path) for path in self.files))
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain data."""
+        """Return the record as plain data."""
         return {
             "script": self.name,
             "date": date.today().isoformat(),
@@ -74,12 +74,13 @@ class RunRecord:
             "config": _plain(_flat(self.config)),
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
+            "processor": processor(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
 
 
 def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """What a measurement depends on beside its settings: command, date, commit, machine, threads, versions."""
+    """Return the environment of a measurement: command, date, commit, machine, threads, versions."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
     arguments = [display_path(Path(each)) if Path(each).is_absolute() else each for each in sys.argv[1:]]
@@ -98,7 +99,7 @@ def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package; None where it is not installed."""
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -106,9 +107,9 @@ def version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    described = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", described.read_text(), re.M) if described.exists() else []
+    """Return the processor's name as the system reports it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else []
     return names[0] if names else platform.processor()
 
 
@@ -122,7 +123,7 @@ def _flat(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON holds it: paths as text, numbers at a readable precision, no NaN."""
+    """Return `value` as JSON data: paths as text, numbers with 6 digits, NaN and infinity as text."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

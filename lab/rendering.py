@@ -1,4 +1,4 @@
-"""Rendering MuJoCo's scenes without a screen."""
+"""Off-screen rendering of MuJoCo scenes."""
 
 import ctypes.util
 import functools
@@ -11,14 +11,14 @@ PROBE = "import gymnasium; e = gymnasium.make('Reacher-v5', render_mode='rgb_arr
 
 
 def has_display() -> bool:
-    """Whether Linux has a screen to open a window on."""
+    """Return True if a Linux display server is available."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def prepare_rendering() -> None:
-    """Let MuJoCo draw off screen on Linux without a display; to be called before mujoco is imported.
+    """Select off-screen rendering for MuJoCo on Linux without a display; call it before mujoco is imported.
 
-    Changes nothing elsewhere, where the user has chosen (MUJOCO_GL), or where the EGL library is missing.
+    A no-op on other systems, if the user has set MUJOCO_GL, or if the EGL library is missing.
     """
     if sys.platform == "linux" and not has_display() and ctypes.util.find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -26,15 +26,15 @@ def prepare_rendering() -> None:
 
 @functools.cache
 def rendering_problem() -> str | None:
-    """Why MuJoCo cannot render here, in a line; None if it can.
+    """Return a one-line reason that MuJoCo cannot render here; None if it can.
 
-    Tried in a process of its own: with some drivers the attempt ends the process instead of raising an error.
+    Tested in a subprocess: with some drivers the attempt aborts the process instead of raising an error.
     """
     try:
         probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
-        return "the attempt to render did not end within a minute"
+        return "the rendering test did not finish within a minute"
     if probe.returncode == 0:
         return None
     error = re.search(r"^[\w.]*Error: (.+)", probe.stderr, re.MULTILINE)
-    return error[1] if error else f"rendering ended the process with status {probe.returncode}"
+    return error[1] if error else f"the rendering test exited with status {probe.returncode}"

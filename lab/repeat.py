@@ -1,4 +1,4 @@
-"""One script, many seeds: the answer to "was that luck?". What was stopped goes on when the same command is given."""
+"""Run one script with many seeds and report mean and interval. If interrupted, rerun the same command to resume."""
 
 import re
 import sys
@@ -6,102 +6,97 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.compare import Group, draw, print_table, read_group, shown
+from lab.compare import Group, draw, format_estimate, print_table, read_group
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, display_path, read_text, writable_folder, write_json
+from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
-from lab.runner import SCRIPTS, read_record, run_script
+from lab.runner import SCRIPTS, read_record, run_script, script_options
 from lab.training import CHECKPOINT
 
-GIVEN = ("seed", "output_dir", "resume")  # flags that are not the user's to give
+RESERVED_FLAGS = ("seed", "output_dir", "resume")  # set by `lab repeat` for every seed
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Run seeds of a script and say what most of them do."""
+    """Run seeds of a script and report mean and interval."""
 
     output_dir: Path | None = None
-    """Folder for seed_0, seed_1, ... and their summary. Default: under runs/repeat, named by script and flags."""
+    """Folder for seed_0, seed_1, ... and their summary. Default: under runs/repeat, named after script and flags."""
     first_seed: int = 0
-    """The first seed; the others follow."""
+    """First seed; the others follow in order."""
     y: str | None = None
-    """Column of metrics.csv to draw. Default: the return, the reward, or the loss."""
+    """Column of metrics.csv to plot. Default: the return, the reward, or the loss."""
 
 
 def find_script(name: str) -> Path:
-    """The script of that name (`maze`, `reacher`, ...) or path. Raises UserError unless it takes seeds."""
+    """Return the script for a name (`maze`, `reacher`, ...) or path. Raises UserError if there is none."""
     path = SCRIPTS.get(name, Path(name))
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"{name}: neither a script nor one of {', '.join(SCRIPTS)}")
     return path.resolve()
 
 
-def has_flag(script: Path, name: str) -> bool:
-    """Whether the options of a script, fields of its dataclass, have this one."""
-    return re.search(rf"^    {name}: ", read_text(script), re.MULTILINE) is not None
-
-
-def folder_of(name: str, flags: Sequence[str]) -> Path:
-    """Where the runs of a script with these flags go unless told otherwise."""
+def default_folder(name: str, flags: Sequence[str]) -> Path:
+    """Return the default output folder for a script with these flags."""
     parts = [Path(name).resolve().parent.name, Path(name).stem] if name.endswith(".py") else [name]
     words = re.sub(r"[^\w.=-]+", "_", "_".join((*parts, *(flag.lstrip("-") for flag in flags))))
     return ROOT / "runs/repeat" / words[:100]
 
 
 def claim(folder: Path, script: Path, flags: Sequence[str]) -> None:
-    """Note in `folder` what is run in it. Raises UserError where that is something else."""
-    asked = {"script": display_path(script), "flags": list(flags)}
+    """Record in `folder` which command runs in it. Raises UserError if another command has run there."""
+    command = {"script": display_path(script), "flags": list(flags)}
     path = writable_folder(folder) / "repeat.json"
     if path.exists():
         earlier = read_record(path)
-        if {name: earlier.get(name) for name in asked} != asked:
+        if {name: earlier.get(name) for name in command} != command:
             words = " ".join([str(earlier.get("script")), *earlier.get("flags", ())])
-            raise UserError(f"{folder} holds seeds of {words}; name another --output_dir")
+            raise UserError(f"{folder} holds seeds of {words}; choose another --output_dir")
     else:
-        write_json(path, asked)
+        write_json(path, command)
 
 
 def run_seed(script: Path, flags: Sequence[str], seed: int, folder: Path) -> bool:
-    """Run one seed into its folder unless it has finished; False if there was nothing to do."""
+    """Run one seed into its folder; return False if it has already finished."""
     if (folder / f"{script.stem}.json").is_file():
         return False
-    resume = ["--resume"] * (has_flag(script, "resume") and (folder / CHECKPOINT).is_file())
+    resume = ["--resume"] * ("resume" in script_options(script) and (folder / CHECKPOINT).is_file())
     status = run_script(script, (*flags, "--seed", str(seed), "--output_dir", str(folder), *resume))
     if status == 130:
         raise KeyboardInterrupt
     if status:
-        raise UserError(f"seed {seed} ended with status {status}; the same command goes on from there")
+        raise UserError(f"seed {seed} exited with status {status}; rerun the same command to resume")
     return True
 
 
 def repeat(count: int, command: Sequence[str], config: Repeat) -> None:
-    """Run `count` seeds of `command` (a script and its flags), then print and draw what they have in common."""
+    """Run `count` seeds of `command` (a script and its flags), then report and plot mean and interval."""
     if count < 1:
         raise UserError(f"the number of seeds is {count}; it must be at least 1")
     require_at_least(0, config, "first_seed")
     if not command:
-        raise UserError("what is to be repeated? lab repeat 5 -- maze --episodes 100")
+        raise UserError("no script to repeat; for example: lab repeat 5 -- maze --episodes 100")
     name, *flags = command
     script = find_script(name)
     for flag in flags:
-        if re.split("[.=]", flag.lstrip("-"))[-1] in GIVEN or flag.split("=")[0].lstrip("-") in GIVEN:
-            raise UserError(f"{flag}: given to every seed by lab repeat itself; leave it out")
-    folder = config.output_dir or folder_of(name, flags)
+        if re.split("[.=]", flag.lstrip("-"))[-1] in RESERVED_FLAGS or flag.split("=")[0].lstrip("-") in RESERVED_FLAGS:
+            raise UserError(f"{flag}: set by lab repeat for every seed; remove it")
+    folder = config.output_dir or default_folder(name, flags)
     claim(folder, script, flags)
     seeds = range(config.first_seed, config.first_seed + count)
     for number, seed in enumerate(seeds, 1):
         print(f"[{number}/{count}] seed {seed}", file=sys.stderr, flush=True)
         if not run_seed(script, flags, seed, folder / f"seed_{seed}"):
-            print("has finished before", file=sys.stderr)
+            print("already finished", file=sys.stderr)
     report(folder, read_group(folder, folder.name), config)
 
 
 def report(folder: Path, group: Group, config: Repeat) -> None:
-    """Print the band of every final figure, draw the curve, and write both."""
-    names = list(group.runs[0].figures)
+    """Print mean and interval of every final metric, plot the curve, and write both."""
+    names = list(group.runs[0].final_metrics)
     columns = [f"interquartile mean of {len(group.runs)} seeds (95% interval)", "lowest", "highest"]
     rows = {
-        name: [shown(group.values(name)), f"{min(group.values(name)):.5g}", f"{max(group.values(name)):.5g}"]
+        name: [format_estimate(group.values(name)), f"{min(group.values(name)):.5g}", f"{max(group.values(name)):.5g}"]
         for name in names
     }
     print_table(display_path(folder), columns, rows)

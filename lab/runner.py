@@ -1,5 +1,6 @@
-"""Runs the projects' scripts, each in a process of its own, and tells what came of them."""
+"""Run the projects' scripts in subprocesses and summarize the results."""
 
+import ast
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
-from lab.files import ROOT, display_path, writable_folder
+from lab.files import ROOT, display_path, read_text, writable_folder
 
 SCRIPTS = {
     "maze": ROOT / "01_q_learning_maze/train.py",
@@ -26,21 +27,24 @@ SCRIPTS = {
 }
 
 
+REQUIRED, OPTIONAL = "required", "optional"
+
+
 @dataclass(frozen=True)
 class Step:
-    """One script of the whole tour: its title in the table, the file, its arguments beside --output_dir."""
+    """One step of `lab run all`: its title in the table, the script, its arguments besides --output_dir."""
 
     title: str
     script: Path
     arguments: tuple[str, ...] = ()
 
     def output_dir(self, root: Path) -> Path:
-        """Where under `root` this step writes: a folder a project."""
+        """Return the output folder of this step: one folder per project under `root`."""
         return root / self.script.parent.name
 
 
 def tour(root: Path) -> list[Step]:
-    """All steps of `lab run all`, in order. The text models are those that ship: nothing is looked for on a network."""
+    """Return all steps of `lab run all`, in order. The text models are the bundled ones: no network is needed."""
     models = ROOT / "assets/models"
     reacher = SCRIPTS["reacher"].parent
     trained = root / reacher.name / "trained_model.pth"
@@ -60,15 +64,22 @@ def run_script(script: Path, arguments: Sequence[str]) -> int:
     with subprocess.Popen([sys.executable, str(script), *arguments]) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:  # the script got it too, and may have work to save
+        except KeyboardInterrupt:  # the script received it too and may be saving its work
             process.wait()
             return 130
 
 
-def run_everything(root: Path) -> int:
-    """Run the tour into folders under `root` and print a table of what came of it.
+def script_options(script: Path) -> dict[str, str]:
+    """Return the options of a script, the annotated fields of its classes, as name to `REQUIRED` or `OPTIONAL`."""
+    classes = [node for node in ast.parse(read_text(script)).body if isinstance(node, ast.ClassDef)]
+    fields = [node for each in classes for node in each.body if isinstance(node, ast.AnnAssign)]
+    return {ast.unparse(field.target): REQUIRED if field.value is None else OPTIONAL for field in fields}
 
-    Returns 0 only if every script ended well and every figure is in its range.
+
+def run_everything(root: Path) -> int:
+    """Run all steps into folders under `root` and print a table of the results.
+
+    Returns 0 only if every script succeeded and every check passed.
     """
     root = writable_folder(root.resolve())
     rows: list[tuple[Step, dict[str, Any] | None, float]] = []
@@ -76,16 +87,16 @@ def run_everything(root: Path) -> int:
         print(f"\n[{number}/{len(tour(root))}] {step.title}: {display_path(step.script)}", flush=True)
         rows.append(run_step(step, root))
         if rows[-1][1] is None and step.script == SCRIPTS["reacher"]:
-            break  # nothing to evaluate
+            break  # no trained model to evaluate
     show_table(rows, root)
-    return int(not all(record and all(figure["ok"] for figure in record["figures"]) for _, record, _ in rows))
+    return int(not all(record and all(check["ok"] for check in record["figures"]) for _, record, _ in rows))
 
 
 def run_step(step: Step, root: Path) -> tuple[Step, dict[str, Any] | None, float]:
-    """Run one step; return it with the record that it wrote (None if it failed) and its wall time in seconds."""
+    """Run one step; return it with its record (None if it failed) and its wall time in seconds."""
     folder = step.output_dir(root)
     record = folder / f"{step.script.stem}.json"
-    record.unlink(missing_ok=True)  # an earlier run's record must not speak for this one
+    record.unlink(missing_ok=True)  # do not mistake the record of an earlier run for this one
     os.environ["HF_HUB_OFFLINE"] = "1"
     started = time.perf_counter()
     status = run_script(step.script, (*step.arguments, "--output_dir", str(folder)))
@@ -96,7 +107,7 @@ def run_step(step: Step, root: Path) -> tuple[Step, dict[str, Any] | None, float
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record that a script wrote. Raises OSError or UserError, naming the file."""
+    """Return the record that a script wrote. Raises OSError or UserError, naming the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -104,17 +115,17 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: Path) -> None:
-    """Print what ran, the figure that shows that it worked beside what is expected, the time, the files."""
-    table = Table(title="What came of it", show_lines=True)
-    for column in ("what", "figure", "expected", "", "seconds", "files"):
+    """Print one row per step: the measured and the expected value, the time, the files."""
+    table = Table(title="Results", show_lines=True)
+    for column in ("step", "measured", "expected", "", "seconds", "files"):
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for step, record, seconds in rows:
-        figures = record["figures"] if record else [{"name": "", "value": "failed", "expected": "", "ok": False}]
+        checks = record["figures"] if record else [{"name": "", "value": "failed", "expected": "", "ok": False}]
         table.add_row(
             escape(step.title),
-            escape("\n".join(f"{figure['name']}: {figure['value']}".strip(": ") for figure in figures)),
-            escape("\n".join(figure["expected"] for figure in figures)),
-            "\n".join("[green]ok[/]" if figure["ok"] else "[red]NO[/]" for figure in figures),
+            escape("\n".join(f"{check['name']}: {check['value']}".strip(": ") for check in checks)),
+            escape("\n".join(check["expected"] for check in checks)),
+            "\n".join("[green]ok[/]" if check["ok"] else "[red]NO[/]" for check in checks),
             f"{seconds:.1f}",
             escape("\n".join(record["files"])) if record else "",
         )
@@ -123,4 +134,4 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
         console = Console(width=150)
     console.print(table)
     seconds = sum(s for _, _, s in rows)
-    print(f"All files are under {display_path(root)}, a folder for each project. {seconds:.0f} seconds.")
+    print(f"All files are in {display_path(root)}, one folder per project. Total time: {seconds:.0f} seconds.")

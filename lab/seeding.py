@@ -1,4 +1,4 @@
-"""One seed for everything that draws random numbers."""
+"""One seed for all random number generators."""
 
 import random
 from typing import Any
@@ -10,13 +10,13 @@ from lab.errors import UserError
 
 
 def check_seed(seed: int) -> None:
-    """Raise UserError, naming --seed, unless every library that takes a seed takes this one."""
+    """Raise UserError, naming --seed, unless all random number generators accept the seed."""
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed is {seed}; it must be 0 or more and below 2**63")
 
 
 def random_state() -> dict[str, Any]:
-    """Where the generators of Python, NumPy and PyTorch stand, as data that a checkpoint may hold."""
+    """Return the states of the Python, NumPy and PyTorch generators as plain data for a checkpoint."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
@@ -27,7 +27,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back to where `random_state` found them."""
+    """Restore the generator states that `random_state` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -38,9 +38,9 @@ def restore_random_state(state: dict[str, Any]) -> None:
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and PyTorch (all devices). Environments take their seed at `reset`.
 
-    Raises UserError, naming --seed, for a seed that they cannot take.
+    Raises UserError, naming --seed, for an invalid seed.
     """
     check_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still draw from the global generator
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still use the global generator
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Texts from the command line: as arguments, from a file, or from standard input."""
+"""Input texts: from arguments, a file, or standard input."""
 
 import sys
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from lab.files import read_text
 
 
 def collect_texts(arguments: Sequence[str], file: Path | None, examples: Sequence[str]) -> list[str]:
-    """The texts that were asked for: the arguments, the lines of `file`, or `examples` where neither is given.
+    """Return the input texts: the arguments, the lines of `file`, or `examples` if neither is given.
 
-    `-` among the arguments stands for the lines of standard input, which is read only then. Blank lines are skipped.
-    Raises OSError for a file that cannot be read, UserError for no UTF-8 and for nothing to read.
+    The argument `-` is replaced by the lines of standard input, which is read only then. Blank lines are skipped.
+    Raises OSError for a file that cannot be read, UserError for invalid UTF-8 and for empty input.
     """
     texts: list[str] = []
     for number, argument in enumerate(arguments, 1):
@@ -21,22 +21,22 @@ def collect_texts(arguments: Sequence[str], file: Path | None, examples: Sequenc
         elif not argument.strip():
             raise UserError(f"text {number} is empty; give at least one word")
         else:
-            texts.append(_whole(argument, number))
+            texts.append(_checked(argument, number))
     if file is not None:
         texts += _lines(read_text(file), str(file))
     return texts or list(examples)
 
 
-def _whole(argument: str, number: int) -> str:
+def _checked(argument: str, number: int) -> str:
     try:
         argument.encode("utf-8")
-    except UnicodeEncodeError:  # bytes that the system could not decode
+    except UnicodeEncodeError:  # bytes that could not be decoded
         raise UserError(f"text {number} is not UTF-8 text") from None
     return argument
 
 
 def _standard_input() -> str:
-    if sys.stdin is None:  # closed by whoever started us
+    if sys.stdin is None:  # closed by the parent process
         raise UserError("standard input is closed; give texts as arguments or with --file")
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
@@ -47,10 +47,10 @@ def _standard_input() -> str:
 def _lines(text: str, source: str) -> list[str]:
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
-        raise UserError(f"{source}: no text in it; one text a line is expected")
+        raise UserError(f"{source}: contains no text; expected one text per line")
     return lines
 
 
 def printable(text: str) -> str:
-    """`text` with control characters, which could steer a terminal, shown as escapes; line breaks stay."""
+    """Return `text` with control characters escaped, since they could control the terminal; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -1,6 +1,6 @@
-"""What every long training has: a checkpoint to go on from, and a Ctrl-C that loses nothing.
+"""Checkpoints and graceful interruption for training runs.
 
-A training is a generator of records, and each record has a `snapshot()`: all that going on to the same bits needs.
+A training run is a generator of records; `record.snapshot()` returns the state that a bit-exact resume needs.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ Settings = TypeVar("Settings")
 
 
 class Resumable(Protocol):
-    """A record of a training."""
+    """A record of one training iteration."""
 
     @property
     def snapshot(self) -> Callable[[], dict[str, Any]]:
-        """Gives the training's whole state as plain data; all processes call it together."""
+        """Return the complete training state as plain data. Collective: all processes must call it."""
         ...
 
 
@@ -36,13 +36,14 @@ Record = TypeVar("Record", bound=Resumable)
 def saved_run(
     folder: Path, kind: str, given: Settings, resume: bool, default: Settings
 ) -> tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]:
-    """The settings, the state and the rows of metrics to start from: with `resume` those in `folder`, else afresh.
+    """Return the settings, state and rows of metrics to start from: those in `folder` if `resume`, else new ones.
 
     Args:
-        kind: what the checkpoint must say that it holds.
-        given, default: the settings asked for, a dataclass of plain values, and what they are where nobody asks.
+        kind: the kind of checkpoint to expect.
+        given: the requested settings, a dataclass of plain values.
+        default: the default settings.
 
-    Raises UserError for a damaged checkpoint, and for settings asked for that contradict those of the run.
+    Raises UserError for a damaged checkpoint, and for requested settings that contradict those of the run.
     """
     path = folder / CHECKPOINT
     if not resume:
@@ -56,13 +57,14 @@ def saved_run(
         config = _current_settings(saved["config"], type(given))
         settings, state, rows = type(given)(**config), saved["state"], saved["rows"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its parts do not fit together ({error})") from None
+        raise UserError(f"{path}: its contents are inconsistent ({error})") from None
     if set(config) != set(vars(settings)):
-        raise UserError(f"{path}: written by another version of this script, with other settings; start afresh")
+        raise UserError(f"{path}: written by another version of this script, with other settings; start a new run")
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
-        asked, before = getattr(given, field.name), getattr(settings, field.name)
-        if asked not in (getattr(default, field.name), before):
-            raise UserError(f"--{field.name} is {asked}, but the run in {folder} was started with {before}")
+        requested = getattr(given, field.name)
+        saved_value = getattr(settings, field.name)
+        if requested not in (getattr(default, field.name), saved_value):
+            raise UserError(f"--{field.name} is {requested}, but the run in {folder} was started with {saved_value}")
     return settings, state, rows
 
 
@@ -82,17 +84,17 @@ def checkpointed(
     *,
     is_due: Callable[[Record], bool],
 ) -> Iterator[Record]:
-    """Pass the records on, and write checkpoint.pth with `rows`, which the caller fills, after those that `is_due`.
+    """Yield the records, and write checkpoint.pth with `rows`, which the caller fills, after each record that `is_due`.
 
-    On Ctrl-C the work on the record under way is finished and saved, then KeyboardInterrupt raised, in all processes
-    alike; a second Ctrl-C stops at once where there is only one.
+    On Ctrl-C the current iteration is finished and saved, then KeyboardInterrupt is raised on all processes; with a
+    single process a second Ctrl-C stops immediately.
     """
     with deferred_interrupt() as interrupted:
         for record in stream:
             yield record
             stopping = any_rank(interrupted())
             if stopping or is_due(record):
-                snapshot = record.snapshot()  # a joint effort of all processes
+                snapshot = record.snapshot()  # collective: on all processes
                 if rank() == 0:
                     contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
                     save_checkpoint(folder / CHECKPOINT, kind, contents)
@@ -104,19 +106,19 @@ def checkpointed(
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within the block, the first Ctrl-C only makes the function that is yielded true; a second one stops at once.
+    """Defer Ctrl-C: yield a function that returns True after the first one; a second Ctrl-C stops immediately.
 
-    With several processes none does: torchrun sends each of them a second one when the terminal has sent the first.
+    With several processes a second one is ignored too: torchrun forwards a second signal to each process.
     """
-    asked = threading.Event()
+    interrupted = threading.Event()
 
-    def ask(signal_number: int, frame: object) -> None:
-        asked.set()
+    def on_interrupt(signal_number: int, frame: object) -> None:
+        interrupted.set()
         if world_size() == 1:
             signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""The command blocks of the READMEs that are marked as runnable, as data."""
+"""Command blocks of the documentation that are marked as runnable."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ REDUCED = re.compile(r'reduced: "(?P<old>[^"]+)" to "(?P<new>[^"]+)"')
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of one block, as they are run: with the reductions that its marker names."""
+    """Commands of one block, with the replacements that its marker names applied."""
 
     readme: Path
     line: int
@@ -24,14 +24,14 @@ class Block:
 
 
 def runnable_blocks() -> list[Block]:
-    """All blocks behind a `<!-- runnable -->` marker, in order."""
+    """Return all blocks after a `<!-- runnable -->` marker, in order."""
     blocks = []
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         for match in BLOCK.finditer(text):
             commands = match["commands"]
             for old, new in REDUCED.findall(match["options"]):
-                assert old in commands, f"{readme}: nothing to reduce: {old}"
+                assert old in commands, f"{readme}: nothing to replace: {old}"
                 commands = commands.replace(old, new)
             blocks.append(Block(readme, text[: match.start()].count("\n") + 2, commands))
     return blocks

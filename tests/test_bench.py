@@ -1,4 +1,4 @@
-"""`lab bench`: what runs and what says why not, what is published, what a check notices; and the newer benchmarks."""
+"""`lab bench`: running, checking and publishing benchmarks; the schema of results files; the benchmark scripts."""
 
 import importlib.util
 import json
@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from lab import bench as benches
-from lab import evidence, evidence_pictures, evidence_tables
-from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, missing, moved
+from lab import evidence, evidence_claims, evidence_tables, results
+from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, drift, ratios, unmet_requirement
 from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
-from lab.rows import ResumableResults
+from lab.results import ResumableResults, new_record, ratio_statistics, schema_problems, write_results
+from lab.runner import script_options
 
 MODELS = ROOT / "assets/models"
-# A benchmark that notes its flags and finds the ratio in $RATIO.
+# A benchmark that prints its flags and writes the ratio in $RATIO.
 SCRIPT = """
 import json, os, sys
 class Config:
@@ -29,14 +30,14 @@ class Config:
 print(sys.argv[1:])
 output = sys.argv[sys.argv.index("--output") + 1]
 ratio = float(os.environ["RATIO"])
-json.dump({"median_ratio": {"a": ratio}, "lowest_ratio": {"a": ratio - 1}, "highest_ratio": {"a": ratio + 1}},
-          open(output, "w"))
+record = {"side": "a", "median_ratio": ratio, "lowest_ratio": ratio - 1, "highest_ratio": ratio + 1}
+json.dump({"records": [record]}, open(output, "w"))
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
 
 
 def script_module(name: str) -> ModuleType:
-    """A script of benchmarks/ as a module."""
+    """Return a script of benchmarks/ as a module."""
     if str(ROOT / "benchmarks") not in sys.path:
         sys.path.append(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
@@ -56,14 +57,14 @@ def run_script(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A house of its own with one benchmark, called maze; gives the folder of what is committed."""
+    """A temporary lab with one benchmark, called maze; returns the folder of committed results."""
     results = tmp_path / "benchmarks/results"
     results.mkdir(parents=True)
     (tmp_path / "benchmarks/stub.py").write_text(SCRIPT)
     monkeypatch.setattr(benches, "ROOT", tmp_path)
     monkeypatch.setattr(benches, "RESULTS", results)
     monkeypatch.setattr(benches, "QUICK", tmp_path / "runs/bench")
-    monkeypatch.setitem(BENCHMARKS, "maze", Benchmark("stub", ("--small",), BENCHMARKS["maze"].ratios))
+    monkeypatch.setitem(BENCHMARKS, "maze", Benchmark("stub", ("--small",)))
     monkeypatch.setenv("RATIO", "10")
     return results
 
@@ -71,7 +72,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_quick_run_never_touches_what_is_committed(
+def test_quick_run_never_changes_committed_results(
     stub: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(["maze"], Bench()) == 0
@@ -81,12 +82,12 @@ def test_a_quick_run_never_touches_what_is_committed(
     assert bench(["maze"], Bench(quick=True)) == 0
     assert "--small" in capfd.readouterr().out
     assert (stub / "stub.json").read_text() == committed
-    assert json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["median_ratio"] == {"a": 99}
-    with pytest.raises(UserError, match="no quick run may write"):
+    assert json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["records"][0]["median_ratio"] == 99
+    with pytest.raises(UserError, match="quick runs must not change"):
         bench(["maze"], Bench(quick=True, output_dir=stub))
 
 
-def test_a_benchmark_that_fails_is_said_to_and_ctrl_c_ends_all(stub: Path, monkeypatch: pytest.MonkeyPatch,
+def test_failed_benchmark_is_reported_and_ctrl_c_stops_all(stub: Path, monkeypatch: pytest.MonkeyPatch,
                                                                capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.setenv("STATUS", "3")
     assert bench(["maze"], Bench()) == 1
@@ -96,36 +97,38 @@ def test_a_benchmark_that_fails_is_said_to_and_ctrl_c_ends_all(stub: Path, monke
         bench(["maze"], Bench())
 
 
-def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_benchmarks_give_a_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["transformer"], Bench(quick=True)) == 0
-    assert "transformer: not run: it needs --data" in capsys.readouterr().out
+    assert "transformer: skipped: it needs --data" in capsys.readouterr().out
     nowhere = Bench(peers_python=Path("no/python"))
     absent = Benchmark("ppo_peers", (), packages=("no_such_library",))
-    assert "no_such_library is not installed; make bench-setup" in missing(absent, nowhere)
-    assert "there is no benchmarks/none.py" in missing(Benchmark("none", ()), nowhere)
-    with pytest.raises(UserError, match="which benchmark"):
+    assert "no_such_library is not installed; run make bench-setup" in unmet_requirement(absent, nowhere)
+    assert "there is no benchmarks/none.py" in unmet_requirement(Benchmark("none", ()), nowhere)
+    with pytest.raises(UserError, match="no benchmark named"):
         bench([], Bench())
 
 
-def test_every_benchmark_takes_the_flags_of_its_quick_run() -> None:
+def test_every_benchmark_has_the_options_of_its_quick_run() -> None:
     for benchmark in BENCHMARKS.values():
-        if benchmark.path.exists():  # one of them comes with the lesson that it measures
-            text = benchmark.path.read_text()
-            for flag in ("output", *(word[2:] for word in benchmark.quick if word.startswith("--"))):
-                assert benches.takes(text, flag), f"{benchmark.path.name} --{flag}"
-            assert f'ROOT / "benchmarks/results/{benchmark.file}"' in text
+        options = script_options(benchmark.path)
+        for flag in ("output", *(word[2:] for word in benchmark.quick if word.startswith("--"))):
+            assert flag in options, f"{benchmark.path.name} --{flag}"
+        assert f'ROOT / "benchmarks/results/{benchmark.file}"' in benchmark.path.read_text()
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_check_tells_what_moved(
+def test_check_reports_changed_ratios(
     stub: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(["maze"], Bench(check=True)) == 0
     assert "not checked: there is no" in capfd.readouterr().out
     bench(["maze"], Bench())
-    for ratio, status, words in (("10.9", 0, "1 of 1 ratios as committed"), ("3", 1, "MOVED: a 10 (9 to 11) is now 3")):
+    for ratio, status, words in (
+        ("10.9", 0, "1 of 1 ratios as committed"),
+        ("3", 1, "CHANGED: a 10 (9 to 11) is now 3"),
+    ):
         capfd.readouterr()
         monkeypatch.setenv("RATIO", ratio)
         assert bench(["maze"], Bench(check=True)) == status
@@ -133,50 +136,99 @@ def test_a_check_tells_what_moved(
 
 
 @pytest.mark.parametrize(("measured", "said"), [(5, "x5 was not measured"), (1, "5 of 6 were not measured")])
-def test_a_check_names_a_few_ratios_that_are_missing_and_counts_many(
-    stub: Path, tmp_path: Path, measured: int, said: str
-) -> None:
+def test_check_lists_few_missing_ratios_and_counts_many(stub: Path, tmp_path: Path, measured: int, said: str) -> None:
     for folder, count in ((stub, 6), (tmp_path, measured)):
-        ratios = {f"x{number}": 1.0 for number in range(count)}
-        sides = {f"{name}_ratio": ratios for name in ("median", "lowest", "highest")}
-        (folder / "stub.json").write_text(json.dumps(sides))
+        one = {f"{name}_ratio": 1.0 for name in ("median", "lowest", "highest")}
+        records = [{"side": f"x{number}", **one} for number in range(count)]
+        (folder / "stub.json").write_text(json.dumps({"records": records}))
     assert check("maze", tmp_path, Bench()) == f"{measured} of 6 ratios as committed; {said}"
 
 
-def test_the_tolerance_widens_the_committed_spread() -> None:
+def test_tolerance_widens_the_committed_range() -> None:
     before = Ratio(10, 9, 11)
-    assert moved("a", before, Ratio(12, 12, 12), 0.1) == ""
-    assert "is now 12" in moved("a", before, Ratio(12, 12, 12), 0.0)
-    assert "is now 8" in moved("a", before, Ratio(8, 8, 8), 0.1)
+    assert drift("a", before, Ratio(12, 12, 12), 0.1) == ""
+    assert "is now 12" in drift("a", before, Ratio(12, 12, 12), 0.0)
+    assert "is now 8" in drift("a", before, Ratio(8, 8, 8), 0.1)
 
 
-def test_the_committed_results_hold_the_ratios_that_a_check_compares() -> None:
+def test_committed_results_hold_the_ratios_that_a_check_compares() -> None:
     for name, benchmark in BENCHMARKS.items():
         committed = ROOT / "benchmarks/results" / benchmark.file
-        if benchmark.ratios is not None and committed.exists():
-            ratios = benchmark.ratios(json.loads(committed.read_text()))
-            assert ratios, name
-            for ratio in ratios.values():
-                assert 0 < ratio.low <= ratio.middle <= ratio.high, name
+        if benchmark.checkable:
+            committed_ratios = ratios(json.loads(committed.read_text()))
+            assert committed_ratios, name
+            for ratio in committed_ratios.values():
+                assert 0 < ratio.low <= ratio.median <= ratio.high, name
 
 
-def test_ratios_are_found_however_deep_they_lie() -> None:
-    side = {"median_ratio": 2.0, "lowest_ratio": 1.5, "highest_ratio": 2.5, "median_seconds": 1.0}
-    same = {"median_ratio": 1.0, "lowest_ratio": 1.0, "highest_ratio": 1.0}  # the other side, beside itself
-    found = {"one_prompt": {"transformers": same, "int8": side}, "presets": {"books": side}, "median_ratio": {"a": 3}}
-    ratios = BENCHMARKS["transformer"].ratios
-    assert ratios is not None
-    assert ratios(found) == {"one_prompt, int8": Ratio(2, 1.5, 2.5), "presets, books": Ratio(2, 1.5, 2.5)}
+def test_ratios_come_from_records_and_summary_under_their_names() -> None:
+    ratio = {"median_ratio": 2.0, "lowest_ratio": 1.5, "highest_ratio": 2.5}
+    reference = {"configuration": "one prompt", "side": "transformers"}  # has no ratio
+    contents = {
+        "records": [reference, {"configuration": "one prompt", "side": "int8", **ratio}],
+        "summary": [{"side": "ours", **ratio}, {"side": "controller", "median_ratio": None}],
+    }
+    assert ratios(contents) == {"one prompt, int8": Ratio(2, 1.5, 2.5), "ours": Ratio(2, 1.5, 2.5)}
+
+
+# --- the schema of results files --------------------------------------------------------------------------------------
+
+
+ENVIRONMENT = {"processor": "AMD EPYC 9B45 128-Core Processor", "date": "2026-11-26", "packages": {"torch": "2.13.0"}}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("*.json")), ids=lambda path: path.stem)
+def test_committed_results_follow_the_schema(path: Path) -> None:
+    contents = json.loads(path.read_text())
+    assert schema_problems(contents) == []
+    assert contents["benchmark"] == path.stem
+    for record in contents["records"]:
+        assert record["processor"], path.stem
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", record["date"]), path.stem
+        assert record["versions"]["torch"], path.stem
+
+
+def test_every_benchmark_has_committed_results() -> None:
+    names = {path.name for path in (ROOT / "benchmarks/results").glob("*.json")}
+    assert names == {benchmark.file for benchmark in BENCHMARKS.values()}
+
+
+def test_schema_problems_are_named(tmp_path: Path) -> None:
+    record = new_record("one prompt", "ours", ENVIRONMENT, seconds=[1.0, 2.0], same=True, target=None)
+    valid = {"benchmark": "x", "settings": {}, "environment": {}, "records": [record]}
+    assert schema_problems(valid) == []
+    assert schema_problems([]) == ["not an object"]
+    assert schema_problems(valid | {"records": []}) == ["records: empty"]
+    assert schema_problems({"benchmark": "x", "records": []}) == [
+        "settings: dict expected",
+        "environment: dict expected",
+    ]
+    assert schema_problems(valid | {"records": [{**record, "curve": {"steps": [1]}}]}) == [
+        "records.0.curve: nested value"
+    ]
+    without = {name: value for name, value in record.items() if name != "date"}
+    assert schema_problems(valid | {"records": [record, without]}) == ["records.1: no date"]
+    assert schema_problems(valid | {"summary": [{"mean": 1.0}]}) == ["summary.0: no side"]
+    with pytest.raises(ValueError, match="no processor"):
+        write_results(tmp_path / "x.json", "x", [{"side": "ours"}], settings={}, environment={})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_ratio_statistics_are_those_of_the_rounds() -> None:
+    found = ratio_statistics([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 1.0, 1.0, 1.0])  # ratios 2, 2, 6, 8, 10
+    assert found == {"median_ratio": 6, "q1_ratio": 2, "q3_ratio": 9, "lowest_ratio": 2, "highest_ratio": 10}
+    assert set(ratio_statistics([3.0], [2.0]).values()) == {1.5}
+    two = ratio_statistics([1.0, 2.0], [1.0, 1.0])
+    assert (two["q1_ratio"], two["median_ratio"], two["q3_ratio"]) == (1, 1.5, 2)
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 PEERS = {
-    "sides": ["ours", "theirs", "missing"],
     "baselines": {"threshold": -3.75, "random policy": -43.0},
-    "rows": [
+    "records": [
         {"side": side, "seed": seed, "return": -4.0, "seconds": 9.0,
-         "curve": {"steps": [10, 20], "seconds": [1.0, 2.0], "return": [-9.0, -4.0 - seed]}}
+         "curve_steps": [10, 20], "curve_seconds": [1.0, 2.0], "curve_return": [-9.0, -4.0 - seed]}
         for side in ("ours", "theirs") for seed in (0, 1)
     ],
     "summary": [
@@ -189,69 +241,73 @@ PEERS = {
 }  # fmt: skip
 
 
-def variant(name: str, title: str, mean: float, difference: Any, diverged: int = 0) -> dict[str, Any]:
+def variant(side: str, mean: float, difference: float | None, diverged: int = 0) -> dict[str, Any]:
     ends = {"low": mean - 0.1, "high": mean + 0.1}
-    returns = [mean, mean - 10 * diverged]
-    return {"variant": name, "title": title, "mean": mean, **ends, "difference": difference,
-            "diverged": diverged, "returns": returns}  # fmt: skip
+    low, high = (None, None) if difference is None else (difference - 0.2, difference + 0.2)
+    change = {"difference": difference, "difference_low": low, "difference_high": high}
+    return {"side": side, "mean": mean, **ends, **change, "diverged": diverged}
 
 
+VARIANTS = [
+    variant("full PPO", -3.5, None),
+    variant("without first (1)", -4.5, -1.0, diverged=1),
+    variant("without second (2)", -3.4, 0.1),
+    variant("without third (3)", -3.2, 0.3),
+]
 ABLATION = {
-    "rows": [],
-    "summary": [
-        variant("nothing", "nothing", -3.5, None),
-        variant("a", "1 first", -4.5, {"mean": -1.0, "low": -1.2, "high": -0.8}, diverged=1),
-        variant("b", "2 second", -3.4, {"mean": 0.1, "low": -0.1, "high": 0.3}),
-        variant("c", "3 third", -3.2, {"mean": 0.3, "low": 0.1, "high": 0.5}),
-    ],
+    "records": [{"side": row["side"], "return": row["mean"] - 10 * row["diverged"]} for row in VARIANTS],
+    "summary": VARIANTS,
 }
 SCALING = {
-    "parts": {
-        "ppo": {"title": "PPO", "unit": "steps a second", "limit": "the environments alone", "rows": [
-            {"at": {"environments": n, "threads": t}, "per_second": 100.0 * n, "limit_per_second": 200.0 * n,
-             "median_ratio": 0.5, "lowest_ratio": 0.4, "highest_ratio": 0.6} for t in (1, 2) for n in (1, 8)
-        ]}
-    }
+    "parts": [{"configuration": "PPO", "unit": "steps per second", "limit": "environment-only throughput",
+               "axis": "environments", "series": "threads"}],
+    "records": [
+        {"configuration": "PPO", "side": f"environments {n}, threads {t}", "environments": n, "threads": t,
+         "per_second": 100.0 * n, "limit_per_second": 200.0 * n, "median_ratio": 0.5} for t in (1, 2) for n in (1, 8)
+    ],
 }  # fmt: skip
-SPEED = {"sides": {
-    "ours": {"times_ours": 1.0},
-    "theirs": {"times_ours": 29.46, "low": 26.5, "high": 31.68, "median": 30.0, "bar": 12},
-    "missing": {"not_measured": "no module"},
-}}  # fmt: skip
-TEXTS = {
-    "one_prompt": {
-        "transformers": {"median_ratio": 1.0},
-        "int8": {"median_ratio": 4.58, "lowest_ratio": 4.15, "highest_ratio": 4.78},
-    },
-    "batch_of_8": {}, "perplexity": {"int8": 31.8}, "tokens_per_second": {"transformers": 22.4, "int8": 104.1},
-    "same_tokens_float32": True, "same_labels": False, "median_ratio": {},
-}  # fmt: skip
+SPEED = {"records": [
+    {"configuration": "Reacher-v5", "side": "ours", "seconds": [1.0]},
+    {"configuration": "Reacher-v5", "side": "theirs", "median_ratio": 29.46, "q1_ratio": 26.5, "q3_ratio": 31.68,
+     "target": 12, "processor": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"},
+    {"configuration": "Reacher-v5", "side": "missing", "not_measured": "no module"},
+]}  # fmt: skip
+TEXTS = {"records": [
+    {"configuration": "one prompt", "side": "transformers", "tokens_per_second": 22.4},
+    {"configuration": "one prompt", "side": "int8", "tokens_per_second": 104.1, "median_ratio": 4.58,
+     "q1_ratio": None, "q3_ratio": None, "lowest_ratio": 4.15, "highest_ratio": 4.78, "target": 5.0},
+    {"configuration": "sentiment", "side": "ours", "same_labels": False},
+    {"configuration": "perplexity", "side": "int8", "perplexity": 31.8},
+]}  # fmt: skip
+STARTUP = {"records": [
+    {"configuration": "first token", "side": "scratch", "engine_form": form, "median_ratio": 0.5, "q1_ratio": 0.4,
+     "q3_ratio": 0.6, "target": 0.7} for form in ("plain", "accelerated")
+]}  # fmt: skip
 SENTENCES = {"accuracy": 0.8666, "interval": [0.85, 0.883], "calibration_error": 0.019}
 SENTIMENT = {"results": {
     "distill": {"title": "distilled", "seeds": 3, "parameters": 4712834}
     | dict.fromkeys(("sst2_test", "uci_amazon", "uci_imdb"), SENTENCES),
-    "scratch": {"title": "of a CSV", "seeds": 1, "parameters": 1, "test": SENTENCES},
+    "scratch": {"title": "from a CSV", "seeds": 1, "parameters": 1, "test": SENTENCES},
 }}  # fmt: skip
-MORE = {"ppo_speed": SPEED, "transformer": TEXTS}
+MORE = {"ppo_speed": SPEED, "transformer": TEXTS, "text_startup": STARTUP}
 
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A lab with one page and results of its own."""
-    results = tmp_path / "benchmarks/results"
-    results.mkdir(parents=True)
-    for module in (evidence, evidence_tables):
+    """A temporary lab with one page and its own results."""
+    folder = tmp_path / "benchmarks/results"
+    folder.mkdir(parents=True)
+    for module in (evidence, results):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(evidence_tables, "RESULTS", results)
-    monkeypatch.setattr(evidence, "draw_pictures", lambda: evidence_pictures.draw_pictures(results))
+    monkeypatch.setattr(results, "RESULTS", folder)
     tables = "\n".join(f"<!-- table {name} -->\nold\n<!-- end table -->\n" for name in evidence_tables.TABLES)
     figure = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->0<!-- end -->"
     (tmp_path / "README.md").write_text(f"before {figure} after\n{tables}the end\n")
-    (results / "x.json").write_text(json.dumps({"a": {"b c": [1, 2.34]}}))
+    (folder / "x.json").write_text(json.dumps({"a": {"b c": [1, 2.34]}}))
     return tmp_path
 
 
-def test_what_was_not_measured_says_so(house: Path) -> None:
+def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
     evidence.publish()
     text = (house / "README.md").read_text()
     assert text.startswith("before <!-- from benchmarks/results/x.json a.b~c.1 .1f -->2.3<!-- end --> after\n")
@@ -272,20 +328,24 @@ def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.C
     for line in (
         "| ours | 2 | -4.00 (-4.10 to -3.90) | 9 | 1 | 1,234 | 5.6 |",
         "| theirs | 2 | -5.00 (-5.10 to -4.90) | 90 | 0 |  |  |",
-        "| 1 first | -4.50 (-4.60 to -4.40); 1 diverged | -1.00 (-1.20 to -0.80) | yes |",
-        "| 2 second | -3.40 (-3.50 to -3.30) | +0.10 (-0.10 to +0.30) | not to be seen |",
-        "| 3 third | -3.20 (-3.30 to -3.10) | +0.30 (+0.10 to +0.50) | better without |",
-        "| PPO | 800 | environments 8, threads 1 | 50% of the environments alone |",
-        "| `transformers` | 22 | 1.00 |  |  |",
-        "| ours, int8 | 104 | 4.58 (4.15 to 4.78) |  | 31.80 |",
-        "| DistilBERT: the labels of `transformers` | others | the same | **no** |",
-        "| theirs | 29.5 | 26.5 to 31.7 |",
-        "| missing |  | not measured: no module |",
+        "| without first (1) | -4.50 (-4.60 to -4.40); 1 diverged | -1.00 (-1.20 to -0.80) | worse |",
+        "| without second (2) | -3.40 (-3.50 to -3.30) | +0.10 (-0.10 to +0.30) | no significant effect |",
+        "| without third (3) | -3.20 (-3.30 to -3.10) | +0.30 (+0.10 to +0.50) | better |",
+        "| PPO | 800 steps per second | environments 8, threads 1 | 50% of environment-only throughput |",
+        "| `transformers` | 22 | 1x |  |  |",
+        "| ours, int8 | 104 | 4.58x (range 4.15 to 4.78) |  | 31.80 |",
+        "GPT-2, one prompt, int8 | 4.58x (range 4.15 to 4.78) | at least 5x | **no** | not recorded |",
+        "| DistilBERT predicts the same labels as `transformers` | different | exact | **no** | not recorded |",
+        "| theirs | 29.5x (26.5 to 31.7) |",
+        "our PPO: theirs | 29.5x (26.5 to 31.7) | at least 12x | yes | Intel Xeon Platinum 8481C |",
+        "| missing | not measured: no module |",
+        "pipeline, plain engine | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
+        "pipeline, accelerated engine | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
         "| distilled | 3 | 4,712,834 |" + 3 * " 86.7% (85.0% to 88.3%) |" + " 0.019 |",
-        "![Speed against size, and the limits](benchmarks/results/scaling.png)",
+        "![Throughput against size, with upper bounds](benchmarks/results/scaling.png)",
     ):
         assert line in text, line
-    assert "of a CSV" not in text
+    assert "from a CSV" not in text
     for name in ("ppo_peers", "ablation", "scaling"):
         assert (house / f"benchmarks/results/{name}.png").stat().st_size > 10_000
     capsys.readouterr()
@@ -296,8 +356,27 @@ def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.C
     assert ("x.json" in where, shown, source) == (True, "2.3", "9.0")
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("side=a~b.seconds", "1.5"), ("side=c&seed=2.seconds", "2.5"), ("side=c.seconds", None), ("side=d.seconds", None)],
+)
+def test_number_of_a_selected_record(house: Path, key: str, shown: str | None) -> None:
+    records = [
+        {"side": "a b", "seconds": 1.5},
+        {"side": "c", "seed": 1, "seconds": 0.5},
+        {"side": "c", "seed": 2, "seconds": 2.5},
+    ]
+    (house / "benchmarks/results/y.json").write_text(json.dumps({"records": records}))
+    (house / "README.md").write_text(f"<!-- from benchmarks/results/y.json records.{key} .1f -->0<!-- end -->")
+    if shown is None:  # several records, or none
+        with pytest.raises(UserError, match="entries with side="):
+            quoted()
+    else:
+        assert [source for _, _, source in quoted()] == [shown]
+
+
 @pytest.mark.parametrize("key", ["none.json a", "x.json a.z", "x.json a.b~c.1.z", "text.json a"])
-def test_a_figure_that_the_results_do_not_hold_stays_and_is_named(
+def test_number_without_a_source_is_left_unchanged_and_named(
     house: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     (house / "benchmarks/results/text.json").write_text('{"a": "many"}')
@@ -306,13 +385,13 @@ def test_a_figure_that_the_results_do_not_hold_stays_and_is_named(
     readme = house / "README.md"
     readme.write_text(lost + found.format(0))
     evidence.publish()
-    assert f"left as it is: benchmarks/results/{key}: not to be had" in capsys.readouterr().err
+    assert f"left unchanged: benchmarks/results/{key}: not found" in capsys.readouterr().err
     assert readme.read_text() == lost + found.format(2.3)
-    with pytest.raises(UserError, match="not to be had"):
+    with pytest.raises(UserError, match="not found"):
         quoted()
 
 
-def test_a_table_that_nobody_makes_is_refused(house: Path) -> None:
+def test_unknown_table_is_refused(house: Path) -> None:
     readme = house / "README.md"
     readme.write_text("<!-- table nonsense -->\n<!-- end table -->")
     with pytest.raises(UserError, match="nonsense"):
@@ -320,31 +399,45 @@ def test_a_table_that_nobody_makes_is_refused(house: Path) -> None:
     assert "nonsense" in readme.read_text()
 
 
-def test_every_proof_that_the_pages_name_is_a_test() -> None:
+def test_highlights_are_a_short_part_of_the_evidence() -> None:
+    rows = evidence_tables.evidence_highlights(ROOT).splitlines()[2:]
+    assert 5 <= len(rows) <= 8
+    full = evidence_tables.evidence(ROOT)
+    for row in rows:
+        claim, result, processor = row.strip("| ").split(" | ")
+        assert re.search(
+            rf"^\| {re.escape(claim)} \| {re.escape(result)} \|.* \| {re.escape(processor)} \|$", full, re.M
+        )
+
+
+def test_every_proof_in_the_documentation_is_a_test() -> None:
     tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("0*/tests/test_*.py"))
-    for _, _, name in evidence_tables.PROVEN:
-        assert re.search(rf"^def {name}\(", tests, re.MULTILINE), name
+    for proof in evidence_claims.PROOFS:
+        assert re.search(rf"^def {proof.test}\(", tests, re.MULTILINE), proof.test
 
 
-# --- the benchmarks themselves, as short as they can be ---------------------------------------------------------------
+# --- the benchmark scripts, in minimal runs ---------------------------------------------------------------------------
 
 
-def test_rows_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
-    rows = ResumableResults(tmp_path / "rows.json", {"episodes": 3})
-    rows.add({"variant": "a", "seed": 0, "return": 1.0})
-    again = ResumableResults(tmp_path / "rows.json", {"episodes": 3})
-    assert again.find(variant="a", seed=0) == [{"variant": "a", "seed": 0, "return": 1.0}]
-    assert again.find(variant="a", seed=1) == []
-    again.finish(summary=[1])
-    assert json.loads((tmp_path / "rows.json").read_text())["summary"] == [1]
-    with pytest.raises(UserError, match="rows of other settings"):
-        ResumableResults(tmp_path / "rows.json", {"episodes": 4})
-    (tmp_path / "rows.json").write_text("{")
-    with pytest.raises(UserError, match=r"rows\.json"):
-        ResumableResults(tmp_path / "rows.json", {"episodes": 3})
+def test_records_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    record = new_record("Reacher-v5", "a", ENVIRONMENT, seed=0)
+    ResumableResults(path, "x", {"episodes": 3}).add(record)
+    again = ResumableResults(path, "x", {"episodes": 3})
+    assert again.find(side="a", seed=0) == [record]
+    assert again.find(side="a", seed=1) == []
+    again.finish(ENVIRONMENT, summary=[{"side": "a", "mean": 1}])
+    found = json.loads(path.read_text())
+    assert schema_problems(found) == []
+    assert found["summary"] == [{"side": "a", "mean": 1}]
+    with pytest.raises(UserError, match="records of other settings"):
+        ResumableResults(path, "x", {"episodes": 4})
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"records\.json"):
+        ResumableResults(path, "x", {"episodes": 3})
 
 
-def test_the_ablation_goes_on_and_counts_divergence_as_random_actions(
+def test_ablation_resumes_and_counts_divergence_as_random_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ablation = script_module("ablation")
@@ -360,46 +453,50 @@ def test_the_ablation_goes_on_and_counts_divergence_as_random_actions(
     output = tmp_path / "ablation.json"
     ablation.main(ablation.Config(output=output, seeds=1, episodes=20, num_iterations=1))
     assert len(trained) == 8
-    off = [name for settings in trained for name in list(ablation.TITLES)[1:] if not getattr(settings, name)]
-    assert off == [name for name in list(ablation.TITLES)[1:] if name != "clip_gradients"]
+    options = [option for option in ablation.VARIANTS.values() if option is not None]
+    switched_off = [name for settings in trained for name in options if not getattr(settings, name)]
+    assert switched_off == [name for name in options if name != "clip_gradients"]
     ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))
-    assert len(trained) == 16  # those of seed 0 were not trained again
+    assert len(trained) == 16  # seed 0 was not trained again
     found = json.loads(output.read_text())
-    summary = {row["variant"]: row for row in found["summary"]}
-    assert summary["normalize_observations"]["difference"]["mean"] == pytest.approx(-1)
+    assert schema_problems(found) == []
+    summary = {row["switched_off"]: row for row in found["summary"]}
+    assert summary["normalize_observations"]["difference"] == pytest.approx(-1)
     assert summary["clip_gradients"]["diverged"] == 2
     assert summary["clip_gradients"]["mean"] == found["random_return"] < -20
     assert "diverged" in capsys.readouterr().out
 
 
-def test_the_peers_are_measured_or_say_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_libraries_are_measured_or_give_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peers = script_module("ppo_peers")
     monkeypatch.setattr(peers, "SIDES", ("ours", "Stable-Baselines3, our settings", "SBX, our settings"))
     output = tmp_path / "peers.json"
     short = {"num_iterations": 2, "episodes": 4, "curve_episodes": 4, "seeds": 1, "our_seeds": 1}
     peers.main(peers.Config(output=output, **short))
     found = json.loads(output.read_text())
-    measured = [row["side"] for row in found["rows"]]
+    assert schema_problems(found) == []
+    measured = [record["side"] for record in found["records"]]
     assert measured[:2] == ["ours", "Stable-Baselines3, our settings"]
     if importlib.util.find_spec("sbx") is None:
         assert "sbx" in found["summary"][2]["not_measured"] or "flax" in found["summary"][2]["not_measured"]
-    for row in found["rows"]:
-        assert row["curve"]["steps"] == [2048, 4096]
-        assert 0 < row["curve"]["seconds"][0] < row["curve"]["seconds"][1]
-        assert -60 < row["return"] < 0
-    monkeypatch.setattr(peers, "run", lambda side, *_: {"side": side, "not_measured": "asked again"})
+    for record in found["records"]:
+        assert record["curve_steps"] == [2048, 4096]
+        assert 0 < record["curve_seconds"][0] < record["curve_seconds"][1]
+        assert -60 < record["return"] < 0
+        assert record["versions"]["torch"]
+    monkeypatch.setattr(peers, "run", lambda *_: {"not_measured": "run again"})
     peers.main(peers.Config(output=output, **short))
-    assert [row["side"] for row in json.loads(output.read_text())["rows"]] == measured
+    assert [record["side"] for record in json.loads(output.read_text())["records"]] == measured
 
 
-def test_when_a_curve_gets_to_the_threshold() -> None:
+def test_time_to_threshold_of_a_learning_curve() -> None:
     peers = script_module("ppo_peers")
-    row = {"curve": {"steps": [1, 2, 3], "seconds": [0.1, 0.2, 0.3], "return": [-9, -3.7, -4]}}
-    assert peers.reached(row, -3.75) == (2, 0.2)
-    assert peers.reached(row, -3.0) is None
+    record = {"curve_steps": [1, 2, 3], "curve_seconds": [0.1, 0.2, 0.3], "curve_return": [-9, -3.7, -4]}
+    assert peers.time_to_threshold(record, -3.75) == (2, 0.2)
+    assert peers.time_to_threshold(record, -3.0) is None
 
 
-def test_scaling_measures_each_curve_beside_its_limit(tmp_path: Path) -> None:
+def test_scaling_measures_throughput_and_upper_bound(tmp_path: Path) -> None:
     flags = (
         "--repetitions 1 --seconds 0 --threads 1 --environments 64 --batches 2 --contexts 8 9999 --agents 3 --mazes 4"
     )
@@ -407,9 +504,10 @@ def test_scaling_measures_each_curve_beside_its_limit(tmp_path: Path) -> None:
         "scaling", "--output", str(tmp_path / "s.json"), "--model", str(MODELS / "language"), *flags.split()
     )
     assert done.returncode == 0, done.stderr
-    parts = json.loads((tmp_path / "s.json").read_text())["parts"]
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert schema_problems(found) == []
     where = {"environments": 64, "threads": 1}, {"batch": 2, "context": 8}, {"agents": 3, "maze": 4}
-    for part, at in zip(parts.values(), where, strict=True):
-        (row,) = part["rows"]
-        assert row["at"] == at
-        assert 0 < row["per_second"] < row["limit_per_second"]
+    for record, at, part in zip(found["records"], where, found["parts"], strict=True):
+        assert record["configuration"] == part["configuration"]
+        assert {name: record[name] for name in (part["axis"], part["series"])} == at
+        assert 0 < record["per_second"] < record["limit_per_second"]

@@ -1,4 +1,4 @@
-"""`lab`: starts the projects' scripts with their arguments untouched, runs the whole tour, says what is installed."""
+"""`lab`: runs the projects' scripts with unchanged arguments, runs all steps, shows what is installed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def lab(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str, str]]:
-    """Calls `lab`'s entry point in this process: exit status, standard output, standard error."""
+    """Return a function that calls `lab` in this process: exit status, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["lab", *arguments])
@@ -50,7 +50,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """`lab run maze` starts a script that prints its folder and its arguments and ends with $STATUS."""
+    """Make `lab run maze` start a script that prints its folder and arguments and exits with $STATUS."""
     script = tmp_path / "echo.py"
     script.write_text(ECHO)
     monkeypatch.setitem(SCRIPTS, "maze", script)
@@ -61,9 +61,10 @@ def echo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_help_lists_the_commands_and_the_scripts(call: Any) -> None:
+def test_help_lists_commands_and_scripts(call: Any) -> None:
     status, out, err = call("--help")
     assert (status, err) == (0, "")
+    assert out.startswith("usage: lab ")
     assert "run" in out
     assert "doctor" in out
     status, out, err = call("run", "--help")
@@ -83,7 +84,7 @@ def test_help_lists_the_commands_and_the_scripts(call: Any) -> None:
         (("run", "all", "stray"), ("stray",)),
     ],
 )
-def test_wrong_commands_cost_one_line(call: Any, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_invalid_commands_give_one_line(call: Any, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
@@ -105,7 +106,7 @@ def test_wrong_commands_cost_one_line(call: Any, arguments: tuple[str, ...], wor
         ("maze", "run", "--output_dir", "x/y"),
     ],
 )
-def test_all_arguments_reach_the_script_as_they_are(
+def test_arguments_reach_the_script_unchanged(
     call: Any, echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -117,14 +118,14 @@ def test_all_arguments_reach_the_script_as_they_are(
 
 
 @pytest.mark.parametrize("code", ["0", "1", "2", "7", "130"])
-def test_the_exit_status_of_the_script_is_that_of_the_lab(
+def test_exit_status_of_the_script_is_passed_on(
     call: Any, echo: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setenv("STATUS", code)
     assert call("run", "maze")[0] == int(code)
 
 
-def test_ctrl_c_during_a_script_is_status_130_once_the_script_has_saved_its_work(tmp_path: Path) -> None:
+def test_ctrl_c_waits_for_the_script_to_save_and_exits_with_130(tmp_path: Path) -> None:
     script, saved = tmp_path / "slow.py", tmp_path / "saved"
     script.write_text(f"""
 import signal, sys, time
@@ -147,7 +148,7 @@ time.sleep(60)
     assert saved.exists()
 
 
-def test_scripts_are_where_the_lab_says() -> None:
+def test_registered_scripts_exist() -> None:
     for script in SCRIPTS.values():
         assert script.is_file()
     for step in tour(ROOT / "runs"):
@@ -155,10 +156,10 @@ def test_scripts_are_where_the_lab_says() -> None:
         assert step.output_dir(ROOT / "runs").name == step.script.parent.name
 
 
-# --- real scripts, in processes of their own --------------------------------------------------------------------------
+# --- real scripts, in subprocesses ------------------------------------------------------------------------------------
 
 
-def test_a_real_script_shows_its_own_flags_and_refuses_in_its_own_words(tmp_path: Path) -> None:
+def test_script_help_and_error_messages_are_passed_on(tmp_path: Path) -> None:
     shown = lab("run", "maze", "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     for flag in ("--episodes", "--epsilon_decay", "--maze_file"):
@@ -177,7 +178,7 @@ def test_sentiment_through_the_lab_writes_relative_to_the_caller(tmp_path: Path)
     assert (tmp_path / "here/it is/sentiment_analysis.json").is_file()
 
 
-def test_the_doctor_answers_anywhere_and_without_opengl(tmp_path: Path) -> None:
+def test_doctor_works_in_any_folder_and_without_opengl(tmp_path: Path) -> None:
     settings = {"MUJOCO_GL": "disable", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = lab("doctor", cwd=tmp_path, **settings)
     assert (done.returncode, done.stderr) == (0, "")
@@ -190,23 +191,23 @@ def test_the_doctor_answers_anywhere_and_without_opengl(tmp_path: Path) -> None:
         "devices",
         "rendering",
         "official models",
-        "the lab's models",
+        "bundled models",
         "hub",
     }
     assert expected <= lines.keys()
     assert all(lines.values())
     assert lines["rendering"].startswith("does not work (")
-    assert lines["rendering"].endswith("drawings replace it")
+    assert lines["rendering"].endswith("2D drawings are used instead")
     assert lines["official models"].startswith("none cached")
-    assert lines["the lab's models"] == "assets/models/language, assets/models/sentiment"
-    assert lines["hub"] == "offline by HF_HUB_OFFLINE"
+    assert lines["bundled models"] == "assets/models/language, assets/models/sentiment"
+    assert lines["hub"] == "offline (HF_HUB_OFFLINE is set)"
     installed = [Path(sys.executable).parent / "lab", "doctor"]
     if installed[0].exists():
         same = subprocess.run(installed, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **settings})
         assert (same.returncode, same.stdout) == (0, done.stdout)
 
 
-# --- the tour ---------------------------------------------------------------------------------------------------------
+# --- lab run all ------------------------------------------------------------------------------------------------------
 
 WALKER = """
 import json, os, sys
@@ -219,7 +220,7 @@ if "--silent" in sys.argv:
     sys.exit()
 figure = {"name": "mean", "value": 3, "expected": "below 4", "ok": "--bad" not in sys.argv}
 record = {"figures": [figure], "files": ["curve.png"], "offline": os.environ.get("HF_HUB_OFFLINE")}
-(folder / f"{Path(__file__).stem}.json").write_text("{" if "--torn" in sys.argv else json.dumps(record))
+(folder / f"{Path(__file__).stem}.json").write_text("{" if "--truncated" in sys.argv else json.dumps(record))
 if "--late" in sys.argv:
     sys.exit("error: no")
 """
@@ -227,14 +228,14 @@ if "--late" in sys.argv:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Replaces the tour by two scripts with the given flags; gives the folder to run it into."""
+    """Return a function that replaces the steps of `lab run all` by two scripts with the given flags."""
 
     def make(*first_flags: str, reacher: bool = False) -> Path:
         for name in ("walk.py", "swim.py"):
             (tmp_path / name[:4]).mkdir()
             (tmp_path / name[:4] / name).write_text(WALKER)
         walk, swim = tmp_path / "walk/walk.py", tmp_path / "swim/swim.py"
-        fake = [Step("learn to walk", walk, first_flags), Step("learn to swim", swim)]
+        fake = [Step("step one", walk, first_flags), Step("step two", swim)]
         monkeypatch.setattr(runner, "tour", lambda root: fake)
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         if reacher:
@@ -244,14 +245,14 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path
     return make
 
 
-def test_a_tour_that_goes_well(steps: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_all_prints_the_results(steps: Any, capfd: pytest.CaptureFixture[str]) -> None:
     root = steps()
     assert run_everything(root) == 0
     out = capfd.readouterr().out
     for text in (
-        "[1/2] learn to walk",
-        "[2/2] learn to swim",
-        "What came of it",
+        "[1/2] step one",
+        "[2/2] step two",
+        "Results",
         "mean: 3",
         "below 4",
         "ok",
@@ -262,24 +263,24 @@ def test_a_tour_that_goes_well(steps: Any, capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("--bad", "NO"), ("--fail", "failed"), ("--late", "failed")])
-def test_a_figure_out_of_range_or_a_script_that_fails_fails_the_tour(
+def test_failed_check_or_failed_script_fails_run_all(
     steps: Any, capfd: pytest.CaptureFixture[str], flag: str, shown: str
 ) -> None:
     root = steps(flag)
     (root / "walk").mkdir(parents=True)
-    (root / "walk/walk.json").write_text(json.dumps({"figures": [], "files": []}))  # of an earlier run
+    (root / "walk/walk.json").write_text(json.dumps({"figures": [], "files": []}))  # from an earlier run
     assert run_everything(root) == 1
     out = capfd.readouterr().out
     assert shown in out
-    assert "learn to swim" in out.split("What came of it")[1]
+    assert "step two" in out.split("Results")[1]
 
 
-def test_nothing_is_evaluated_where_training_failed(steps: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_is_skipped_if_training_failed(steps: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_everything(steps("--fail", reacher=True)) == 1
-    assert "learn to swim" not in capfd.readouterr().out
+    assert "step two" not in capfd.readouterr().out
 
 
-def test_the_whole_tour_through_the_command_line(call: Any, steps: Any, tmp_path: Path) -> None:
+def test_run_all_through_the_command_line(call: Any, steps: Any, tmp_path: Path) -> None:
     root = steps("--bad")
     status, out, err = call("run", "all", "--output_dir", str(root))
     assert (status, err) == (1, "")
@@ -290,15 +291,15 @@ def test_the_whole_tour_through_the_command_line(call: Any, steps: Any, tmp_path
     assert err.startswith("error: ")
 
 
-def test_ctrl_c_ends_the_tour(call: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_run_all(call: Any, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     root = steps()
     monkeypatch.setattr(runner, "run_script", lambda *_: 130)
     status, out, _ = call("run", "all", "--output_dir", str(root))
     assert status == 130
-    assert "learn to swim" not in out
+    assert "step two" not in out
 
 
-def test_the_record_of_an_earlier_run_does_not_speak_for_this_one(call: Any, steps: Any) -> None:
+def test_record_of_an_earlier_run_is_not_reused(call: Any, steps: Any) -> None:
     root = steps("--silent")
     (root / "walk").mkdir(parents=True)
     (root / "walk/walk.json").write_text(json.dumps({"figures": [], "files": []}))
@@ -308,8 +309,8 @@ def test_the_record_of_an_earlier_run_does_not_speak_for_this_one(call: Any, ste
     assert "walk.json" in err
 
 
-def test_a_torn_record_is_named(call: Any, steps: Any) -> None:
-    root = steps("--torn")
+def test_truncated_record_is_named(call: Any, steps: Any) -> None:
+    root = steps("--truncated")
     status, _, err = call("run", "all", "--output_dir", str(root))
     assert status == 2
     assert err.startswith("error: ")
@@ -318,9 +319,9 @@ def test_a_torn_record_is_named(call: Any, steps: Any) -> None:
         read_record(root / "missing.json")
 
 
-def test_the_table_is_text_whatever_a_figure_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figure = {"name": "text", "value": "[bold] [/] ends [red]", "expected": "[1, 2]", "ok": True}
-    show_table([(Step("a [title]", tmp_path / "a.py"), {"figures": [figure], "files": ["a[b].png"]}, 1.0)], tmp_path)
+def test_results_table_escapes_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = {"name": "text", "value": "[bold] [/] ends [red]", "expected": "[1, 2]", "ok": True}
+    show_table([(Step("a [title]", tmp_path / "a.py"), {"figures": [check], "files": ["a[b].png"]}, 1.0)], tmp_path)
     out = capsys.readouterr().out
     for text in ("a [title]", "[bold] [/] ends [red]", "[1, 2]", "a[b].png"):
         assert text in out

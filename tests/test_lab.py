@@ -1,4 +1,4 @@
-"""The parts that all scripts share: flags and errors, whole files, checkpoints, records, progress, pictures, texts."""
+"""Shared infrastructure: flags and errors, atomic files, checkpoints, records, progress, plots, texts."""
 
 import importlib
 import importlib.metadata
@@ -52,7 +52,7 @@ from lab.texts import collect_texts, printable
 @dataclass(frozen=True)
 class Inner:
     rate: float = 0.5
-    """How fast."""
+    """Learning rate."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class Config:
     """Try the parser."""
 
     name: str
-    """Whose turn it is."""
+    """Name of the player."""
     count: int = 3
-    """How many times."""
+    """Number of repetitions."""
     mode: Literal["one", "two"] = "one"
-    """Which way."""
+    """Mode of operation."""
     loud: bool = False
-    """Shout."""
+    """Print in capitals."""
     inner: Inner = field(default_factory=Inner)
 
 
 def outcome(
     capsys: pytest.CaptureFixture[str], main: Callable[[Any], None], *arguments: str
 ) -> tuple[object, str, str]:
-    """Exit status, standard output and standard error of a script with this `main`."""
+    """Return exit status, standard output and standard error of a script with this `main`."""
     status: object = 0
     try:
         launch(Config, main, arguments)
@@ -102,7 +102,7 @@ def test_flags_become_the_configuration() -> None:
         ((), ("--name",)),
     ],
 )
-def test_wrong_flags_cost_one_line(
+def test_invalid_flags_give_one_line(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     status, out, err = outcome(capsys, lambda config: pytest.fail("it ran"), *arguments)
@@ -117,7 +117,17 @@ def test_wrong_flags_cost_one_line(
 def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = outcome(capsys, lambda config: pytest.fail("it ran"), "--help")
     assert (status, err) == (0, "")
-    for text in ("Try the parser", "--name", "Whose turn", "--count", "How many", "3", "--mode", "{one,two}", "--loud"):
+    for text in (
+        "Try the parser",
+        "--name",
+        "Name of the player",
+        "--count",
+        "Number of rep",
+        "3",
+        "--mode",
+        "{one,two}",
+        "--loud",
+    ):
         assert text in out
     assert "--rate" in out
 
@@ -129,10 +139,10 @@ def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[s
         (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "error: a.txt: No such file or directory\n"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
         (OSError("just words"), 1, "error: just words\n"),
-        (KeyboardInterrupt(), 130, "error: interrupted; files written before stand as they were\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; existing files were left unchanged\n"),
     ],
 )
-def test_errors_become_a_line_and_a_status(
+def test_errors_become_one_line_and_a_status(
     capsys: pytest.CaptureFixture[str], error: BaseException, status: int, line: str
 ) -> None:
     def main(config: Config) -> None:
@@ -142,7 +152,7 @@ def test_errors_become_a_line_and_a_status(
     assert outcome(capsys, main, "--name", "x") == (status, "some results\n", line)
 
 
-def test_what_goes_well_is_status_0_and_a_bug_shows_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_success_is_status_0_and_bugs_show_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(capsys, lambda config: print(config.name), "--name", "x") == (0, "x\n", "")
     with pytest.raises(ZeroDivisionError):
         outcome(capsys, lambda config: print(1 / 0), "--name", "x")
@@ -160,7 +170,7 @@ launch(Config, lambda config: [print("line", i) for i in range(config.lines)])
 
 @pytest.mark.parametrize("lines", [3, 100_000])
 @pytest.mark.parametrize("buffered", [True, False])
-def test_a_reader_that_goes_away_is_no_error(lines: int, buffered: bool) -> None:
+def test_closed_pipe_is_not_an_error(lines: int, buffered: bool) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -170,14 +180,14 @@ def test_a_reader_that_goes_away_is_no_error(lines: int, buffered: bool) -> None
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_note_is_one_line_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warning_is_one_line_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     warn_once.cache_clear()
     for _ in range(3):
-        warn_once("drawn by hand:\n no display")
-    assert capsys.readouterr() == ("", "note: drawn by hand: no display\n")
+        warn_once("drawn in 2D:\n no display")
+    assert capsys.readouterr() == ("", "note: drawn in 2D: no display\n")
 
 
-def test_least_values_are_named() -> None:
+def test_minimum_values_are_checked() -> None:
     require_at_least(3, Config("x"), "count")
     for least, count in ((4, 3), (0, math.nan), (0, math.inf), (0, -1)):
         with pytest.raises(UserError, match="--count"):
@@ -185,12 +195,12 @@ def test_least_values_are_named() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
-def test_seeds_that_no_library_takes_are_refused(seed: int) -> None:
+def test_invalid_seeds_are_refused(seed: int) -> None:
     with pytest.raises(UserError, match="--seed"):
         seed_everything(seed)
 
 
-def test_a_seed_decides_all_random_numbers() -> None:
+def test_seed_determines_all_random_numbers() -> None:
     def draw(seed: int) -> list[float]:
         import random
 
@@ -210,7 +220,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
+def test_file_write_is_atomic(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file.txt"
     path.write_text("earlier")
 
@@ -231,7 +241,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> N
 
 
 @pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
-def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
+def test_folder_write_is_atomic(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "model"
     path.mkdir()
     (path / "weights").write_text("earlier")
@@ -256,9 +266,7 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) ->
     assert path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_folder_that_cannot_be_put_in_place_leaves_the_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_folder_replacement_keeps_the_previous_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model"
     path.mkdir()
     (path / "weights").write_text("earlier")
@@ -290,7 +298,7 @@ with (atomic if sys.argv[1] == "file" else atomic_folder)(path) as temporary:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_kill_in_the_middle_leaves_what_was(tmp_path: Path, kind: str) -> None:
+def test_kill_during_a_write_keeps_the_previous_content(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "thing"
     target = path if kind == "file" else path / "weights"
     target.parent.mkdir(exist_ok=True)
@@ -305,7 +313,7 @@ def test_a_kill_in_the_middle_leaves_what_was(tmp_path: Path, kind: str) -> None
     assert leftovers[0].endswith(".partial")  # which git ignores
 
 
-def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+def test_unrelated_folder_is_never_replaced(tmp_path: Path) -> None:
     assert replaceable_folder(tmp_path / "new", "config.json") == tmp_path / "new"
     (tmp_path / "empty").mkdir()
     replaceable_folder(tmp_path / "empty", "config.json")
@@ -320,7 +328,7 @@ def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
         replaceable_folder(tmp_path / "model/config.json/below", "config.json")
 
 
-def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writable_folder_is_created_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert writable_folder(tmp_path / "a/b") == tmp_path / "a/b"
     assert names(tmp_path / "a/b") == []
 
@@ -360,7 +368,7 @@ class Exploit:
         return (os.mkdir, (str(self.proof),))
 
 
-def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
     state = {"weights": torch.arange(3.0), "steps": 7, "names": ["a", "b"], "settings": {"rate": 0.5, "on": None}}
     save_checkpoint(tmp_path / "model.pth", "walker", state)
     loaded = load_checkpoint(tmp_path / "model.pth", "walker")
@@ -368,13 +376,13 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert loaded == {"kind": "walker", **state}
 
 
-def test_damaged_foreign_and_hostile_checkpoints_are_refused(tmp_path: Path) -> None:
+def test_damaged_and_malicious_checkpoints_are_refused(tmp_path: Path) -> None:
     proof = tmp_path / "exploited"
     save_checkpoint(tmp_path / "whole.pth", "walker", {"weights": torch.zeros(1000)})
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "truncated.pth").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.pth").write_bytes(b"")
-    (tmp_path / "hostile.pth").write_bytes(pickle.dumps(Exploit(proof)))
+    (tmp_path / "malicious.pth").write_bytes(pickle.dumps(Exploit(proof)))
     torch.save({"kind": "walker", "weights": Exploit(proof)}, tmp_path / "inside.pth")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "unnamed.pth")
     torch.save(torch.zeros(1), tmp_path / "tensor.pth")
@@ -390,7 +398,7 @@ def test_damaged_foreign_and_hostile_checkpoints_are_refused(tmp_path: Path) -> 
     assert not proof.exists()
 
 
-def test_a_checkpoint_that_cannot_be_saved_leaves_the_earlier_one(tmp_path: Path) -> None:
+def test_failed_checkpoint_write_keeps_the_previous_one(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     save_checkpoint(path, "walker", {"steps": 7})
     with pytest.raises((AttributeError, pickle.PicklingError)):
@@ -402,7 +410,7 @@ def test_a_checkpoint_that_cannot_be_saved_leaves_the_earlier_one(tmp_path: Path
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_record_holds_what_was_asked_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = RunRecord("somewhere/walk.py", tmp_path / "out", Config("Ada"))
     record.file("curve.png").write_bytes(b"")
     record.check("mean", 1 / 3, "below 1", ok=np.bool_(True))  # pyright: ignore[reportArgumentType]
@@ -426,13 +434,13 @@ def test_a_record_holds_what_was_asked_found_and_written(tmp_path: Path, capsys:
     assert capsys.readouterr().out == ""
 
 
-def test_a_record_is_refused_at_the_start_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_unwritable_output_folder_fails_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):
         RunRecord("walk.py", tmp_path / "file", Config("Ada"))
 
 
-def test_the_command_of_a_measurement_names_no_place_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_command_contains_no_local_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         sys, "argv", [str(ROOT / "benchmarks/x.py"), "--output", str(ROOT / "runs/x.json"), "--steps", "5"]
     )
@@ -443,7 +451,7 @@ def test_the_command_of_a_measurement_names_no_place_on_this_machine(monkeypatch
 
 
 @pytest.mark.parametrize(("total", "lines"), [(1, 1), (7, 7), (10, 10), (1000, 10), (1005, 11)])
-def test_where_nobody_watches_progress_is_about_ten_lines(
+def test_progress_without_a_terminal_is_about_ten_lines(
     capsys: pytest.CaptureFixture[str], total: int, lines: int
 ) -> None:
     assert list(track(iter(range(total)), total, "walk", lambda i: f"at {i}")) == list(range(total))
@@ -453,7 +461,7 @@ def test_where_nobody_watches_progress_is_about_ten_lines(
     assert err.splitlines()[-1] == f"walk {total}/{total}  at {total - 1}"
 
 
-def test_on_a_terminal_progress_is_a_bar_with_numbers(
+def test_progress_on_a_terminal_is_a_bar_with_metrics(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = progress.Console
@@ -465,7 +473,7 @@ def test_on_a_terminal_progress_is_a_bar_with_numbers(
         assert text in err
 
 
-def test_a_watched_stream_stops_when_its_reader_does() -> None:
+def test_tracked_stream_stops_with_its_consumer() -> None:
     taken: list[int] = []
     for number in track((taken.append(i) or i for i in range(100)), 100, "walk", str):
         if number == 2:
@@ -484,29 +492,29 @@ from lab.memory import keep_freed_memory
 def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 
-told = keep_freed_memory() if sys.argv[1] == "kept" else True
+supported = keep_freed_memory() if sys.argv[1] == "kept" else True
 before = pages()
 numbers = torch.ones(6 * 2**20)  # 24 MiB
-most = pages()
+peak = pages()
 del numbers
-print(told, before, most, pages())
+print(supported, before, peak, pages())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_kept() -> None:
-    share = {}
-    for kind in ("kept", "given back"):
+    kept_fraction = {}
+    for kind in ("kept", "returned"):
         done = subprocess.run([sys.executable, "-c", HOLD, kind], capture_output=True, text=True, timeout=60)
-        told, before, most, after = done.stdout.split()
-        assert told == "True"
-        share[kind] = (int(after) - int(before)) / (int(most) - int(before))
-    assert share["kept"] > 0.9
-    assert share["given back"] < 0.1
+        supported, before, peak, after = done.stdout.split()
+        assert supported == "True"
+        kept_fraction[kind] = (int(after) - int(before)) / (int(peak) - int(before))
+    assert kept_fraction["kept"] > 0.9
+    assert kept_fraction["returned"] < 0.1
 
 
 @pytest.mark.parametrize("name", ["train_language_model", "train_sentiment"])
-def test_the_trainings_keep_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_scripts_keep_freed_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, asked = importlib.import_module(name), []
     monkeypatch.setattr(script, "keep_freed_memory", lambda: asked.append(name))
     with pytest.raises(FileNotFoundError):
@@ -514,21 +522,21 @@ def test_the_trainings_keep_it(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert asked == [name]
 
 
-def test_another_c_library_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_c_libraries_are_left_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     assert keep_freed_memory() is False
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- plots and animations ---------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.integers(1, 50))
-def test_smooth_is_the_mean_of_the_last_values(values: list[float], window: int) -> None:
+def test_smooth_is_a_running_mean(values: list[float], window: int) -> None:
     expected = [np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
     np.testing.assert_allclose(smooth(values, window), expected, atol=1e-8)
 
 
-def test_a_learning_curve_shows_values_mean_lines_and_second_axis(
+def test_learning_curve_shows_values_mean_baselines_and_second_axis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: list[Any] = []
@@ -556,7 +564,7 @@ def test_a_learning_curve_shows_values_mean_lines_and_second_axis(
     assert legend == ["return (running mean of 2)", "random (-1)", "best (5)", "epsilon"]
 
 
-def test_figures_are_written_whole_and_closed(tmp_path: Path) -> None:
+def test_figures_are_written_atomically_and_closed(tmp_path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = new_figure(columns=2)
@@ -570,7 +578,7 @@ def test_figures_are_written_whole_and_closed(tmp_path: Path) -> None:
         assert picture.format == "PNG"
 
 
-def test_an_animation_has_its_frames_captions_and_times(tmp_path: Path) -> None:
+def test_animation_has_its_frames_captions_and_durations(tmp_path: Path) -> None:
     pictures = [np.full((40, 60, 3), shade, dtype=np.uint8) for shade in (0, 120, 240)]
     frames = [captioned(picture, f"step {i}") for i, picture in enumerate(pictures)]
     save_gif(tmp_path / "walk.gif", frames, frames_per_second=10, hold_seconds=2)
@@ -587,7 +595,7 @@ def test_an_animation_has_its_frames_captions_and_times(tmp_path: Path) -> None:
         save_gif(tmp_path / "walk.gif", [], 10)
 
 
-def test_a_caption_stands_above_an_untouched_picture() -> None:
+def test_caption_is_above_an_unchanged_image() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (30, 90, 3), dtype=np.uint8)
     framed = np.asarray(captioned(picture, "reward 3"))
     np.testing.assert_array_equal(framed[CAPTION_HEIGHT:], picture)
@@ -598,10 +606,10 @@ def test_a_caption_stands_above_an_untouched_picture() -> None:
     np.testing.assert_array_equal(np.asarray(both)[:, 95:], picture)
 
 
-# --- rendering and the doctor -----------------------------------------------------------------------------------------
+# --- rendering and lab doctor -----------------------------------------------------------------------------------------
 
 
-def test_without_opengl_the_problem_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_opengl_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     rendering_problem.cache_clear()
     monkeypatch.setenv("MUJOCO_GL", "disable")
     problem = rendering_problem()
@@ -615,10 +623,10 @@ def test_without_opengl_the_problem_is_told_in_a_line(monkeypatch: pytest.Monkey
     [
         ("pass", None),
         ("raise ValueError('no screen')", "no screen"),
-        ("import os; os.abort()", f"rendering ended the process with status {-signal.SIGABRT}"),
+        ("import os; os.abort()", f"the rendering test exited with status {-signal.SIGABRT}"),
     ],
 )
-def test_the_attempt_to_render_cannot_end_this_process(
+def test_rendering_test_cannot_abort_this_process(
     monkeypatch: pytest.MonkeyPatch, program: str, problem: str | None
 ) -> None:
     rendering_problem.cache_clear()
@@ -639,11 +647,11 @@ def test_the_attempt_to_render_cannot_end_this_process(
         ("win32", "libEGL.so", {}, None),
     ],
 )
-def test_off_screen_rendering_is_chosen_only_where_it_helps(
+def test_off_screen_rendering_is_selected_only_on_headless_linux(
     monkeypatch: pytest.MonkeyPatch, platform: str, library: str | None, before: dict[str, str], after: str | None
 ) -> None:
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.setenv(name, "")  # so that what is set below is undone
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it
         monkeypatch.delenv(name)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
@@ -653,7 +661,7 @@ def test_off_screen_rendering_is_chosen_only_where_it_helps(
     assert os.environ.get("MUJOCO_GL") == after
 
 
-def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_cached_missing_and_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.constants, "HF_HUB_CACHE", str(tmp_path))
     assert doctor.cached_models() == []
     snapshot = tmp_path / "models--openai-community--gpt2/snapshots/1"
@@ -661,7 +669,7 @@ def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, mon
     (snapshot / "config.json").write_text("{}")
     assert doctor.cached_models() == ["openai-community/gpt2"]
     assert doctor.version("no-such-package").startswith("not installed")
-    assert [display_path(path) for path in doctor.shipped_models()] == [
+    assert [display_path(path) for path in doctor.bundled_models()] == [
         "assets/models/language",
         "assets/models/sentiment",
     ]
@@ -670,14 +678,14 @@ def test_the_doctor_names_what_is_cached_missing_and_shipped(tmp_path: Path, mon
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def test_texts_fall_back_on_the_examples_only_where_nothing_is_given(tmp_path: Path) -> None:
+def test_examples_are_used_only_without_input(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("from file")
     assert collect_texts((), None, ("example",)) == ["example"]
     assert collect_texts(("mine",), tmp_path / "a.txt", ("example",)) == ["mine", "from file"]
 
 
 @given(st.text())
-def test_what_is_printable_stays_and_nothing_else_does(text: str) -> None:
+def test_unprintable_characters_are_escaped(text: str) -> None:
     shown = printable(text)
     assert all(character.isprintable() or character == "\n" for character in shown)
     if all(character.isprintable() or character == "\n" for character in text):

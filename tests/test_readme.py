@@ -1,6 +1,6 @@
-"""The READMEs keep their word: figures equal their sources, and every command works in a fresh clone.
+"""The documentation is correct: numbers equal their sources, and every command works in a fresh clone.
 
-The commands run with `-m readme`: they install the lab anew and train everything once.
+The commands run with `-m readme`: they install the lab into a fresh environment and train everything once.
 """
 
 import json
@@ -12,36 +12,36 @@ from pathlib import Path
 import pytest
 from readme_blocks import Block, runnable_blocks
 
-from lab import evidence, evidence_tables
+from lab import evidence, results
 from lab.errors import UserError
 from lab.evidence import quoted, readmes
 from lab.files import ROOT
 
 
-def test_figures_equal_their_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_equal_their_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_runs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(glob)**/results/**"], cwd=ROOT).returncode
-    if own_runs and not agree():  # a learner's runs have replaced records: what is committed must agree all the same
-        committed = ["git", "archive", "HEAD", ":(glob)**/*.json", ":(glob)**/README.md", "benchmarks/results"]
+    if own_runs and not agree():  # local runs have replaced records: compare the committed files
+        committed = ["git", "archive", "HEAD", ":(glob)**/*.json", ":(glob)**/README.md", "docs", "benchmarks/results"]
         archive = subprocess.run(committed, cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive, check=True)
-        for module in (evidence, evidence_tables):
+        for module in (evidence, results):
             monkeypatch.setattr(module, "ROOT", tmp_path)
-        monkeypatch.setattr(evidence_tables, "RESULTS", tmp_path / "benchmarks/results")
-    figures = quoted()
-    assert len(figures) >= 8
-    for where, shown, actual in figures:
+        monkeypatch.setattr(results, "RESULTS", tmp_path / "benchmarks/results")
+    numbers = quoted()
+    assert len(numbers) >= 8
+    for where, shown, actual in numbers:
         assert shown == actual, where
 
 
 def agree() -> bool:
-    """Whether every figure and table of the READMEs is what the results hold."""
+    """Return True if every number and table in the documentation equals the results."""
     try:
         return all(shown == actual for _, shown, actual in quoted())
     except UserError:
         return False
 
 
-def test_pictures_and_links_between_files_exist() -> None:
+def test_linked_pictures_and_files_exist() -> None:
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
@@ -50,7 +50,7 @@ def test_pictures_and_links_between_files_exist() -> None:
                 assert (readme.parent / target).exists(), f"{readme.name} of {readme.parent.name} names {target}"
 
 
-def test_the_commands_that_people_rely_on_are_runnable_blocks() -> None:
+def test_main_commands_are_runnable_blocks() -> None:
     commands = "\n".join(block.commands for block in runnable_blocks())
     for command in (
         "make run",
@@ -69,7 +69,7 @@ def test_the_commands_that_people_rely_on_are_runnable_blocks() -> None:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone of what is committed, in a folder of its own."""
+    """A fresh clone of the last commit in a temporary folder."""
     folder = tmp_path_factory.mktemp("fresh") / "lab"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     return folder
@@ -77,7 +77,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """As a newcomer has it: the clone's own virtual environment first on the path, no model in the cache."""
+    """Environment variables of a new user: the clone's virtual environment first on the path, an empty model cache."""
     cleared = {"VIRTUAL_ENV", "PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"}
     kept = {name: value for name, value in os.environ.items() if name not in cleared}
     cache = tmp_path_factory.mktemp("empty_cache")
@@ -85,7 +85,7 @@ def environment(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def shell(commands: str, folder: Path, environment: dict[str, str], seconds: int = 1200) -> str:
-    """Run commands with bash, stopping at the first that fails; return what they printed. Standard input is closed."""
+    """Run commands with bash, stop at the first failure, return their output. Standard input is closed."""
     done = subprocess.run(
         ["bash", "-e", "-c", commands],
         cwd=folder,
@@ -102,26 +102,24 @@ def shell(commands: str, folder: Path, environment: dict[str, str], seconds: int
 
 @pytest.fixture(scope="session")
 def first_run(clone: Path, environment: dict[str, str]) -> str:
-    """What `make run` prints in the fresh clone."""
+    """Output of `make run` in the fresh clone."""
     return shell("make run", clone, environment)
 
 
 @pytest.mark.readme
-def test_make_run_sees_everything_work_and_leaves_the_clone_clean(
-    clone: Path, environment: dict[str, str], first_run: str
-) -> None:
-    assert "What came of it" in first_run
+def test_make_run_succeeds_and_leaves_the_clone_clean(clone: Path, environment: dict[str, str], first_run: str) -> None:
+    assert "Results" in first_run
     assert shell("git status --porcelain", clone, environment) == ""
     records = sorted((clone / "runs").glob("0*/*.json"))
-    figures = [figure for path in records for figure in json.loads(path.read_text()).get("figures", [])]
-    assert len(figures) >= 6
-    assert all(figure["ok"] for figure in figures)
+    checks = [check for path in records for check in json.loads(path.read_text()).get("figures", [])]
+    assert len(checks) >= 6
+    assert all(check["ok"] for check in checks)
     for name in ("maze_agent.gif", "attention.png", "training_reward_curve.png", "trained_agent.gif"):
         assert list((clone / "runs").glob(f"*/{name}"))
 
 
 @pytest.mark.readme
-def test_a_second_make_run_installs_nothing(clone: Path, environment: dict[str, str], first_run: str) -> None:
+def test_second_make_run_installs_nothing(clone: Path, environment: dict[str, str], first_run: str) -> None:
     assert "pip" not in shell("make --dry-run run", clone, environment)
 
 
@@ -131,7 +129,7 @@ def test_a_second_make_run_installs_nothing(clone: Path, environment: dict[str, 
 def test_every_runnable_block_works_in_a_fresh_clone(block: Block, clone: Path, environment: dict[str, str]) -> None:
     shell("make .venv/test-installed && make -s --question setup", clone, environment)
     shell(block.commands, clone, environment)
-    if "--publish" in block.commands:  # the pages follow what the blocks before have measured
-        shell("git checkout --quiet -- README.md '0*/README.md'", clone, environment)
+    if "--publish" in block.commands:  # the pages quote results that the previous blocks have replaced
+        shell("git checkout --quiet -- docs README.md '0*/README.md'", clone, environment)
     changed = shell("git status --porcelain", clone, environment).splitlines()
     assert all("/results/" in line for line in changed), changed

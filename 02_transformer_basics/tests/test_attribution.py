@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import sentiment_analysis
-from engines import FileTokenizer, reader
+from engines import FileTokenizer, loader
 from lab.errors import UserError
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.hub import SENTIMENT, LoadedModel, load_model

@@ -1,0 +1,261 @@
+"""The evidence: every claim about correctness, learning results and speed, with its result, target and processor."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from lab.results import Record, read_json, read_results, select
+
+
+class Claim(NamedTuple):
+    """One row of the evidence table."""
+
+    claim: str
+    result: str
+    target: str = ""
+    met: bool | None = None  # None: there is no target
+    measured_on: str = "not recorded"
+    highlight: bool = False  # also shown in the short table of the front page
+
+
+class Proof(NamedTuple):
+    """A claim that a test holds."""
+
+    claim: str
+    result: str
+    target: str
+    test: str
+
+
+FLOAT_ROUNDING, EXACT = "float rounding", "exact"
+EVERY_TEST_RUN = "every test run"
+BLOCK_TEST = "test_block_equals_torch_for_all_sizes"
+PROOFS = (
+    Proof(
+        "Attention, multi-head attention and encoder block match `torch.nn`",
+        "equal within rounding",
+        FLOAT_ROUNDING,
+        BLOCK_TEST,
+    ),
+    Proof(
+        "GPT-2 and DistilBERT match `transformers` at the official sizes",
+        "equal within rounding",
+        FLOAT_ROUNDING,
+        "test_equal_at_the_official_size",
+    ),
+    Proof(
+        "Byte-level BPE matches GPT-2's token ids",
+        EXACT,
+        EXACT,
+        "test_ids_equal_the_librarys_with_the_vocabulary_of_gpt2",
+    ),
+    Proof(
+        "Batched Q-learning matches the dictionary version",
+        EXACT,
+        EXACT,
+        "test_with_the_same_random_choices_it_equals_the_dictionary_exactly",
+    ),
+    Proof("Vectorized Reacher matches Gymnasium", EXACT, EXACT, "test_equal_to_gymnasium_over_a_thousand_episodes"),
+    Proof(
+        "Generalized advantage estimates match Stable-Baselines3",
+        "equal within rounding",
+        FLOAT_ROUNDING,
+        "test_gae_equals_stable_baselines3_where_episodes_terminate",
+    ),
+    Proof(
+        "PPO updates match Stable-Baselines3",
+        "equal within rounding",
+        FLOAT_ROUNDING,
+        "test_three_steps_of_learning_equal_stable_baselines3",
+    ),
+)
+SENTENCES = (("sst2_test", "SST-2 test", 0.84), ("uci_amazon", "Amazon", 0.82), ("uci_imdb", "IMDb", 0.82))
+
+
+def interval(mean: float, low: float, high: float, digits: int = 2, sign: str = "") -> str:
+    """Return a value with its 95% interval as text."""
+    return f"{mean:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+
+
+def ratio_text(record: Record) -> str:
+    """Return the median ratio of a record with its interquartile range, or its range if quartiles are unknown."""
+    median = f"{record['median_ratio']:.3g}x"
+    if record.get("q1_ratio") is not None:
+        return f"{median} ({record['q1_ratio']:.3g} to {record['q3_ratio']:.3g})"
+    return f"{median} (range {record['lowest_ratio']:.3g} to {record['highest_ratio']:.3g})"
+
+
+def short_processor(name: str | None) -> str:
+    """Return a processor's name without trademarks, core count and clock rate."""
+    if not name:
+        return "not recorded"
+    short = re.sub(r"\((R|TM)\)|\s*@.*$|\bCPU\b|\b\d+-Core\b|\bProcessor\b", "", name)
+    return " ".join(short.split())
+
+
+def _processor(source: Any) -> str:
+    """Return the processor of a results file, a benchmark record or a run record."""
+    return short_processor(source.get("processor") or source.get("environment", {}).get("processor"))
+
+
+# --- correctness ------------------------------------------------------------------------------------------------------
+
+
+def correctness() -> Iterator[Claim]:
+    """Yield the claims about agreement with reference implementations."""
+    block = read_json("02_transformer_basics/results/transformer_block.json")
+    for proof in PROOFS:
+        if proof.test == BLOCK_TEST and block:
+            check = block["figures"][0]
+            result = f"max difference {check['value']:.1e}"
+            yield Claim(proof.claim, result, proof.target, check["ok"], EVERY_TEST_RUN, highlight=True)
+        else:
+            yield Claim(proof.claim, proof.result, proof.target, True, EVERY_TEST_RUN)
+    if maze := read_json("01_q_learning_maze/results/train.json"):
+        check = maze["figures"][0]
+        shortest = f"{maze['results']['shortest_path_length']} steps (search)"
+        result = f"{check['value']} steps"
+        yield Claim("Q-learning finds a shortest path in the maze", result, shortest, check["ok"], _processor(maze))
+    if speed := read_results("transformer"):
+        agreement = (
+            ("same_tokens", "one prompt", "float32", "GPT-2 generates the same tokens as `transformers`"),
+            ("same_labels", "sentiment", "ours", "DistilBERT predicts the same labels as `transformers`"),
+        )
+        for key, configuration, side, claim in agreement:
+            for record in select(speed["records"], configuration=configuration, side=side):
+                result = EXACT if record[key] else "different"
+                yield Claim(claim, result, EXACT, record[key], _processor(record))
+
+
+# --- learning results -------------------------------------------------------------------------------------------------
+
+
+def learning_results() -> Iterator[Claim]:
+    """Yield the claims about returns, accuracies and losses."""
+    yield from _ppo_returns()
+    yield from _sentiment_accuracies()
+    yield from _language_losses()
+
+
+def _ppo_returns() -> Iterator[Claim]:
+    if ppo := read_results("ppo"):
+        (ours,) = select(ppo["summary"], side="ours")
+        (controller,) = select(ppo["summary"], side="inverse kinematics + PD")
+        mean, where = ours["mean"], _processor(ppo)
+        result = interval(mean, ours["low"], ours["high"])
+        threshold = "at least -3.75 (reward threshold)"
+        claim = f"PPO on Reacher-v5: return, {ours['seeds']} seeds"
+        yield Claim(claim, result, threshold, mean >= -3.75, where, highlight=True)
+        gain = mean - controller["mean"]
+        claim = "PPO minus inverse-kinematics controller"
+        yield Claim(claim, f"{gain:+.2f}", "at least -0.07", gain >= -0.07, where)
+        claim = "PPO on Reacher-v5: worst seed"
+        yield Claim(claim, f"{ours['worst']:.2f}", "at least -4.1", ours["worst"] >= -4.1, where)
+    results = read_results("ppo_peers") or {}
+    peers = [row for row in results.get("summary", ()) if "mean" in row and row["side"] != "ours"]
+    if peers:
+        best, worst = (choose(peers, key=lambda row: row["mean"]) for choose in (max, min))
+        for name, row in (("Best", best), ("Worst", worst)):
+            claim = f"{name} of {len(peers)} other PPO setups: {row['side']}"
+            yield Claim(claim, interval(row["mean"], row["low"], row["high"]), measured_on=_processor(results))
+
+
+def _accuracy(claim: str, value: float, ends: list[float], target: float, source: Any, highlight: bool) -> Claim:
+    result = f"{value:.1%} ({ends[0]:.1%} to {ends[1]:.1%})"
+    return Claim(claim, result, f"at least {target:.0%}", value >= target, _processor(source), highlight)
+
+
+def _sentiment_accuracies() -> Iterator[Claim]:
+    if model := read_json("assets/models/sentiment/metrics.json"):
+        for name, title, target in SENTENCES:
+            if f"{name}_accuracy" in model:
+                value, ends = model[f"{name}_accuracy"], model[f"{name}_interval"]
+                claim = f"Bundled sentiment model: accuracy, {title}"
+                yield _accuracy(claim, value, ends, target, model, highlight=name == "sst2_test")
+    comparison = read_json("02_transformer_basics/results/compare_sentiment.json") or {}
+    methods = comparison.get("results", {})
+    seeds = methods.get("finetune", {}).get("seeds")
+    claims = {
+        "finetune": f"MiniLM fine-tuned, {seeds} seeds: accuracy, SST-2 test",
+        "average": f"MiniLM, average of {seeds} models' weights: accuracy, SST-2 test",
+    }
+    for method, claim in claims.items():
+        if test := methods.get(method, {}).get("sst2_test"):  # absent for the reader's own sentences
+            yield _accuracy(claim, test["accuracy"], test["interval"], 0.89, comparison, highlight=False)
+
+
+def _language_losses() -> Iterator[Claim]:
+    if language := read_json("assets/models/language/metrics.json"):
+        bits, books = language["bits_per_byte_in_all"], len(language["bits_per_byte"])
+        claim = f"Bundled language model: bits per byte, {books} held-out books"
+        yield Claim(claim, f"{bits:.3f}", "at most 1.75", bits <= 1.75, _processor(language))
+    if run := read_json("02_transformer_basics/results/shakespeare/train_language_model.json"):
+        loss, seconds = run["results"]["validation_loss"], run["seconds"]
+        met = loss <= 1.58 and seconds <= 180
+        result = f"{loss:.3f} in {seconds:.0f} s"
+        yield Claim("Tiny Shakespeare: nats per character", result, "at most 1.58 in 180 s", met, _processor(run))
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+Wording = Callable[[Record], str]
+SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its wording and the highlights
+    "maze": (
+        lambda record: f"Batched Q-learning ({record['side']}): steps per second relative to a dictionary",
+        {("FrozenLake-v1, 4 x 4, slippery", "tensor, all processes")},
+    ),
+    "ppo_speed": (
+        lambda record: (
+            "Wall time relative to our PPO: "
+            + (
+                "one plain Gymnasium environment, no learning"
+                if record["side"] == "one environment"
+                else record["side"]
+            )
+        ),
+        {("Reacher-v5", "Stable-Baselines3, our settings")},
+    ),
+    "transformer": (
+        lambda record: (
+            "Inference speed relative to `transformers`: "
+            + ("DistilBERT" if record["side"] == "ours" else f"GPT-2, {record['configuration']}, {record['side']}")
+        ),
+        {("one prompt", "float32"), ("one prompt", "int8")},
+    ),
+    "training": (
+        lambda record: (
+            f"Training speed relative to `transformers`: {record['configuration']}"
+            + (", with the same allocator setting on both sides" if "memory" in record["side"] else "")
+        ),
+        set(),
+    ),
+    "text_startup": (
+        lambda record: (
+            f"Time to {record['configuration']} relative to the Hugging Face pipeline, "
+            f"{record.get('engine_form', 'accelerated')} engine"
+        ),
+        {("first token", "scratch")},
+    ),
+}
+LOWER_IS_BETTER = ("text_startup",)
+
+
+def speed() -> Iterator[Claim]:
+    """Yield the claims about speed: medians of the ratios of interleaved rounds."""
+    for name, (wording, highlights) in SPEED.items():
+        for record in (read_results(name) or {"records": ()})["records"]:
+            if "not_measured" in record:
+                yield Claim(wording(record), record["not_measured"], measured_on=_processor(record))
+            elif record.get("median_ratio") is not None:  # the reference side has no ratio
+                highlight = (record["configuration"], record["side"]) in highlights
+                target, met = _target(record, name in LOWER_IS_BETTER)
+                yield Claim(wording(record), ratio_text(record), target, met, _processor(record), highlight)
+
+
+def _target(record: Record, lower_is_better: bool) -> tuple[str, bool | None]:
+    target = record.get("target")
+    if target is None:
+        return "", None
+    if lower_is_better:
+        return f"at most {target:.3g}x", record["median_ratio"] <= target
+    return f"at least {target:.3g}x", record["median_ratio"] >= target
