@@ -4,7 +4,7 @@ The seeds take turns: all variants of seed 0, then all of seed 1, ... What was s
 training that diverges is counted with the return of random actions.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
 from controllers import random_policy
-from evaluate import evaluate_policy
+from evaluation import evaluate_policy
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path
 from lab.intervals import difference, estimate
 from lab.launch import launch
 from lab.record import environment_info
 from lab.rows import ResumableResults
-from ppo import PPOConfig
+from ppo_config import FileSettings, PPOConfig, config_from_file, config_to_file
 from ppo_reacher import ENV_ID, train_and_evaluate
 
 NOTHING = "nothing"
@@ -57,7 +57,9 @@ class Config:
 def settings_of(variant: str, seed: int, num_iterations: int) -> PPOConfig:
     """The settings of a run: our defaults, but for the one that is switched off."""
     whole = PPOConfig(seed=seed, num_iterations=num_iterations)
-    return whole if variant == NOTHING else replace(whole, **{variant: False})
+    if variant == NOTHING:
+        return whole
+    return config_from_file({**asdict(config_to_file(whole)), variant: False})
 
 
 def run(variant: str, seed: int, config: Config, dice: float) -> dict[str, Any]:
@@ -92,8 +94,8 @@ def summary(rows: ResumableResults) -> list[dict[str, Any]]:
 def main(config: Config) -> None:
     """Measure what is missing, print, write."""
     torch.set_num_threads(1)
-    assert set(TITLES) - {NOTHING} <= {field.name for field in fields(PPOConfig)}
-    base = asdict(settings_of(NOTHING, 0, config.num_iterations))
+    assert set(TITLES) - {NOTHING} <= {field.name for field in fields(FileSettings)}
+    base = asdict(config_to_file(settings_of(NOTHING, 0, config.num_iterations)))
     base |= {"hidden_sizes": list(base["hidden_sizes"])}  # as JSON gives them back
     rows = ResumableResults(config.output, {"episodes": config.episodes, "ppo": base})
     before = environment_info()

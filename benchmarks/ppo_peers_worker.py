@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluate import HELD_OUT_SEED, SavedAgent, evaluate_policy
+from agent import TrainedAgent
+from evaluation import HELD_OUT_SEED, evaluate_policy
 from lab.record import version
 from ppo_config import PPOConfig
 
@@ -63,9 +64,9 @@ def ours(seed: int, iterations: int, episodes: int) -> tuple[Watch, float, Polic
     agent = None
     for record in train(settings):
         agent = record.agent
-        watch.look(record.steps, SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
+        watch.look(record.steps, TrainedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
     assert agent is not None
-    return watch, watch.stop(), SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    return watch, watch.stop(), TrainedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
 
 
 def our_settings(relu: Any) -> dict[str, Any]:

@@ -16,15 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 import lab.projects  # noqa: F401 - lets the projects' modules be found
+from agent import TrainedAgent
 from controllers import inverse_kinematics_controller
-from evaluate import SavedAgent, evaluate_policy
+from evaluation import evaluate_policy
 from lab.errors import require_at_least
 from lab.files import ROOT, writable_folder, write_json
 from lab.intervals import estimate
 from lab.launch import launch
 from lab.plots import smooth
 from lab.record import environment_info
-from ppo import PPOConfig, train
+from ppo import train
+from ppo_config import PPOConfig, config_to_file
 from ppo_reports import CURVE_WINDOW
 
 ENV_ID = "Reacher-v5"
@@ -65,7 +67,7 @@ def train_and_evaluate(settings: PPOConfig, episodes: int) -> tuple[float, float
     started = time.perf_counter()
     *before, last = train(settings)
     seconds = time.perf_counter() - started
-    policy = SavedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    policy = TrainedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
     curve = [float(np.mean(record.episode_returns)) for record in (*before, last)]
     return seconds, float(evaluate_policy(policy, ENV_ID, episodes).returns.mean()), smooth(curve, CURVE_WINDOW)
 
@@ -101,7 +103,7 @@ def main(config: Config) -> None:
         "controller_return": pd,
         "median_seconds_over_one_environment": ratio,
         "runs": rows,
-        "settings": asdict(PPOConfig()),
+        "settings": asdict(config_to_file(PPOConfig())),
         "band": {"low": np.min(curves, axis=0).round(2).tolist(), "high": np.max(curves, axis=0).round(2).tolist()},
         "circumstances": before,
     }

@@ -28,7 +28,8 @@ from lab.record import environment_info
 from maze_env import SimpleMaze
 from maze_layout import random_maze
 from models.gpt2 import GPT2
-from ppo import Learner, PPOConfig
+from ppo import Trainer
+from ppo_config import PPOConfig
 from reacher_vec import ReacherVectorEnv
 from rollout import RolloutCollector
 from world_tables import World
@@ -100,14 +101,14 @@ def row(at: dict[str, int], work: Work, limit: Callable[[], float], config: Conf
 
 def learning(num_envs: int, threads: int) -> Work:
     """Iterations of PPO."""
-    learner = Learner(PPOConfig(num_envs=num_envs, num_iterations=1_000_000))
+    trainer = Trainer(PPOConfig(num_envs=num_envs, num_iterations=1_000_000))
     if threads > 1:
-        learner.envs = ReacherVectorEnv(num_envs, threads)
-        learner.collector = RolloutCollector(learner.envs, seed=0)
+        trainer.envs = ReacherVectorEnv(num_envs, threads)
+        trainer.collector = RolloutCollector(trainer.envs, seed=0)
 
     def work() -> int:
-        learner.iterate()
-        return learner.config.steps_per_iter
+        trainer.iterate()
+        return trainer.config.steps_per_iter
 
     return work
 
