@@ -22,6 +22,7 @@ from agent import Agent
 from lab.distributed import average_gradients
 from lab.errors import UserError
 from ppo_config import PPOConfig
+from rollout import Rollout
 from training_run import TrainingRun
 
 
@@ -119,9 +120,47 @@ def value_loss(values: Tensor, returns: Tensor) -> Tensor:
     return nn.functional.mse_loss(values, returns)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """B transitions to train on: those of a rollout, or of one minibatch."""
+
+    observations: Tensor  # (B, O) normalized
+    actions: Tensor  # (B, A) as sampled, not clipped to the action bounds
+    old_log_probs: Tensor  # (B,) log pi_old(a | s)
+    advantages: Tensor  # (B,)
+    returns: Tensor  # (B,)
+
+    def select(self, indices: Tensor) -> "Batch":
+        """Return the minibatch of the transitions at indices (M,)."""
+        return Batch(
+            observations=self.observations[indices],  # (M, O)
+            actions=self.actions[indices],  # (M, A)
+            old_log_probs=self.old_log_probs[indices],  # (M,)
+            advantages=self.advantages[indices],  # (M,)
+            returns=self.returns[indices],  # (M,)
+        )
+
+
 def normalize(advantages: Tensor) -> Tensor:
-    """Return advantages (M,) shifted and scaled to mean 0 and standard deviation 1."""
+    """Return advantages (B,) shifted and scaled to mean 0 and standard deviation 1."""
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def combined_loss(agent: Agent, batch: Batch, config: PPOConfig) -> Tensor:
+    """Policy loss, value loss and entropy bonus of a minibatch: eq. 9, negated; a scalar."""
+    advantages = batch.advantages  # (M,)
+    if config.normalize_advantages:  # detail 4
+        advantages = normalize(advantages)
+    clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
+
+    log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (M, A) -> (M,)
+    actor_loss = policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio)
+    critic_loss = value_loss(agent.value(batch.observations), batch.returns)
+    entropy = agent.policy.entropy()
+
+    # Eq. 9, negated: L^CLIP and the entropy are maximized, L^VF is minimized.
+    weighted_entropy = config.entropy_coefficient * entropy
+    return actor_loss + config.value_coefficient * critic_loss - weighted_entropy
 
 
 def update(
@@ -139,91 +178,51 @@ def update(
         agent: its networks are changed in place.
         optimizer: holds the parameters of both networks.
         observations: normalized, (B, O).
-        actions: sampled from the old policy, not clipped to the action bounds, (B, A).
+        actions: as sampled, not clipped to the action bounds, (B, A).
         advantages, returns: from `compute_gae`, (B,) each.
         config: epochs, minibatches and coefficients.
     """
     parameters = optimizer.param_groups[0]["params"]
-    clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
 
-    # The old policy is the one that collected the rollout. Its probabilities stay fixed.
+    # The old policy is the one that collected the rollout; its probabilities stay fixed.
     with torch.no_grad():
         old_log_probs = agent.policy.log_prob(observations, actions)  # (B, A) -> (B,)
+    batch = Batch(observations, actions, old_log_probs, advantages, returns)
 
     for _ in range(config.num_epochs):
         # Shuffle the transitions and split them into minibatches.
         order = torch.randperm(len(observations)).to(observations.device)  # (B,)
         for indices in order.tensor_split(config.num_minibatches):  # (B,) -> (M,) each
-            mb_observations = observations[indices]  # (M, O)
-            mb_actions = actions[indices]  # (M, A)
-            mb_old_log_probs = old_log_probs[indices]  # (M,)
-            mb_advantages = advantages[indices]  # (M,)
-            mb_returns = returns[indices]  # (M,)
-            if config.normalize_advantages:  # detail 4
-                mb_advantages = normalize(mb_advantages)
-
-            # Policy loss: the ratio of the new to the old probability, clipped.
-            log_probs = agent.policy.log_prob(mb_observations, mb_actions)  # (M,)
-            actor_loss = policy_loss(log_probs, mb_old_log_probs, mb_advantages, clip_ratio)
-
-            # Value loss and entropy bonus.
-            critic_loss = value_loss(agent.value(mb_observations), mb_returns)
-            entropy = agent.policy.entropy()
-
-            # Eq. 9, negated: minimize policy loss and value loss, maximize entropy.
-            loss = actor_loss + config.value_coefficient * critic_loss
-            loss = loss - config.entropy_coefficient * entropy
-
-            # One gradient step on the policy and the critic together.
+            # Compute the loss of this minibatch and its gradients.
+            loss = combined_loss(agent, batch.select(indices), config)
             optimizer.zero_grad(set_to_none=False)  # in place: see `as_one_vector`
             loss.backward()
             average_gradients(parameters)  # over all processes, if there are several
+
+            # Take one gradient step on the policy and the critic together.
             if config.clip_gradients:  # detail 7
                 nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimizer.step()
-
-    return update_diagnostics(
-        agent,
-        observations,
-        actions,
-        old_log_probs,
-        advantages,
-        returns,
-        config,
-    )
+    return update_diagnostics(agent, batch, config)
 
 
 @torch.no_grad()
-def update_diagnostics(
-    agent: Agent,
-    observations: Tensor,
-    actions: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
-    returns: Tensor,
-    config: PPOConfig,
-) -> UpdateStats:
-    """Return the losses after an update and the distance between the new and the old policy.
-
-    Shapes as in `update`; old_log_probs (B,).
-    """
-    log_probs = agent.policy.log_prob(observations, actions)  # (B,)
-    log_ratio = log_probs - old_log_probs  # (B,)
+def update_diagnostics(agent: Agent, batch: Batch, config: PPOConfig) -> UpdateStats:
+    """Return the losses after an update, and how far the policy moved, for the whole rollout."""
+    log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (B,)
+    log_ratio = log_probs - batch.old_log_probs  # (B,)
     ratio = log_ratio.exp()  # (B,)
+    advantages = normalize(batch.advantages)  # (B,)
 
-    normalized = normalize(advantages)  # (B,)
-    final_policy_loss = policy_loss(log_probs, old_log_probs, normalized, config.clip_ratio)
-    final_value_loss = value_loss(agent.value(observations), returns)
     # The estimator k3 of http://joschu.net/blog/kl-approx.html: unbiased, and never negative.
     approx_kl = (ratio - 1 - log_ratio).mean()
-    clip_fraction = ((ratio - 1).abs() > config.clip_ratio).float().mean()
-
+    is_clipped = (ratio - 1).abs() > config.clip_ratio  # (B,)
     scalars = (
-        final_policy_loss,
-        final_value_loss,
+        policy_loss(log_probs, batch.old_log_probs, advantages, config.clip_ratio),
+        value_loss(agent.value(batch.observations), batch.returns),
         agent.policy.entropy(),
         approx_kl,
-        clip_fraction,
+        is_clipped.float().mean(),
     )
     return UpdateStats(*torch.stack(scalars).tolist())  # (5,): one transfer from the device
 
@@ -252,32 +251,12 @@ class Trainer(TrainingRun):
         # Collect T steps of N environments with the current policy.
         num_steps = config.steps_per_iter // config.num_envs  # T
         rollout = self.collector.collect(agent.policy, agent.normalizer, num_steps)
-        ended = rollout.terminated | rollout.truncated  # (T, N)
 
-        # Compute the critic's values of the states before and after each step.
+        # Compute values, advantages and returns of all steps.
         observations = agent.normalizer(rollout.observations).to(self.device)  # (T, N, O)
-        next_observations = rollout.next_observations
-        values, next_values = self.compute_values(observations, next_observations, ended)  # (T, N)
+        values, advantages, returns = self.compute_advantages(rollout, observations)  # (T, N)
 
-        # Scale the rewards so that returns are of the order of 1.
-        self.reward_scaler.update(rollout.rewards, ended)
-        rewards = rollout.rewards.float()  # (T, N)
-        if config.scale_rewards:  # detail 3
-            rewards = self.reward_scaler(rollout.rewards)
-
-        # Compute advantages and returns. A time limit is not a terminal state.
-        terminal = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
-        advantages, returns = compute_gae(
-            rewards,
-            values,
-            next_values,
-            terminal,
-            rollout.truncated,
-            config.discount,
-            config.gae_lambda,
-        )  # (T, N) each
-
-        # Update both networks on all B = T * N transitions.
+        # Update both networks with all B = T * N transitions.
         stats = update(
             agent,
             self.optimizer,
@@ -313,6 +292,40 @@ class Trainer(TrainingRun):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         return learning_rate
+
+    def compute_advantages(
+        self,
+        rollout: Rollout,
+        observations: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values, advantages and returns of a rollout, (T, N) each, on the CPU.
+
+        `observations` are the rollout's, normalized, (T, N, O).
+        """
+        config = self.config
+        ended = rollout.terminated | rollout.truncated  # (T, N)
+
+        # Scale the rewards so that returns are of the order of 1.
+        self.reward_scaler.update(rollout.rewards, ended)
+        rewards = rollout.rewards.float()  # (T, N)
+        if config.scale_rewards:  # detail 3
+            rewards = self.reward_scaler(rollout.rewards)
+
+        # A time limit truncates an episode, but is not a terminal state.
+        terminal = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
+
+        next_observations = rollout.next_observations  # (T, N, O)
+        values, next_values = self.compute_values(observations, next_observations, ended)  # (T, N)
+        advantages, returns = compute_gae(
+            rewards,
+            values,
+            next_values,
+            terminal,
+            rollout.truncated,
+            config.discount,
+            config.gae_lambda,
+        )  # (T, N) each
+        return values, advantages, returns
 
     @torch.no_grad()
     def compute_values(

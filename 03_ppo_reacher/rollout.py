@@ -54,11 +54,9 @@ class RolloutCollector:
         num_steps: int,
     ) -> Rollout:
         """Step the environments `num_steps` = T times with actions sampled from the policy."""
-        space: Any = self.envs.single_action_space
-        low = torch.from_numpy(space.low)  # (A,)
-        high = torch.from_numpy(space.high)  # (A,)
+        low, high = self._action_bounds()
 
-        # Draw the exploration noise of all steps at once: the standard deviation stays the same.
+        # The standard deviation is equal for all states: draw the noise of all steps at once.
         std = policy.log_std.exp().cpu()  # (A,)
         noise = std * torch.randn(num_steps, self.envs.num_envs, len(std))  # (T, N, A)
 
@@ -73,13 +71,13 @@ class RolloutCollector:
             # Sample an action from the Gaussian policy: its mean plus noise.
             normalized = normalizer(torch.from_numpy(self.observations))  # (N, O)
             mean = policy.mean(normalized.to(policy.log_std.device)).cpu()  # (N, O) -> (N, A)
-            action = mean + noise[t]  # (N, A)
+            action = mean + noise[t]
 
-            # The environments receive the clipped action ...
+            # The environments receive the clipped action.
             clipped = action.clamp(low, high).numpy()
             next_obs, reward, terminated, truncated, info = self.envs.step(clipped)
 
-            # ... and the rollout stores the sampled one, which the log-probability belongs to.
+            # The rollout stores the unclipped one, which the log-probability belongs to.
             observations.append(self.observations)
             next_observations.append(true_next_observations(next_obs, info))
             actions.append(action.numpy())
@@ -87,12 +85,8 @@ class RolloutCollector:
             terminations.append(terminated)
             truncations.append(truncated)
 
-            # Note the returns of the episodes that ended. Their environments have been reset.
-            self.running_returns += reward
-            ended = terminated | truncated  # (N,)
-            if ended.any():
-                episode_returns += self.running_returns[ended].tolist()
-                self.running_returns[ended] = 0.0
+            # Environments whose episodes ended have been reset: continue from the new observation.
+            episode_returns += self._finished_returns(reward, terminated | truncated)
             self.observations = next_obs
         return Rollout(
             observations=_stack(observations),
@@ -103,6 +97,20 @@ class RolloutCollector:
             truncated=_stack(truncations),
             episode_returns=episode_returns,
         )
+
+    def _action_bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest action, (A,) each."""
+        space: Any = self.envs.single_action_space
+        return torch.from_numpy(space.low), torch.from_numpy(space.high)
+
+    def _finished_returns(self, rewards: np.ndarray, ended: np.ndarray) -> list[float]:
+        """Add one step's rewards (N,); return the returns of the episodes that ended, (N,) bool."""
+        self.running_returns += rewards
+        if not ended.any():
+            return []
+        finished = self.running_returns[ended].tolist()
+        self.running_returns[ended] = 0.0
+        return finished
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the episodes, or {} if the environments cannot save theirs."""

@@ -410,9 +410,8 @@ def test_rollout_moves_observations_to_the_device_of_the_policy() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_trains_on_a_gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no GPU")
     *_, last = ppo.train(dataclasses.replace(SMALL, device="cuda"))
     assert last.agent.policy.log_std.device.type == "cuda"
 

@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_rejected_in_one_line(tmp_path: Path, uninterrup
 
 
 @pytest.mark.parametrize(
-    ("flags", "name"), [(("--discount", "0.5"), "--discount"), (("--no_clip_ratios",), "clip_ratios")]
+    ("flags", "name"), [(("--discount", "0.5"), "--discount"), (("--no_clip_ratios",), "--clip_ratios")]
 )
 def test_flags_that_contradict_the_saved_run_are_rejected_by_name(
     tmp_path: Path, uninterrupted: Path, flags: tuple[str, ...], name: str
