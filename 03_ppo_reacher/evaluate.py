@@ -44,7 +44,7 @@ class Config:
     json: bool = False
     """Print one line of JSON instead of the table."""
     output_dir: Path | None = None
-    """Folder for the JSON record of the run. Default: the model's folder."""
+    """Folder for the JSON record of the run; if not set, the model's folder."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "episodes")

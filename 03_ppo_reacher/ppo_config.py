@@ -33,7 +33,7 @@ class PPOConfig:
     initial_log_std: float = -0.5
     """Initial log standard deviation of the Gaussian policy."""
     learning_rate: float = 5e-3
-    """Initial learning rate of Adam; it decays linearly to zero."""
+    """Initial learning rate of Adam."""
     discount: float = 0.97
     """Discount factor gamma."""
     gae_lambda: float = 0.99
@@ -55,21 +55,21 @@ class PPOConfig:
     device: str = "cpu"
     """Device of the networks: auto, cpu, cuda or mps. For such small networks, cpu is fastest."""
     bootstrap_at_time_limit: bool = True
-    """Detail 1. Off: a time limit counts as a terminal state."""
+    """Detail 1: bootstrap at time limits; without, they count as terminal states."""
     normalize_observations: bool = True
-    """Detail 2. Off: the networks receive raw observations."""
+    """Detail 2: normalize observations; without, the networks receive raw ones."""
     scale_rewards: bool = True
-    """Detail 3. Off: advantages and returns are computed from raw rewards."""
+    """Detail 3: scale rewards; without, advantages and returns are those of raw rewards."""
     normalize_advantages: bool = True
-    """Detail 4. Off: advantages are used as GAE computes them."""
+    """Detail 4: normalize advantages per minibatch; without, they stay as GAE computes them."""
     orthogonal_initialization: bool = True
-    """Detail 5. Off: PyTorch's default initialization."""
+    """Detail 5: orthogonal initial weights; without, PyTorch's default initialization."""
     anneal_learning_rate: bool = True
-    """Detail 6. Off: constant learning rate."""
+    """Detail 6: decay the learning rate linearly to zero; without, it is constant."""
     clip_gradients: bool = True
-    """Detail 7. Off: gradients are not clipped."""
+    """Detail 7: clip the global gradient norm; without, gradients may be of any size."""
     use_clipping: Annotated[bool, tyro.conf.arg(name=FILE_NAMES["use_clipping"])] = True
-    """Detail 8. Off: the unclipped surrogate objective (eq. 6 of the PPO paper)."""
+    """Detail 8: clipped objective; without, the unclipped one (eq. 6 of the PPO paper)."""
 
     def __post_init__(self) -> None:
         counts = ("num_iterations", "steps_per_iter", "num_envs", "num_epochs", "num_minibatches")
