@@ -1,6 +1,6 @@
-"""Two policies that nobody had to train: what learning is measured against.
+"""Baseline policies without learning: random actions, and a hand-written controller.
 
-A policy is a callable from observations (N, O) to actions (N, A), both NumPy.
+A policy is a function from observations (N, O) to actions (N, A), both NumPy arrays.
 """
 
 from collections.abc import Callable
@@ -11,51 +11,71 @@ from numpy.typing import NDArray
 
 Policy = Callable[[NDArray], NDArray]
 
-UPPER_ARM, FOREARM = 0.1, 0.11  # metres, the second one up to the middle of the fingertip (Gymnasium's reacher.xml)
+# Lengths in meters (Gymnasium's reacher.xml); the forearm ends at the middle of the fingertip.
+UPPER_ARM = 0.1
+FOREARM = 0.11
 
 
 def random_policy(action_space: Box, seed: int) -> Policy:
-    """Actions drawn uniformly from the box, whatever is observed."""
+    """Return a policy that samples actions uniformly from the box, whatever it observes."""
     generator = np.random.default_rng(seed)
-    low, high = action_space.low, action_space.high
-    return lambda observations: generator.uniform(low, high, (len(observations), *low.shape)).astype(low.dtype)
+    low = action_space.low
+    high = action_space.high
+
+    def act(observations: NDArray) -> NDArray:
+        size = (len(observations), *low.shape)
+        return generator.uniform(low, high, size).astype(low.dtype)  # (N, A)
+
+    return act
 
 
 def inverse_kinematics_controller(kp: float = 0.25, kd: float = 0.055) -> Policy:
-    """Reacher solved by hand: the joint angles that put the fingertip on the target, and a PD controller to get there.
+    """Return a controller for Reacher: inverse kinematics gives the joint angles, a PD controller
+    moves the arm there.
 
     Args:
-        kp: torque (in units of the action) a radian of angle error.
-        kd: torque a radian per second of joint velocity.
+        kp: torque, in units of the action, per radian of angle error.
+        kd: torque per radian/s of joint velocity.
     """
 
     def act(observations: NDArray) -> NDArray:
         shoulder = np.arctan2(observations[:, 2], observations[:, 0])  # (N,) radians
-        elbow = np.arctan2(observations[:, 3], observations[:, 1])
-        goals = target_angles(observations[:, 4:6])  # (2, N, 2): the elbow bent to either side
-        errors = wrap(goals - np.stack([shoulder, elbow], axis=-1))
-        errors[..., 1] = goals[..., 1] - elbow  # the elbow stops short of a full turn: no way round the back
-        nearer = np.abs(errors).max(-1).argmin(0)  # (N,)
-        error = errors[nearer, np.arange(len(observations))]  # (N, 2)
-        return np.clip(kp * error - kd * observations[:, 6:8], -1.0, 1.0).astype(np.float32)
+        elbow = np.arctan2(observations[:, 3], observations[:, 1])  # (N,)
+        angles = np.stack([shoulder, elbow], axis=-1)  # (N, 2)
+
+        # Two solutions reach the target: with the elbow bent to either side.
+        goals = target_angles(observations[:, 4:6])  # (2, N, 2)
+        errors = wrap(goals - angles)  # (2, N, 2)
+        errors[..., 1] = goals[..., 1] - elbow  # the elbow's stop prevents a full turn
+
+        # Take the closer one.
+        closer = np.abs(errors).max(-1).argmin(0)  # (2, N, 2) -> (N,)
+        error = errors[closer, np.arange(len(observations))]  # (N, 2)
+        torques = kp * error - kd * observations[:, 6:8]  # (N, 2)
+        return np.clip(torques, -1.0, 1.0).astype(np.float32)
 
     return act
 
 
 def target_angles(targets: NDArray) -> NDArray:
-    """Joint angles (2, N, 2) in radians, for both bends of the elbow, with the fingertip on targets (N, 2) in metres.
+    """Return the joint angles (2, N, 2) in radians that put the fingertip on targets (N, 2).
 
-    By the law of cosines; a target out of reach gets the stretched or folded arm that points at it.
+    Targets are in meters; the first dimension of the result is the side that the elbow bends to.
+    By the law of cosines. For a target out of reach, the arm is stretched or folded towards it.
     """
-    distance = np.linalg.norm(targets, axis=-1)
-    cosine = (distance**2 - UPPER_ARM**2 - FOREARM**2) / (2 * UPPER_ARM * FOREARM)
+    distance = np.linalg.norm(targets, axis=-1)  # (N,)
+    cosine = (distance**2 - UPPER_ARM**2 - FOREARM**2) / (2 * UPPER_ARM * FOREARM)  # (N,)
     bend = np.arccos(np.clip(cosine, -1.0, 1.0))  # (N,)
     elbows = np.stack([bend, -bend])  # (2, N)
-    lean = np.arctan2(FOREARM * np.sin(elbows), UPPER_ARM + FOREARM * np.cos(elbows))
-    shoulders = np.arctan2(targets[:, 1], targets[:, 0]) - lean
-    return np.stack([shoulders, elbows], axis=-1)
+
+    # The direction to the target, minus the angle between it and the upper arm.
+    across = FOREARM * np.sin(elbows)  # (2, N)
+    along = UPPER_ARM + FOREARM * np.cos(elbows)  # (2, N)
+    shoulder_offset = np.arctan2(across, along)  # (2, N)
+    shoulders = np.arctan2(targets[:, 1], targets[:, 0]) - shoulder_offset  # (2, N)
+    return np.stack([shoulders, elbows], axis=-1)  # (2, N, 2)
 
 
 def wrap(angles: NDArray) -> NDArray:
-    """Angles in radians brought into [-pi, pi)."""
+    """Return angles in radians wrapped to [-pi, pi)."""
     return (angles + np.pi) % (2 * np.pi) - np.pi

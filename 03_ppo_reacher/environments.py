@@ -1,4 +1,4 @@
-"""Vector environments for PPO: many copies side by side, reset in the step in which they end.
+"""Vector environments for PPO: several copies, each reset in the step in which its episode ends.
 
 # N environments, O observation_dim
 """
@@ -17,15 +17,16 @@ from reacher_vec import ReacherVectorEnv
 
 
 def make_envs(env_id: str, num_envs: int) -> VectorEnv:
-    """`num_envs` copies of the environment; one that ends is reset in the same step (its last observation is in info).
+    """Return `num_envs` copies of the environment, with same-step autoreset.
 
-    Reacher-v5 comes as `ReacherVectorEnv`: the same numbers, several times as fast.
-    Raises UserError if there is no such environment or PPO's Gaussian policy does not fit its spaces.
+    The final observation of an episode is in the step's info. Reacher-v5 is a `ReacherVectorEnv`,
+    which gives the same results several times faster. Raises UserError if there is no such
+    environment or PPO's Gaussian policy does not fit its spaces.
     """
     if env_id == "Reacher-v5":
         return ReacherVectorEnv(num_envs)
     if ":" in env_id and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a module of the user's own is looked for where they are, too
+        sys.path.append(os.getcwd())  # the user's own module may be in the current folder
     try:
         envs = gym.make_vec(
             env_id,
@@ -40,28 +41,35 @@ def make_envs(env_id: str, num_envs: int) -> VectorEnv:
 
 
 def spec_of(env_id: str) -> EnvSpec:
-    """How the environment is registered; unlike `gym.spec`, for `module:Id` too."""
+    """Return the registered specification; unlike `gym.spec`, this works for `module:Id` too."""
     spec = gym.make(env_id).spec
     assert spec is not None
     return spec
 
 
 def check_spaces(env_id: str, observation_space: gym.Space, action_space: gym.Space) -> None:
-    """Raise UserError, saying why, unless observations are a flat Box and actions a flat, bounded Box of floats."""
+    """Raise UserError unless observations are a flat Box and actions a flat, bounded float Box."""
+    observations = f"--env_id {env_id}: observations are {observation_space}"
+    actions = f"--env_id {env_id}: actions are {action_space}"
     box = gym.spaces.Box
     if not isinstance(observation_space, box) or len(observation_space.shape) != 1:
-        raise UserError(f"--env_id {env_id}: observations are {observation_space}; a flat Box is needed")
-    if not isinstance(action_space, box) or len(action_space.shape) != 1 or action_space.dtype.kind != "f":
-        raise UserError(f"--env_id {env_id}: actions are {action_space}; a flat Box of floats is needed")
+        raise UserError(f"{observations}; PPO needs a flat Box")
+    if not isinstance(action_space, box) or len(action_space.shape) != 1:
+        raise UserError(f"{actions}; PPO needs a flat Box of floats")
+    if action_space.dtype.kind != "f":
+        raise UserError(f"{actions}; PPO needs a flat Box of floats")
     if not action_space.is_bounded():
-        raise UserError(f"--env_id {env_id}: actions are {action_space}; they must be bounded")
+        raise UserError(f"{actions}; PPO needs finite bounds")
 
 
 def true_next_observations(next_observations: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """What followed the action: where an episode ended, its final observation in place of the reset's (N, O)."""
+    """Return the observations (N, O) that each action led to.
+
+    Where an episode ended, that is its final observation, and not the one after the reset.
+    """
     if "final_obs" not in info:
         return next_observations
-    following = next_observations.copy()
+    true_next = next_observations.copy()
     for index in np.flatnonzero(info["_final_obs"]):
-        following[index] = info["final_obs"][index]
-    return following
+        true_next[index] = info["final_obs"][index]
+    return true_next

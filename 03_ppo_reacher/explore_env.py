@@ -1,11 +1,10 @@
-"""Look at Reacher-v5 before anything learns: its spaces, its reward, and two policies that nobody had to train.
+"""Explore Reacher-v5 before training: its spaces, its reward, and two baseline policies.
 
     python explore_env.py
 
-Every figure that is printed is checked before it is.
+The script checks every number before it prints it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,35 +13,35 @@ import gymnasium as gym
 import numpy as np
 
 from controllers import Policy, inverse_kinematics_controller, random_policy
-from evaluate import HELD_OUT_SEED, evaluate_policy
+from evaluation import HELD_OUT_SEED, evaluate_policy
 from lab.errors import require_at_least
 from lab.launch import launch
 from lab.plots import BLUE, ORANGE, new_figure, save_figure
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
 from lab.seeding import check_seed
-from reacher_drawing import film_episodes
+from reacher_drawing import render_episodes
 
 ENV_ID = "Reacher-v5"
-OBSERVATION = (
+OBSERVATION = (  # description, first index, end index
     ("cosine of the shoulder and elbow angles", 0, 2),
     ("sine of the shoulder and elbow angles", 2, 4),
-    ("target x, y (metres)", 4, 6),
+    ("target x, y (meters)", 4, 6),
     ("angular velocity of shoulder, elbow (radians/s)", 6, 8),
-    ("fingertip minus target x, y (metres)", 8, 10),
+    ("fingertip minus target x, y (meters)", 8, 10),
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Explore Reacher-v5."""
+    """Explore Reacher-v5 and evaluate two baseline policies."""
 
     episodes: int = 100
-    """Episodes to measure each policy on."""
+    """Episodes per policy."""
     seed: int = HELD_OUT_SEED
-    """Episode i starts from a reset with seed + i."""
+    """Episode i is reset with seed + i."""
     output_dir: Path = Path(__file__).parent / "results"
-    """Folder for the picture and the record of the run."""
+    """Folder for the plot and the JSON record of the run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "episodes")
@@ -50,86 +49,109 @@ class Config:
 
 
 def show_spaces(env: gym.Env, seed: int) -> None:
-    """Print what the agent sees and does, with the numbers of one first observation."""
+    """Print the observation and action spaces, with an initial observation as an example."""
     spec: Any = env.spec
     observation, _ = env.reset(seed=seed)
     assert env.observation_space.shape == (10,)
     assert env.action_space.shape == (2,)
-    np.testing.assert_allclose(np.square(observation[:2]) + np.square(observation[2:4]), 1.0)  # cosine, sine
-    print(f"{ENV_ID}: {spec.max_episode_steps} steps an episode, threshold {spec.reward_threshold}")
+    cosines = observation[:2]
+    sines = observation[2:4]
+    np.testing.assert_allclose(np.square(cosines) + np.square(sines), 1.0)
+    length = f"{spec.max_episode_steps} steps per episode"
+    print(f"{ENV_ID}: {length}, threshold {spec.reward_threshold}")
     print(f"actions      {env.action_space}: torque at shoulder and elbow")
-    print(f"observation  {env.observation_space}, for instance")
+    print(f"observation  {env.observation_space}, for example")
     for name, start, end in OBSERVATION:
-        print(f"  [{start}:{end}]  {np.array2string(observation[start:end], precision=3, sign=' '):<18} {name}")
+        values = np.array2string(observation[start:end], precision=3, sign=" ")
+        print(f"  [{start}:{end}]  {values:<18} {name}")
 
 
 def show_reward(env: gym.Env, seed: int) -> None:
-    """Print the two terms of one step's reward and check that they are what the formula says."""
+    """Print the two terms of one step's reward and check them against the formula."""
     env.reset(seed=seed)
     action = np.array([0.5, -0.3])
     observation, reward, _, _, info = env.step(action)
-    distance = float(np.linalg.norm(observation[8:10]))  # the fingertip and the target are at one height
+    distance = float(np.linalg.norm(observation[8:10]))  # fingertip and target have the same height
     control = float(np.square(action).sum())
-    np.testing.assert_allclose([info["reward_dist"], info["reward_ctrl"]], [-distance, -control], atol=1e-6)
+    reward_terms = [info["reward_dist"], info["reward_ctrl"]]
+    np.testing.assert_allclose(reward_terms, [-distance, -control], atol=1e-6)
     np.testing.assert_allclose(float(reward), -distance - control, atol=1e-6)
-    print(
-        f"reward       {float(reward):.4f} = -{distance:.4f} (metres to the target) - {control:.4f} (torques squared)"
-    )
+    terms = f"-{distance:.4f} (meters to the target) - {control:.4f} (sum of squared torques)"
+    print(f"reward       {float(reward):.4f} = {terms}")
 
 
 def show_end(env: gym.Env, seed: int) -> None:
-    """Check and print that an episode is cut by the clock and never ends for good."""
+    """Print how an episode ends and check that the time limit truncates it without termination."""
     env.reset(seed=seed)
-    steps, terminated, truncated = 0, False, False
+    steps = 0
+    terminated = False
+    truncated = False
     while not (terminated or truncated):
         _, _, terminated, truncated, _ = env.step(np.zeros(2))
         steps += 1
     spec: Any = env.spec
     assert (steps, terminated, truncated) == (spec.max_episode_steps, False, True)
-    print(f"end          step {steps}: truncated by the clock, not terminated; the value of what would follow counts")
+    reason = "truncated by the time limit, not terminated"
+    print(f"end          step {steps}: {reason}; the next state's value counts")
 
 
-def draw(path: Path, policies: dict[str, Policy], returns: dict[str, np.ndarray], seed: int) -> None:
-    """The last frame of one episode of each policy, and the returns of all episodes."""
+def draw(
+    path: Path,
+    policies: dict[str, Policy],
+    returns: dict[str, np.ndarray],
+    seed: int,
+) -> None:
+    """Draw the last frame of one episode per policy, and histograms of all returns."""
     figure, axes = new_figure(width=10, height=3.6, columns=3)
     for ax, (name, policy) in zip(axes, policies.items(), strict=False):
-        ax.imshow(np.asarray(film_episodes(policy, ENV_ID, seeds=[seed])[-1]))
+        last_frame = render_episodes(policy, ENV_ID, seeds=[seed])[-1]
+        ax.imshow(np.asarray(last_frame))
         ax.set_title(name)
         ax.axis("off")
-    bins = np.linspace(min(r.min() for r in returns.values()), 0.0, 40)
+    histogram = axes[2]
+    episodes = len(next(iter(returns.values())))
+    bins = np.linspace(min(values.min() for values in returns.values()), 0.0, 40)
     for (name, values), color in zip(returns.items(), (ORANGE, BLUE), strict=True):
-        axes[2].hist(values, bins=bins, color=color, label=f"{name}: mean {values.mean():.2f}")
-    axes[2].set(title=f"all {len(next(iter(returns.values())))} episodes", xlabel="return", ylabel="episodes")
-    axes[2].legend(loc="upper left")
-    axes[2].margins(y=0.35)
+        histogram.hist(values, bins=bins, color=color, label=f"{name}: mean {values.mean():.2f}")
+    histogram.set(title=f"all {episodes} episodes", xlabel="return", ylabel="episodes")
+    histogram.legend(loc="upper left")
+    histogram.margins(y=0.35)
     save_figure(figure, path)
 
 
-def measure(policies: dict[str, Policy], config: Config) -> dict[str, np.ndarray]:
-    """Returns (episodes,) of each policy on the same episodes, printed with mean and spread."""
+def evaluate_baselines(policies: dict[str, Policy], config: Config) -> dict[str, np.ndarray]:
+    """Return each policy's returns (episodes,) on the same episodes, and print mean and spread."""
     returns = {}
     for name, policy in policies.items():
-        returns[name] = evaluate_policy(policy, ENV_ID, config.episodes, config.seed).returns
-        print(f"{name:<24} mean return {returns[name].mean():8.2f}, standard deviation {returns[name].std():.2f}")
+        values = evaluate_policy(policy, ENV_ID, config.episodes, config.seed).returns
+        print(f"{name:<24} mean return {values.mean():8.2f}, standard deviation {values.std():.2f}")
+        returns[name] = values
     return returns
 
 
 def main(config: Config) -> None:
-    """Print and check, measure, draw, record."""
+    """Print and check the environment, evaluate and draw the baselines, and write the record."""
     record = RunRecord(__file__, config.output_dir, config)
     env = gym.make(ENV_ID)
     show_spaces(env, config.seed)
     show_reward(env, config.seed)
     show_end(env, config.seed)
     space: Any = env.action_space
-    policies = {"random": random_policy(space, config.seed), "inverse kinematics + PD": inverse_kinematics_controller()}
-    returns = measure(policies, config)
+    policies = {
+        "random": random_policy(space, config.seed),
+        "inverse kinematics + PD": inverse_kinematics_controller(),
+    }
+    returns = evaluate_baselines(policies, config)
     draw(record.file("explore_env.png"), policies, returns, config.seed)
-    means: Sequence[float] = [float(values.mean()) for values in returns.values()]
-    assert means[0] < means[1], "the controller must beat the dice"
-    record.results = {"mean_returns": dict(zip(returns, means, strict=True)), "episodes": config.episodes}
+    means = {name: float(values.mean()) for name, values in returns.items()}
+    controller_mean = means["inverse kinematics + PD"]
+    assert controller_mean > means["random"], "the controller must beat the random policy"
+    record.results = {"mean_returns": means, "episodes": config.episodes}
     record.check(
-        "mean return of the hand-written controller", round(means[1], 2), "about -3.7", ok=-4.1 < means[1] < -3.3
+        "mean return of the hand-written controller",
+        round(controller_mean, 2),
+        "about -3.7",
+        ok=-4.1 < controller_mean < -3.3,
     )
     record.save()
 

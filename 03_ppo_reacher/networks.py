@@ -1,6 +1,6 @@
-"""The two networks of the agent: an actor, which is a Gaussian over actions, and a critic.
+"""The agent's two networks: an actor, which is a Gaussian policy, and a critic.
 
-# B batch (any number of leading dimensions), O observation_dim, A action_dim
+# B batch (any number of leading dimensions), O observation_dim, A action_dim, P parameters
 """
 
 import math
@@ -17,40 +17,54 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them; with `orthogonal`, weights that are so, and biases of zero.
+    """A multilayer perceptron with ReLU between its linear layers.
 
-    The last layer's weights are scaled by `output_gain`, those of the others by sqrt(2), which makes up for what ReLU
-    takes away. Orthogonal matrices keep the size of signals and gradients from layer to layer (Saxe et al. 2014;
-    Engstrom et al. 2020 measure it for PPO).
+    With `orthogonal`, weights are orthogonal matrices and biases are zero. The last layer's weights
+    are scaled by `output_gain`, the others by sqrt(2), which compensates for ReLU. Orthogonal
+    matrices preserve the size of signals and gradients from layer to layer (Saxe et al. 2014;
+    Engstrom et al. 2020 measure the effect for PPO).
     """
 
     def __init__(
-        self, input_dim: int, hidden_sizes: Sequence[int], output_dim: int, output_gain: float, orthogonal: bool
+        self,
+        input_dim: int,
+        hidden_sizes: Sequence[int],
+        output_dim: int,
+        output_gain: float,
+        orthogonal: bool,
     ) -> None:
         super().__init__()
         sizes = [input_dim, *hidden_sizes, output_dim]
-        self.layers: Any = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
-        for number, layer in enumerate(self.layers if orthogonal else ()):
-            nn.init.orthogonal_(layer.weight, gain=2**0.5 if number < len(hidden_sizes) else output_gain)
-            nn.init.zeros_(layer.bias)
+        self.layers: Any = nn.ModuleList()
+        for fan_in, fan_out in pairwise(sizes):
+            self.layers.append(nn.Linear(fan_in, fan_out))
+        if orthogonal:
+            for layer in self.layers[:-1]:
+                nn.init.orthogonal_(layer.weight, gain=2**0.5)
+                nn.init.zeros_(layer.bias)
+            nn.init.orthogonal_(self.layers[-1].weight, gain=output_gain)
+            nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, input_dim) to (B, output_dim)."""
+        """Map x (B, input_dim) to (B, output_dim)."""
         *hidden, last = self.layers
-        for layer in hidden:  # functions, for a module's call takes as long as a small layer's arithmetic
+        for layer in hidden:
+            # F.linear and not layer(x): calling a module takes as long as a small layer's product.
             x = F.linear(x, layer.weight, layer.bias).relu()  # (B, fan_in) -> (B, fan_out)
-        return F.linear(x, last.weight, last.bias)
+        return F.linear(x, last.weight, last.bias)  # (B, fan_in) -> (B, output_dim)
 
 
 class PolicyNetwork(nn.Module):
-    """The actor: pi(a | s) = Normal(mean(s), exp(log_std)), one standard deviation an action dimension for all states.
+    """The actor: pi(a | s) = Normal(mean(s), exp(log_std)).
+
+    There is one standard deviation per action dimension, the same for all states.
 
     Args:
         observation_dim: size of an observation.
         action_dim: size of an action.
-        hidden_sizes: widths of the hidden layers.
-        initial_log_std: logarithm of the standard deviation at the start of training.
-        orthogonal: orthogonal weights, and first actions near zero; else PyTorch's default.
+        hidden_sizes: sizes of the hidden layers.
+        initial_log_std: logarithm of the initial standard deviation.
+        orthogonal: orthogonal weights, with initial mean actions near zero; else PyTorch's default.
     """
 
     def __init__(
@@ -62,46 +76,67 @@ class PolicyNetwork(nn.Module):
         orthogonal: bool = True,
     ) -> None:
         super().__init__()
-        self.mean = MLP(observation_dim, hidden_sizes, action_dim, 0.01, orthogonal)  # first actions: near zero
-        self.log_std = nn.Parameter(torch.full((action_dim,), float(initial_log_std)))
+        # A small last layer: initial mean actions are near zero.
+        self.mean = MLP(observation_dim, hidden_sizes, action_dim, 0.01, orthogonal)
+        self.log_std = nn.Parameter(torch.full((action_dim,), float(initial_log_std)))  # (A,)
 
     def forward(self, observations: Tensor) -> Independent:
-        """observations (B, O), normalised, to a distribution over actions (B, A); its log_prob is (B,)."""
-        normal = Normal(self.mean(observations), self.log_std.exp(), validate_args=False)  # NaN is train()'s to report
+        """Return the distribution over actions (B, A) for normalized observations (B, O).
+
+        Its `log_prob` and `entropy` are (B,).
+        """
+        # No validation: `train` checks for NaN and reports it.
+        normal = Normal(self.mean(observations), self.log_std.exp(), validate_args=False)
         return Independent(normal, 1, validate_args=False)
 
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a | s) of actions (B, A) as (B,): `self(observations).log_prob(actions)` in fewer operations."""
-        scaled = (actions - self.mean(observations)) * (-self.log_std).exp()  # (B, A)
-        return -0.5 * scaled.square().sum(-1) - self.log_std.sum() - self.log_std.numel() * HALF_LOG_TWO_PI
+        """Return log pi(a | s) of actions (B, A) as (B,).
+
+        It equals `self(observations).log_prob(actions)` with fewer operations.
+        """
+        # log Normal(a; mean, std) = -z^2 / 2 - log(std) - log(2 pi) / 2, summed over A dimensions
+        z = (actions - self.mean(observations)) * (-self.log_std).exp()  # (B, A)
+        squares = z.square().sum(-1)  # (B, A) -> (B,)
+        return -0.5 * squares - self.log_std.sum() - self.log_std.numel() * HALF_LOG_TWO_PI
 
     def entropy(self) -> Tensor:
-        """Differential entropy of the action in any state, in nats: a scalar, for it depends on log_std alone."""
+        """Return the policy's differential entropy in nats, a scalar equal for all states."""
         return self.log_std.sum() + self.log_std.numel() * (0.5 + HALF_LOG_TWO_PI)
 
 
 class ValueNetwork(nn.Module):
-    """The critic: V(s), the discounted return to expect from a state. Shares nothing with the actor."""
+    """The critic: V(s), the expected discounted return from a state.
 
-    def __init__(self, observation_dim: int, hidden_sizes: Sequence[int] = (96, 96), orthogonal: bool = True) -> None:
+    It shares no weights with the actor.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        hidden_sizes: Sequence[int] = (96, 96),
+        orthogonal: bool = True,
+    ) -> None:
         super().__init__()
         self.value = MLP(observation_dim, hidden_sizes, 1, 1.0, orthogonal)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """observations (B, O), normalised, to values (B,)."""
+        """Return values (B,) of normalized observations (B, O)."""
         return self.value(observations).squeeze(-1)  # (B, 1) -> (B,)
 
 
 def as_one_vector(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """A parameter (P,) that holds all of `parameters`; they and their gradients become views of it and of its gradient.
+    """Return one parameter (P,) that holds all `parameters`, which become views of it.
 
-    One long tensor in place of a dozen short ones: the optimizer, the clipping of gradients and their averaging over
-    processes spend most of their time on getting started. The views stay valid while gradients are zeroed in place.
+    Their gradients become views of its gradient. With one long tensor instead of a dozen short ones
+    the optimizer step, gradient clipping and gradient averaging have less overhead. The views stay
+    valid as long as gradients are zeroed in place.
     """
     sizes = [parameter.numel() for parameter in parameters]
     vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
     vector.grad = torch.zeros_like(vector)
-    parts = zip(parameters, vector.data.split(sizes), vector.grad.split(sizes), strict=True)
-    for parameter, values, gradient in parts:
-        parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
+    values = vector.data.split(sizes)  # (P,) -> (numel,) each
+    gradients = vector.grad.split(sizes)  # (P,) -> (numel,) each
+    for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
+        parameter.data = value.view_as(parameter)  # (numel,) -> the parameter's shape
+        parameter.grad = gradient.view_as(parameter)
     return vector

@@ -1,9 +1,12 @@
-"""Proximal Policy Optimization (Schulman et al. 2017) for continuous control: advantages, clipped objective, training.
+"""Proximal Policy Optimization (PPO, Schulman et al. 2017) for continuous control.
 
-`train(config)` is the whole algorithm: a generator that yields one record an iteration. The details that the paper does
-not put into its equations are numbered, and each can be switched off (`--no_...`), to see what it is worth.
+`train(config)` is the whole algorithm, a generator that yields one record per iteration. Each
+iteration collects a rollout, computes advantages, and updates the networks on minibatches.
+Details that the paper's equations leave out are numbered 1 to 8; flags (`--no_...`) switch them
+off one by one, to show what each is worth.
 
-# T steps of a rollout, N environments, B = T * N transitions, O observation_dim, A action_dim
+# T steps of a rollout, N environments, B = T * N transitions, M transitions of a minibatch
+# O observation_dim, A action_dim
 """
 
 from collections.abc import Callable, Iterator
@@ -15,73 +18,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from environments import make_envs
-from lab.devices import pick_device
-from lab.distributed import average_gradients, gather, rank, world_size
+from agent import Agent
+from lab.distributed import average_gradients
 from lab.errors import UserError
-from lab.seeding import random_state, restore_random_state, seed_everything
-from networks import PolicyNetwork, ValueNetwork, as_one_vector
-from normalization import ObservationNormalizer, RewardScaler
 from ppo_config import PPOConfig
-from rollout import RolloutCollector
-
-
-@dataclass
-class Agent:
-    """What is learned: the two networks and the statistics that their inputs are normalised with."""
-
-    policy: PolicyNetwork
-    value: ValueNetwork
-    normalizer: ObservationNormalizer
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Those of both networks."""
-        return [*self.policy.parameters(), *self.value.parameters()]
-
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of everything learned, on the CPU."""
-        parts = {"policy": self.policy.state_dict(), "value": self.value.state_dict()}
-        copied = {name: {key: t.detach().cpu().clone() for key, t in part.items()} for name, part in parts.items()}
-        return {**copied, "normalizer": self.normalizer.statistics.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what another has learned."""
-        self.policy.load_state_dict(state["policy"])
-        self.value.load_state_dict(state["value"])
-        self.normalizer.statistics.load_state_dict(state["normalizer"])
+from rollout import Rollout
+from training_run import TrainingRun
 
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """Where an update ended, measured on its whole rollout."""
+    """Diagnostics of an update, computed on the whole rollout after its last gradient step."""
 
     policy_loss: float
     value_loss: float
-    entropy: float
-    approx_kl: float  # nats from the policy that acted to the new one
-    clip_fraction: float  # share of the actions whose ratio lies beyond the clip
+    entropy: float  # nats
+    approx_kl: float  # nats, KL(old policy || new policy)
+    clip_fraction: float  # fraction of the transitions whose ratio is outside the clipping range
 
 
 @dataclass(frozen=True)
 class IterationRecord:
-    """What one iteration gave. `agent` and `snapshot()`, all that resuming needs, are live: the next changes them."""
+    """Results of one iteration. `agent` and `snapshot` are live: the next one changes them."""
 
-    iteration: int  # from 1
-    steps: int
-    episode_returns: list[float]  # of the episodes that ended in it
+    iteration: int  # starts at 1
+    steps: int  # environment steps since the start of the run
+    episode_returns: list[float]  # of the episodes that ended during this iteration
     explained_variance: float
     learning_rate: float
     update: UpdateStats
     agent: Agent = field(repr=False)
-    snapshot: Callable[[], dict[str, Any]] = field(repr=False)
-
-
-def make_agent(config: PPOConfig, observation_dim: int, action_dim: int) -> Agent:
-    """A new agent with random weights, on the CPU."""
-    sizes, orthogonal = config.hidden_sizes, config.orthogonal_initialization  # detail 5
-    policy = PolicyNetwork(observation_dim, action_dim, sizes, config.initial_log_std, orthogonal)
-    value = ValueNetwork(observation_dim, sizes, orthogonal)
-    return Agent(policy, value, ObservationNormalizer(observation_dim, config.normalize_observations))  # detail 2
+    snapshot: Callable[[], dict[str, Any]] = field(repr=False)  # returns what `train` resumes from
 
 
 def compute_gae(
@@ -93,43 +60,107 @@ def compute_gae(
     discount: float,
     gae_lambda: float,
 ) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimation (Schulman et al. 2016, eq. 16), and the returns that the critic learns.
+    """Generalized advantage estimation (GAE, Schulman et al. 2016, eq. 16).
 
     Args:
-        rewards, values: of each step (T, N).
-        next_values: values of the observations that truly followed (T, N).
-        terminated: nothing follows, so the next value counts as 0 (T, N) bool.
-        truncated: the episode was cut, but the next value counts (T, N) bool. At either end the sum stops.
+        rewards, values: of each step, (T, N) each.
+        next_values: values of the true next observations, (T, N).
+        terminated: the episode reached a terminal state, whose value is 0, (T, N) bool.
+        truncated: the episode was cut off, and the next value still counts, (T, N) bool.
+            The sum of eq. 16 stops at both kinds of end.
         discount, gae_lambda: gamma and lambda.
 
     Returns:
-        advantages (T, N) and returns = advantages + values (T, N).
+        advantages (T, N), and returns = advantages + values (T, N), the critic's targets.
     """
-    deltas = rewards + discount * next_values * ~terminated - values  # eq. 12: the TD error of each step
-    decay = discount * gae_lambda * (~(terminated | truncated)).to(deltas.dtype)  # gamma lambda, 0 at an end
-    advantages = torch.empty_like(deltas)
-    following = torch.zeros_like(deltas[0])
+    # Eq. 12: the TD error of each step, delta = r + gamma V(s') - V(s).
+    deltas = rewards + discount * next_values * ~terminated - values  # (T, N)
+
+    # Weight of the following step's advantage: gamma * lambda, or 0 where an episode ends.
+    continues = ~(terminated | truncated)  # (T, N) bool
+    decay = discount * gae_lambda * continues.to(deltas.dtype)  # (T, N)
+
+    # Eq. 16 as a recursion, from the last step to the first: A_t = delta_t + decay_t * A_{t+1}.
+    advantages = torch.empty_like(deltas)  # (T, N)
+    last_gae = torch.zeros_like(deltas[0])  # (N,)
     for t in reversed(range(len(deltas))):
-        following = deltas[t] + decay[t] * following
-        advantages[t] = following
+        last_gae = deltas[t] + decay[t] * last_gae
+        advantages[t] = last_gae
     return advantages, advantages + values
 
 
-def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
-    """The clipped surrogate objective, negated (Schulman et al. 2017, eq. 7). All (B,); returns a scalar.
+def policy_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    clip_ratio: float | None,
+) -> Tensor:
+    """Clipped surrogate objective, negated (Schulman et al. 2017, eq. 7).
 
-    Without a `clip_ratio` it is the unclipped one of eq. 6 (detail 8).
+    Without a `clip_ratio` it is the unclipped objective of eq. 6 (detail 8).
+
+    Args:
+        log_probs, old_log_probs: log pi(a | s) under the current and the old policy, (M,) each.
+        advantages: (M,).
+        clip_ratio: epsilon.
+
+    Returns:
+        the loss, a scalar.
     """
-    ratio = (log_probs - old_log_probs).exp()  # r(theta) = pi(a | s) / pi_old(a | s)
+    ratio = (log_probs - old_log_probs).exp()  # (M,) r(theta) = pi(a | s) / pi_old(a | s)
+    objective = ratio * advantages  # (M,)
     if clip_ratio is None:
-        return -(ratio * advantages).mean()  # eq. 6
-    clipped = ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
-    return -torch.minimum(ratio * advantages, clipped * advantages).mean()
+        return -objective.mean()  # eq. 6
+    clipped_objective = ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio) * advantages  # (M,)
+    return -torch.minimum(objective, clipped_objective).mean()  # eq. 7
 
 
-def normalized(advantages: Tensor) -> Tensor:
-    """advantages (B,) with mean 0 and standard deviation 1."""
+def value_loss(values: Tensor, returns: Tensor) -> Tensor:
+    """Mean squared error of the critic, L^VF of eq. 9; values and returns (M,), a scalar."""
+    return nn.functional.mse_loss(values, returns)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B transitions to train on: those of a rollout, or of one minibatch."""
+
+    observations: Tensor  # (B, O) normalized
+    actions: Tensor  # (B, A) as sampled, not clipped to the action bounds
+    old_log_probs: Tensor  # (B,) log pi_old(a | s)
+    advantages: Tensor  # (B,)
+    returns: Tensor  # (B,)
+
+    def select(self, indices: Tensor) -> "Batch":
+        """Return the minibatch of the transitions at indices (M,)."""
+        return Batch(
+            observations=self.observations[indices],  # (M, O)
+            actions=self.actions[indices],  # (M, A)
+            old_log_probs=self.old_log_probs[indices],  # (M,)
+            advantages=self.advantages[indices],  # (M,)
+            returns=self.returns[indices],  # (M,)
+        )
+
+
+def normalize(advantages: Tensor) -> Tensor:
+    """Return advantages (B,) shifted and scaled to mean 0 and standard deviation 1."""
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def combined_loss(agent: Agent, batch: Batch, config: PPOConfig) -> Tensor:
+    """Policy loss, value loss and entropy bonus of a minibatch: eq. 9, negated; a scalar."""
+    advantages = batch.advantages  # (M,)
+    if config.normalize_advantages:  # detail 4
+        advantages = normalize(advantages)
+    clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
+
+    log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (M, A) -> (M,)
+    actor_loss = policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio)
+    critic_loss = value_loss(agent.value(batch.observations), batch.returns)
+    entropy = agent.policy.entropy()
+
+    # Eq. 9, negated: L^CLIP and the entropy are maximized, L^VF is minimized.
+    weighted_entropy = config.entropy_coefficient * entropy
+    return actor_loss + config.value_coefficient * critic_loss - weighted_entropy
 
 
 def update(
@@ -141,110 +172,109 @@ def update(
     returns: Tensor,
     config: PPOConfig,
 ) -> UpdateStats:
-    """Several passes of minibatch gradient steps on the combined objective (Schulman et al. 2017, eq. 9).
+    """Train both networks on one rollout, for several epochs of minibatch gradient steps.
 
-    observations (B, O), normalised; actions (B, A); advantages and returns (B,). Changes the networks in place.
+    Args:
+        agent: its networks are changed in place.
+        optimizer: holds the parameters of both networks.
+        observations: normalized, (B, O).
+        actions: as sampled, not clipped to the action bounds, (B, A).
+        advantages, returns: from `compute_gae`, (B,) each.
+        config: epochs, minibatches and coefficients.
     """
-    learned = optimizer.param_groups[0]["params"]
-    clip_ratio = config.clip_ratio if config.clip_ratios else None  # detail 8
+    parameters = optimizer.param_groups[0]["params"]
+
+    # The old policy is the one that collected the rollout; its probabilities stay fixed.
     with torch.no_grad():
-        old_log_probs = agent.policy.log_prob(observations, actions)  # (B,)
+        old_log_probs = agent.policy.log_prob(observations, actions)  # (B, A) -> (B,)
+    batch = Batch(observations, actions, old_log_probs, advantages, returns)
+
     for _ in range(config.num_epochs):
-        order = torch.randperm(len(observations)).to(observations.device)
-        columns = (column[order] for column in (observations, actions, old_log_probs, advantages, returns))
-        pieces = (column.tensor_split(config.num_minibatches) for column in columns)
-        for obs, action, old_log_prob, advantage, value_target in zip(*pieces, strict=True):
-            if config.normalize_advantages:  # detail 4
-                advantage = normalized(advantage)
-            actor = policy_loss(agent.policy.log_prob(obs, action), old_log_prob, advantage, clip_ratio)
-            critic = nn.functional.mse_loss(agent.value(obs), value_target)
-            loss = actor + config.value_coefficient * critic - config.entropy_coefficient * agent.policy.entropy()
-            optimizer.zero_grad(set_to_none=False)  # in place: see as_one_vector
+        # Shuffle the transitions and split them into minibatches.
+        order = torch.randperm(len(observations)).to(observations.device)  # (B,)
+        for indices in order.tensor_split(config.num_minibatches):  # (B,) -> (M,) each
+            # Compute the loss of this minibatch and its gradients.
+            loss = combined_loss(agent, batch.select(indices), config)
+            optimizer.zero_grad(set_to_none=False)  # in place: see `as_one_vector`
             loss.backward()
-            average_gradients(learned)
+            average_gradients(parameters)  # over all processes, if there are several
+
+            # Take one gradient step on the policy and the critic together.
             if config.clip_gradients:  # detail 7
-                nn.utils.clip_grad_norm_(learned, config.max_grad_norm)
+                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimizer.step()
-    return measure(agent, observations, actions, old_log_probs, advantages, returns, config)
+    return update_diagnostics(agent, batch, config)
 
 
 @torch.no_grad()
-def measure(
-    agent: Agent,
-    observations: Tensor,
-    actions: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
-    returns: Tensor,
-    config: PPOConfig,
-) -> UpdateStats:
-    """How far the policy moved and what is left of the losses. Shapes as in `update`, old_log_probs (B,)."""
-    log_probs = agent.policy.log_prob(observations, actions)
-    ratio = (log_probs - old_log_probs).exp()
-    stats = (
-        policy_loss(log_probs, old_log_probs, normalized(advantages), config.clip_ratio),
-        nn.functional.mse_loss(agent.value(observations), returns),
+def update_diagnostics(agent: Agent, batch: Batch, config: PPOConfig) -> UpdateStats:
+    """Return the losses after an update, and how far the policy moved, for the whole rollout."""
+    log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (B,)
+    log_ratio = log_probs - batch.old_log_probs  # (B,)
+    ratio = log_ratio.exp()  # (B,)
+    advantages = normalize(batch.advantages)  # (B,)
+
+    # The estimator k3 of http://joschu.net/blog/kl-approx.html: unbiased, and never negative.
+    approx_kl = (ratio - 1 - log_ratio).mean()
+    is_clipped = (ratio - 1).abs() > config.clip_ratio  # (B,)
+    scalars = (
+        policy_loss(log_probs, batch.old_log_probs, advantages, config.clip_ratio),
+        value_loss(agent.value(batch.observations), batch.returns),
         agent.policy.entropy(),
-        (ratio - 1 - (log_probs - old_log_probs)).mean(),  # estimator k3 of http://joschu.net/blog/kl-approx.html
-        (ratio - 1).abs().gt(config.clip_ratio).float().mean(),
+        approx_kl,
+        is_clipped.float().mean(),
     )
-    return UpdateStats(*torch.stack(stats).tolist())
+    return UpdateStats(*torch.stack(scalars).tolist())  # (5,): one transfer from the device
 
 
 def explained_variance(predicted: Tensor, actual: Tensor) -> float:
-    """Share of the variance of the returns that the critic foresaw: 1 is perfect, 0 no better than their mean."""
-    return (1.0 - (actual - predicted).var() / (actual.var() + 1e-12)).item()
+    """Fraction of the returns' variance that the critic explains, for two tensors of one shape.
+
+    1 is perfect, 0 is no better than predicting the mean.
+    """
+    unexplained = (actual - predicted).var() / (actual.var() + 1e-12)
+    return (1.0 - unexplained).item()
 
 
-class Learner:
-    """One process's share of a training run: its environments, its copy of the agent, and how far it has come."""
-
-    def __init__(self, config: PPOConfig) -> None:
-        if config.num_envs % world_size():
-            raise UserError(f"--num_envs {config.num_envs} is no multiple of the {world_size()} processes")
-        seed_everything(config.seed)  # the same weights in every process ...
-        num_envs = config.num_envs // world_size()
-        self.config, self.iteration = config, 0
-        self.device = pick_device(config.device)
-        self.envs = make_envs(config.env_id, num_envs)
-        dims = self.envs.single_observation_space.shape, self.envs.single_action_space.shape
-        assert dims[0] is not None
-        assert dims[1] is not None
-        self.agent = make_agent(config, dims[0][0], dims[1][0])
-        self.agent.policy.to(self.device)
-        self.agent.value.to(self.device)
-        learned = as_one_vector(self.agent.parameters())
-        self.optimizer = torch.optim.Adam([learned], lr=config.learning_rate, eps=1e-5, fused=True)
-        self.scaler = RewardScaler(num_envs, config.discount)
-        self.collector = RolloutCollector(self.envs, config.seed + rank() * num_envs)
-        torch.manual_seed(config.seed + 1_000_003 * rank())  # ... and exploration of its own in each
+class Trainer(TrainingRun):
+    """PPO's outer loop over the environments, agent and optimizer of a `TrainingRun`."""
 
     def iterate(self) -> IterationRecord:
-        """One rollout and one update."""
-        config, agent = self.config, self.agent
-        learning_rate = self.prepare()
-        rollout = self.collector.collect(agent.policy, agent.normalizer, config.steps_per_iter // config.num_envs)
+        """Collect one rollout and update the agent with it.
+
+        Raises UserError if the training diverges.
+        """
+        config = self.config
+        agent = self.agent
+        learning_rate = self.begin_iteration()
+
+        # Collect T steps of N environments with the current policy.
+        num_steps = config.steps_per_iter // config.num_envs  # T
+        rollout = self.collector.collect(agent.policy, agent.normalizer, num_steps)
+
+        # Compute values, advantages and returns of all steps.
         observations = agent.normalizer(rollout.observations).to(self.device)  # (T, N, O)
-        ended = rollout.terminated | rollout.truncated
-        values, next_values = self.judge(observations, rollout.next_observations, ended)
-        self.scaler.update(rollout.rewards, ended)
-        rewards = self.scaler(rollout.rewards) if config.scale_rewards else rollout.rewards.float()  # detail 3
-        death = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
-        advantages, returns = compute_gae(
-            rewards, values, next_values, death, rollout.truncated, config.discount, config.gae_lambda
+        values, advantages, returns = self.compute_advantages(rollout, observations)  # (T, N)
+
+        # Update both networks with all B = T * N transitions.
+        stats = update(
+            agent,
+            self.optimizer,
+            observations.flatten(0, 1),  # (T, N, O) -> (B, O)
+            rollout.actions.flatten(0, 1).to(self.device),  # (T, N, A) -> (B, A)
+            advantages.flatten().to(self.device),  # (T, N) -> (B,)
+            returns.flatten().to(self.device),  # (T, N) -> (B,)
+            config,
         )
-        columns = (observations, rollout.actions, advantages, returns)
-        stats = update(agent, self.optimizer, *(c.flatten(0, 1).to(self.device) for c in columns), config=config)
         self.iteration += 1
-        if not np.isfinite(stats.policy_loss + stats.value_loss + stats.approx_kl):
-            raise UserError(
-                f"diverged in iteration {self.iteration}: a loss is not finite; try a lower --learning_rate"
-            )
-        agent.normalizer.statistics.update(rollout.observations.flatten(0, 1))
+        self.check_finite(stats)
+
+        # Only now update the observation statistics: rollout and update must see the same inputs.
+        agent.normalizer.statistics.update(rollout.observations.flatten(0, 1))  # (B, O)
         return IterationRecord(
             iteration=self.iteration,
             steps=self.iteration * config.steps_per_iter,
-            episode_returns=[r for returns in gather(rollout.episode_returns) for r in returns],
+            episode_returns=self.gather_returns(rollout.episode_returns),
             explained_variance=explained_variance(values, returns),
             learning_rate=learning_rate,
             update=stats,
@@ -252,82 +282,99 @@ class Learner:
             snapshot=self.state_dict,
         )
 
-    @torch.no_grad()
-    def judge(self, observations: Tensor, next_observations: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
-        """The critic's values of observations (T, N, O), normalised, and of those that truly followed: (T, N) each.
+    def begin_iteration(self) -> float:
+        """Set this iteration's learning rate and return it; it decays linearly to zero."""
+        self.restart_unsaved_episodes()
+        remaining = 1.0
+        if self.config.anneal_learning_rate:  # detail 6
+            remaining = 1 - self.iteration / self.config.num_iterations
+        learning_rate = self.config.learning_rate * remaining
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
 
-        What followed a step is what the next one starts from, but for ends and the last step: those are looked at anew.
-        """
-        values = self.agent.value(observations).cpu()
-        other = ended.clone()
-        other[-1] = True
-        next_values = values.roll(-1, 0)
-        next_values[other] = self.agent.value(self.agent.normalizer(next_observations[other]).to(self.device)).cpu()
-        return values, next_values
+    def compute_advantages(
+        self,
+        rollout: Rollout,
+        observations: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values, advantages and returns of a rollout, (T, N) each, on the CPU.
 
-    def prepare(self) -> float:
-        """Set the learning rate of this iteration and return it; begin episodes anew where a resumed run must.
-
-        Environments whose state cannot be saved start afresh after every checkpoint, with seeds that depend on the
-        iteration alone. So a run that goes on from the checkpoint equals one that was never interrupted.
+        `observations` are the rollout's, normalized, (T, N, O).
         """
         config = self.config
-        if self.iteration and self.iteration % config.checkpoint_every == 0 and not self.collector.state_dict():
-            self.restart_episodes()
-        left = 1 - self.iteration / config.num_iterations if config.anneal_learning_rate else 1.0  # detail 6
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * left
-        return config.learning_rate * left
+        ended = rollout.terminated | rollout.truncated  # (T, N)
 
-    def restart_episodes(self) -> None:
-        """Reset all environments with seeds that follow from the run's seed, the iteration and the rank."""
-        entropy = [self.config.seed, self.iteration, rank()]
-        self.collector.restart(int(np.random.SeedSequence(entropy).generate_state(1)[0]) % 900_000)
+        # Scale the rewards so that returns are of the order of 1.
+        self.reward_scaler.update(rollout.rewards, ended)
+        rewards = rollout.rewards.float()  # (T, N)
+        if config.scale_rewards:  # detail 3
+            rewards = self.reward_scaler(rollout.rewards)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a run needs to go on to the same bits. All processes must call it together."""
-        own = {
-            "collector": self.collector.state_dict(),
-            "scaled_returns": self.scaler.returns.clone(),
-            "random": random_state(),
-        }
-        return {
-            "iteration": self.iteration,
-            "agent": self.agent.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.statistics.state_dict(),
-            "processes": gather(own),
-        }
+        # A time limit truncates an episode, but is not a terminal state.
+        terminal = rollout.terminated if config.bootstrap_at_time_limit else ended  # detail 1
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`. Raises UserError if it was taken with another number of processes."""
-        if len(state["processes"]) != world_size():
-            raise UserError(f"saved by {len(state['processes'])} processes, resumed by {world_size()}; start as many")
-        own = state["processes"][rank()]
-        self.iteration = state["iteration"]
-        self.agent.load_state_dict(state["agent"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.statistics.load_state_dict(state["scaler"])
-        self.scaler.returns = own["scaled_returns"].clone()
-        if own["collector"]:
-            self.collector.load_state_dict(own["collector"])
-        else:
-            self.restart_episodes()
-        restore_random_state(own["random"])
+        next_observations = rollout.next_observations  # (T, N, O)
+        values, next_values = self.compute_values(observations, next_observations, ended)  # (T, N)
+        advantages, returns = compute_gae(
+            rewards,
+            values,
+            next_values,
+            terminal,
+            rollout.truncated,
+            config.discount,
+            config.gae_lambda,
+        )  # (T, N) each
+        return values, advantages, returns
+
+    @torch.no_grad()
+    def compute_values(
+        self,
+        observations: Tensor,
+        next_observations: Tensor,
+        ended: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the critic's values of all observations and of all true next observations.
+
+        Args:
+            observations: normalized, (T, N, O).
+            next_observations: not normalized, (T, N, O).
+            ended: the episode ended with this step, (T, N) bool.
+
+        Returns:
+            values and next_values, (T, N) each, on the CPU.
+        """
+        values = self.agent.value(observations).cpu()  # (T, N, O) -> (T, N)
+
+        # Within an episode, the next observation is the one that the next step starts from.
+        next_values = values.roll(-1, dims=0)  # (T, N)
+
+        # At the end of an episode or of the rollout it is not: compute those K values separately.
+        is_last = ended.clone()  # (T, N)
+        is_last[-1] = True
+        last_observations = self.agent.normalizer(next_observations[is_last])  # (K, O)
+        next_values[is_last] = self.agent.value(last_observations.to(self.device)).cpu()  # (K,)
+        return values, next_values
+
+    def check_finite(self, stats: UpdateStats) -> None:
+        """Raise UserError if the last update diverged."""
+        if not np.isfinite(stats.policy_loss + stats.value_loss + stats.approx_kl):
+            reason = f"diverged in iteration {self.iteration}: a loss is not finite"
+            raise UserError(f"{reason}; try a lower --learning_rate")
 
 
 def train(config: PPOConfig, state: dict[str, Any] | None = None) -> Iterator[IterationRecord]:
-    """Train an agent; yields one record an iteration. The same configuration gives the same run.
+    """Train an agent; yields one record per iteration. The same configuration repeats the same run.
 
     Args:
-        config: everything that decides the run.
-        state: a record's `snapshot()`, to go on from there.
+        config: the options of the run.
+        state: a record's `snapshot()`, to resume from there.
 
-    Raises UserError for an environment that does not fit, and when the learning diverges.
+    Raises UserError for an environment that does not fit, and if the training diverges.
     """
-    learner = Learner(config)
+    trainer = Trainer(config)
     if state is not None:
-        learner.load_state_dict(state)
-    with closing(learner.envs):
-        while learner.iteration < config.num_iterations:
-            yield learner.iterate()
+        trainer.load_state_dict(state)
+    with closing(trainer.envs):
+        while trainer.iteration < config.num_iterations:
+            yield trainer.iterate()

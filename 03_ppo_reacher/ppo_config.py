@@ -1,81 +1,117 @@
-"""The settings of a PPO run, each with its documentation, and what they may be."""
+"""The options of a PPO run: what each one does, its default, and its allowed values."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
 
 from lab.errors import UserError, require_at_least
 from lab.seeding import check_seed
 
+# Options whose name on the command line and in files differs from the one in the code.
+FILE_NAMES = {"use_clipping": "clip_ratios"}
+
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Everything that decides a training run."""
+    """The options of the algorithm; together they determine a training run."""
 
     env_id: str = "Reacher-v5"
-    """Gymnasium environment with Box observations and a bounded Box action space."""
+    """Gymnasium environment with flat Box observations and a flat, bounded Box of actions."""
     seed: int = 0
-    """Seed of weights, exploration, minibatches and environments."""
+    """Random seed for weights, exploration, minibatches, and environments."""
     num_iterations: int = 200
-    """Rounds of one rollout and one update."""
+    """Training iterations; each one collects a rollout and updates the networks."""
     steps_per_iter: int = 2048
-    """Environment steps a rollout, all environments together."""
+    """Environment steps per rollout, summed over all environments."""
     num_envs: int = 32
-    """Environments stepped side by side."""
+    """Number of parallel environments."""
     hidden_sizes: tuple[int, ...] = (96, 96)
-    """Widths of the hidden layers of both networks."""
+    """Hidden layer sizes of the policy network and of the value network."""
     initial_log_std: float = -0.5
-    """Logarithm of the policy's standard deviation at the start."""
+    """Initial log standard deviation of the Gaussian policy."""
     learning_rate: float = 5e-3
-    """Adam's step size at the start; falls linearly to zero."""
+    """Initial learning rate of Adam."""
     discount: float = 0.97
-    """Weight of the next step's value, gamma."""
+    """Discount factor gamma."""
     gae_lambda: float = 0.99
-    """Between 0 (one-step advantages: low variance) and 1 (full returns: low bias)."""
+    """GAE's lambda, from 0 (one-step advantages: low variance) to 1 (full returns: low bias)."""
     clip_ratio: float = 0.2
-    """How far the probability ratio may move from 1 before the objective goes flat, epsilon."""
+    """Clipping range epsilon of the probability ratio."""
     num_epochs: int = 3
-    """Passes over a rollout."""
+    """Epochs per rollout."""
     num_minibatches: int = 2
-    """Pieces that a pass cuts the rollout into."""
+    """Minibatches per epoch."""
     value_coefficient: float = 0.5
-    """Weight of the critic's loss, c1."""
+    """Coefficient c1 of the value loss."""
     entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus, c2."""
+    """Coefficient c2 of the entropy bonus."""
     max_grad_norm: float = 0.5
-    """Gradients longer than this are scaled down to it."""
+    """Maximum global gradient norm; larger gradients are scaled down to it."""
     checkpoint_every: int = 20
     """Iterations between checkpoints."""
     device: str = "cpu"
-    """Where the networks learn: auto, cpu, cuda or mps. Networks this small are quickest on the CPU."""
+    """Device of the networks: auto, cpu, cuda or mps. For such small networks, cpu is fastest."""
     bootstrap_at_time_limit: bool = True
-    """Detail 1. Off: a time limit counts as death."""
+    """Detail 1: bootstrap at time limits; without, they count as terminal states."""
     normalize_observations: bool = True
-    """Detail 2. Off: the networks get observations as they are."""
+    """Detail 2: normalize observations; without, the networks receive raw ones."""
     scale_rewards: bool = True
-    """Detail 3. Off: the critic learns returns at the scale of the environment."""
+    """Detail 3: scale rewards; without, advantages and returns are those of raw rewards."""
     normalize_advantages: bool = True
-    """Detail 4. Off: minibatches with small advantages teach the policy little."""
+    """Detail 4: normalize advantages per minibatch; without, they stay as GAE computes them."""
     orthogonal_initialization: bool = True
-    """Detail 5. Off: PyTorch's default initialisation."""
+    """Detail 5: orthogonal initial weights; without, PyTorch's default initialization."""
     anneal_learning_rate: bool = True
-    """Detail 6. Off: the step size stays as it is at the start."""
+    """Detail 6: decay the learning rate linearly to zero; without, it is constant."""
     clip_gradients: bool = True
-    """Detail 7. Off: gradients of any length."""
-    clip_ratios: bool = True
-    """Detail 8. Off: the policy gradient with importance sampling, unclipped."""
+    """Detail 7: clip the global gradient norm; without, gradients may be of any size."""
+    use_clipping: Annotated[bool, tyro.conf.arg(name=FILE_NAMES["use_clipping"])] = True
+    """Detail 8: clipped objective; without, the unclipped one (eq. 6 of the PPO paper)."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "num_iterations", "steps_per_iter", "num_envs", "num_epochs", "num_minibatches")
-        require_at_least(1, self, "checkpoint_every")
+        counts = ("num_iterations", "steps_per_iter", "num_envs", "num_epochs", "num_minibatches")
+        require_at_least(1, self, *counts, "checkpoint_every")
         check_seed(self.seed)
         if self.steps_per_iter % self.num_envs:
-            raise UserError(f"--steps_per_iter {self.steps_per_iter} is no multiple of --num_envs {self.num_envs}")
+            multiple = f"a multiple of --num_envs {self.num_envs}"
+            raise UserError(f"--steps_per_iter {self.steps_per_iter} is not {multiple}")
         if self.num_minibatches * 2 > self.steps_per_iter:
-            raise UserError(f"--num_minibatches {self.num_minibatches} leaves less than 2 transitions a minibatch")
+            result = "fewer than 2 transitions per minibatch"
+            raise UserError(f"--num_minibatches {self.num_minibatches} leaves {result}")
         for name in ("discount", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must lie between 0 and 1")
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise UserError(f"--{name} is {value}; it must be between 0 and 1")
         for name in ("learning_rate", "clip_ratio", "max_grad_norm"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be above 0")
-        if min(self.hidden_sizes, default=1) < 1:
-            raise UserError(f"--hidden_sizes holds {min(self.hidden_sizes)}; every layer needs at least 1 unit")
+            value = getattr(self, name)
+            if not 0.0 < value < float("inf"):
+                raise UserError(f"--{name} is {value}; it must be positive and finite")
+        smallest = min(self.hidden_sizes, default=1)
+        if smallest < 1:
+            raise UserError(f"--hidden_sizes includes {smallest}; a layer needs at least 1 unit")
+
+
+# The same options as a dataclass whose fields have the names used in files.
+FileSettings: Any = dataclasses.make_dataclass(
+    "FileSettings",
+    [FILE_NAMES.get(option.name, option.name) for option in dataclasses.fields(PPOConfig)],
+    frozen=True,
+)
+
+
+def config_to_file(config: PPOConfig) -> Any:
+    """Return the options as `FileSettings`, to be stored in a file."""
+    settings = dataclasses.asdict(config)
+    return FileSettings(**{FILE_NAMES.get(name, name): value for name, value in settings.items()})
+
+
+def config_from_file(settings: Mapping[str, Any]) -> PPOConfig:
+    """Return the configuration stored in a file.
+
+    Raises TypeError for an unknown option and UserError for a value that is not allowed.
+    """
+    code_names = {file_name: name for name, file_name in FILE_NAMES.items()}
+    return PPOConfig(**{code_names.get(name, name): value for name, value in settings.items()})

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: the table of its iterations, and the curve beside what is to be expected."""
+"""The results of a training run: its table of metrics, and its learning curve with baselines."""
 
 import dataclasses
 import json
@@ -11,23 +11,25 @@ from numpy.typing import NDArray
 
 from controllers import inverse_kinematics_controller, random_policy
 from environments import spec_of
-from evaluate import evaluate_policy
+from evaluation import evaluate_policy
 from lab.files import ROOT
 from lab.plots import learning_curve
-from ppo import IterationRecord, PPOConfig
+from ppo import IterationRecord
+from ppo_config import PPOConfig, config_to_file
 
 EVALUATION_EPISODES = 100
-CURVE_WINDOW = 5  # iterations that the curve is smoothed over
-MEASURED_RUNS = ROOT / "benchmarks/results/ppo.json"  # ten seeds of the defaults; benchmarks/ppo_reacher.py writes it
+CURVE_WINDOW = 5  # iterations of the running mean
+REFERENCE_RUNS = ROOT / "benchmarks/results/ppo.json"  # ten seeds: benchmarks/ppo_reacher.py
 
 
 def metrics_row(record: IterationRecord) -> dict[str, Any]:
-    """One line of metrics.csv."""
+    """Return one row of metrics.csv."""
+    returns = record.episode_returns
     return {
         "iteration": record.iteration,
         "steps": record.steps,
-        "mean_return": float(np.mean(record.episode_returns)) if record.episode_returns else "",
-        "episodes": len(record.episode_returns),
+        "mean_return": float(np.mean(returns)) if returns else "",
+        "episodes": len(returns),
         "explained_variance": record.explained_variance,
         "learning_rate": record.learning_rate,
         **dataclasses.asdict(record.update),
@@ -35,46 +37,71 @@ def metrics_row(record: IterationRecord) -> dict[str, Any]:
 
 
 def baselines(env_id: str) -> dict[str, float]:
-    """Lines to compare the curve with: the environment's threshold, and mean returns measured on the same episodes."""
-    action_space: Any = gym.make(env_id).action_space
+    """Return the reference lines of the curve: the environment's threshold and baseline policies.
+
+    All policies are evaluated on the same held-out episodes.
+    """
+    lines = {}
     threshold = spec_of(env_id).reward_threshold
-    lines = {} if threshold is None else {"threshold": threshold}
+    if threshold is not None:
+        lines["threshold"] = threshold
     if env_id == "Reacher-v5":
-        controller = evaluate_policy(inverse_kinematics_controller(), env_id, EVALUATION_EPISODES)
-        lines["inverse kinematics + PD"] = float(controller.returns.mean())
-    dice = evaluate_policy(random_policy(action_space, seed=0), env_id, EVALUATION_EPISODES)
-    return lines | {"random policy": float(dice.returns.mean())}
+        controller = inverse_kinematics_controller()
+        evaluation = evaluate_policy(controller, env_id, EVALUATION_EPISODES)
+        lines["inverse kinematics + PD"] = float(evaluation.returns.mean())
+    action_space: Any = gym.make(env_id).action_space
+    policy = random_policy(action_space, seed=0)
+    evaluation = evaluate_policy(policy, env_id, EVALUATION_EPISODES)
+    lines["random policy"] = float(evaluation.returns.mean())
+    return lines
 
 
-def normal_band(config: PPOConfig) -> tuple[NDArray, NDArray] | None:
-    """The lowest and the highest (iterations,) of the smoothed curves of the measured runs, which differ in their seed
-    alone; None where none were measured with the settings of this run."""
-    if not MEASURED_RUNS.exists():
+def reference_band(config: PPOConfig) -> tuple[NDArray, NDArray] | None:
+    """Return the lowest and highest smoothed returns, (iterations,) each, over the reference runs.
+
+    None unless these runs had the options of `config`; only their seeds differ.
+    """
+    if not REFERENCE_RUNS.exists():
         return None
-    measured = json.loads(MEASURED_RUNS.read_text(encoding="utf-8"))
-    same_run = {"seed": config.seed, "device": config.device, "checkpoint_every": config.checkpoint_every}
-    settings = {**measured["settings"], **same_run, "hidden_sizes": tuple(measured["settings"]["hidden_sizes"])}
-    if settings != dataclasses.asdict(config):
+    measured = json.loads(REFERENCE_RUNS.read_text(encoding="utf-8"))
+    settings = measured["settings"]
+    settings["hidden_sizes"] = tuple(settings["hidden_sizes"])
+    for irrelevant in ("seed", "device", "checkpoint_every"):
+        settings[irrelevant] = getattr(config, irrelevant)
+    if settings != dataclasses.asdict(config_to_file(config)):
         return None
     return np.array(measured["band"]["low"]), np.array(measured["band"]["high"])
 
 
-def draw_curve(path: Path, config: PPOConfig, rows: list[dict[str, Any]], lines: dict[str, float]) -> None:
-    """Mean return of the episodes that ended in each iteration, beside the baselines and what other seeds gave."""
-    ended = [row for row in rows if row["episodes"]]
-    if not ended:
+def draw_curve(
+    path: Path,
+    config: PPOConfig,
+    rows: list[dict[str, Any]],
+    lines: dict[str, float],
+    final_return: float,
+) -> None:
+    """Draw the mean return per iteration, with baselines and the range over the reference runs.
+
+    During training the policy explores. The return of the final policy without exploration,
+    `final_return`, is a point at the end of the curve.
+    """
+    rows_with_episodes = [row for row in rows if row["episodes"]]
+    if not rows_with_episodes:
         return
-    band = normal_band(config)
+    steps = [row["steps"] for row in rows_with_episodes]
+    band = reference_band(config)
+    final_label = f"final policy, deterministic ({final_return:.4g})"
     learning_curve(
         path,
-        [row["steps"] for row in ended],
-        [row["mean_return"] for row in ended],
+        steps,
+        [row["mean_return"] for row in rows_with_episodes],
         title=f"PPO on {config.env_id}",
         x_label="environment steps",
-        y_label="return of an episode (while exploring)",
-        y_name="PPO",
+        y_label="mean return per episode",
+        y_name="PPO while exploring",
         window=CURVE_WINDOW,
         reference_lines=lines,
-        band=None if band is None else ("ten seeds, lowest to highest", *band),
+        band=None if band is None else ("PPO, range over ten seeds", *band),
+        points=(final_label, [rows[-1]["steps"]], [final_return]),
         y_scale="symlog",
     )

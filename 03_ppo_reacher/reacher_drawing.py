@@ -1,4 +1,4 @@
-"""Pictures of an episode: rendered by MuJoCo, or the arm drawn by hand where there is no OpenGL."""
+"""Frames of an episode: rendered by MuJoCo, or drawn in 2D with Pillow where OpenGL is missing."""
 
 import sys
 from collections.abc import Iterable
@@ -17,133 +17,172 @@ from lab.launch import warn_once
 from lab.rendering import has_display, rendering_problem
 
 SIZE = 256  # pixels
-CAMERA_DISTANCE = 0.62  # metres above the plane, looking straight down
+CAMERA_DISTANCE = 0.62  # meters above the plane, looking straight down
 FIELD_OF_VIEW = np.radians(45.0)  # MuJoCo's default, vertical
-PIXELS_PER_METRE = SIZE / (2 * CAMERA_DISTANCE * np.tan(FIELD_OF_VIEW / 2))
-FROM_ABOVE = {"distance": CAMERA_DISTANCE, "elevation": -90.0, "azimuth": 90.0, "lookat": np.zeros(3)}
+PIXELS_PER_METER = SIZE / (2 * CAMERA_DISTANCE * np.tan(FIELD_OF_VIEW / 2))
+TOP_VIEW = {"distance": CAMERA_DISTANCE, "elevation": -90.0, "azimuth": 90.0, "lookat": np.zeros(3)}
+FINAL_FRAMES = 8  # the last frame of an episode is repeated this often
+ARENA = 0.3  # meters from the center to the walls
 
 
-def film_episodes(policy: Policy, env_id: str, seeds: Iterable[int], every: int = 2) -> list[Image.Image]:
-    """Every `every`th frame of one episode a seed, with step, return so far and, for Reacher, the fingertip's trace.
+def render_episodes(
+    policy: Policy,
+    env_id: str,
+    seeds: Iterable[int],
+    frame_step: int = 2,
+) -> list[Image.Image]:
+    """Return every `frame_step`th frame of one episode per seed.
 
+    Captions show the step and the return so far; for Reacher, the frames show the fingertip's path.
     Raises UserError where an environment other than Reacher cannot be rendered.
     """
     is_reacher = env_id.startswith("Reacher-")
-    env = open_for_filming(env_id, is_reacher)
+    env = open_for_rendering(env_id, is_reacher)
     frames = []
     for episode, seed in enumerate(seeds, 1):
         observation, _ = env.reset(seed=seed)
-        total, step, ended, trace = 0.0, 0, False, []
+        total = 0.0
+        step = 0
+        ended = False
+        path = [fingertip(observation)] if is_reacher else []
         while not ended:
-            trace += [fingertip(observation)] if is_reacher else []
-            if step % every == 0:
-                frames.append(frame(env, observation, trace, f"target {episode}   step {step}   return {total:.2f}"))
-            observation, reward, terminated, truncated, _ = env.step(policy(observation[None])[0])
-            total, step, ended = total + float(reward), step + 1, terminated or truncated
-        trace += [fingertip(observation)] if is_reacher else []
-        frames += [frame(env, observation, trace, f"target {episode}   step {step}   return {total:.2f}")] * 8
+            if step % frame_step == 0:
+                caption = f"target {episode}   step {step}   return {total:.2f}"
+                frames.append(draw_frame(env, observation, path, caption))
+            action = policy(observation[None])[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+            step += 1
+            ended = terminated or truncated
+            if is_reacher:
+                path.append(fingertip(observation))
+        caption = f"target {episode}   step {step}   return {total:.2f}"
+        frames += [draw_frame(env, observation, path, caption)] * FINAL_FRAMES
     env.close()
     return frames
 
 
 def show_episodes(policy: Policy, env_id: str, seeds: Iterable[int]) -> None:
-    """Play one episode a seed in a window, in real time. Raises UserError where there is no display or no picture."""
+    """Show one episode per seed in a window, in real time.
+
+    Raises UserError if there is no display or the environment cannot be rendered.
+    """
     if sys.platform == "linux" and not has_display():
-        raise UserError("--render human: there is no display here; --save_gif and --record_video need none")
-    env = open_with_pictures(env_id, "human")
+        alternative = "--save_gif and --record_video work without one"
+        raise UserError(f"--render human: no display found; {alternative}")
+    env = open_rendered(env_id, "human")
     for seed in seeds:
         observation, _ = env.reset(seed=seed)
         ended = False
         while not ended:
-            observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
+            action = policy(observation[None])[0]
+            observation, _, terminated, truncated, _ = env.step(action)
             ended = terminated or truncated
     env.close()
 
 
-def open_for_filming(env_id: str, is_reacher: bool) -> gym.Env:
-    """The environment with a camera, or Reacher without one where nothing can be rendered (and a line that says so)."""
-    settings: dict[str, Any] = (
-        {"width": SIZE, "height": SIZE, "default_camera_config": FROM_ABOVE} if is_reacher else {}
-    )
-    problem = rendering_problem() if "mujoco" in str(spec_of(env_id).entry_point) else None
+def open_for_rendering(env_id: str, is_reacher: bool) -> gym.Env:
+    """Return the environment with rendering, or Reacher without it if OpenGL is missing.
+
+    In that case a note is printed.
+    """
+    settings: dict[str, Any] = {}
+    if is_reacher:
+        settings = {"width": SIZE, "height": SIZE, "default_camera_config": TOP_VIEW}
+    uses_mujoco = "mujoco" in str(spec_of(env_id).entry_point)
+    problem = rendering_problem() if uses_mujoco else None
     if problem is None:
-        return open_with_pictures(env_id, "rgb_array", **settings)
+        return open_rendered(env_id, "rgb_array", **settings)
     if not is_reacher:
         raise UserError(f"{env_id} cannot be rendered here: {problem}")
-    warn_once(f"no OpenGL here ({problem}); the arm is drawn by hand instead")
+    warn_once(f"OpenGL is not available ({problem}); the arm is drawn in 2D with Pillow instead")
     return gym.make(env_id)
 
 
-def open_with_pictures(env_id: str, mode: str, **settings: Any) -> gym.Env:
-    """The environment in a render mode. Raises UserError, saying why, where it offers none or lacks what it needs."""
+def open_rendered(env_id: str, mode: str, **settings: Any) -> gym.Env:
+    """Return the environment in a render mode. Raises UserError with the reason if it has none."""
     if mode not in gym.make(env_id).metadata["render_modes"]:
-        raise UserError(f"{env_id} offers no pictures (its render modes do not include {mode})")
+        raise UserError(f"{env_id} cannot be rendered (its render modes do not include {mode})")
     try:
         env = gym.make(env_id, render_mode=mode, **settings)
         env.reset()
-        env.render()  # some lack a library, and notice only here
+        env.render()  # some environments notice only here that a library is missing
         return env
     except (gym.error.Error, ImportError) as error:
         raise UserError(f"{env_id} cannot be rendered here: {str(error).splitlines()[0]}") from None
 
 
-def frame(env: gym.Env, observation: NDArray, trace: list[NDArray], caption: str) -> Image.Image:
-    """One frame: the scene, the fingertip's way through it and the target where there is a trace, the caption."""
-    image = picture(env, observation)
-    if trace:
-        draw_trace(image, trace, target=observation[4:6])
+def draw_frame(
+    env: gym.Env,
+    observation: NDArray,
+    path: list[NDArray],
+    caption: str,
+) -> Image.Image:
+    """Return one frame: the scene, a path of the fingertip with its target, and a caption.
+
+    With an empty path only the scene and the caption are drawn.
+    """
+    image = draw_scene(env, observation)
+    if path:
+        draw_path(image, path, target=observation[4:6])
     return captioned(image, caption)
 
 
-def picture(env: gym.Env, observation: NDArray) -> Image.Image:
-    """The scene as it stands: rendered, or drawn from Reacher's observation."""
+def draw_scene(env: gym.Env, observation: NDArray) -> Image.Image:
+    """Return the current scene, rendered or drawn from Reacher's observation."""
     if env.render_mode is None:
         return draw_arm(observation)
-    frame: Any = env.render()
-    return Image.fromarray(frame)
+    pixels: Any = env.render()
+    return Image.fromarray(pixels)
 
 
 def joints(observation: NDArray) -> NDArray:
-    """Shoulder, elbow and fingertip (3, 2) in metres, from an observation (10,) of Reacher."""
+    """Return the positions of shoulder, elbow and fingertip (3, 2) in meters.
+
+    The observation (10,) is Reacher's; the shoulder is the origin.
+    """
     cos1, cos2, sin1, sin2 = observation[:4]
-    upper = np.array([cos1, sin1])
-    fore = np.array([cos1 * cos2 - sin1 * sin2, sin1 * cos2 + cos1 * sin2])  # cosine and sine of the sum of the angles
-    elbow = UPPER_ARM * upper
-    return np.stack([np.zeros(2), elbow, elbow + FOREARM * fore])
+    upper_arm = np.array([cos1, sin1])  # unit vector
+    cos_sum = cos1 * cos2 - sin1 * sin2
+    sin_sum = sin1 * cos2 + cos1 * sin2
+    forearm = np.array([cos_sum, sin_sum])  # unit vector, at the sum of both angles
+    elbow = UPPER_ARM * upper_arm
+    return np.stack([np.zeros(2), elbow, elbow + FOREARM * forearm])  # (3, 2)
 
 
 def fingertip(observation: NDArray) -> NDArray:
-    """Position of the fingertip (2,) in metres: the target's plus the observed difference."""
+    """Return the fingertip's position (2,) in meters: the target's plus the observed difference."""
     return observation[4:6] + observation[8:10]
 
 
 def to_pixels(points: NDArray) -> list[tuple[float, float]]:
-    """Points (n, 2) in metres, seen by the camera from above, as pixels from the upper left."""
-    return [(SIZE / 2 + PIXELS_PER_METRE * x, SIZE / 2 - PIXELS_PER_METRE * y) for x, y in points]
+    """Project points (n, 2) in meters to the top view, in pixels from the upper left corner."""
+    center = SIZE / 2
+    return [(center + PIXELS_PER_METER * x, center - PIXELS_PER_METER * y) for x, y in points]
 
 
-def draw_trace(image: Image.Image, trace: list[NDArray], target: NDArray) -> None:
-    """Draw where the fingertip went, points (2,) in metres, onto an image from above, and a ring around the target."""
+def draw_path(image: Image.Image, path: list[NDArray], target: NDArray) -> None:
+    """Draw the fingertip's path and a ring around the target, in meters (2,), onto a top view."""
     pen = ImageDraw.Draw(image)
-    if len(trace) > 1:
-        pen.line(to_pixels(np.stack(trace)), fill="#ffd166", width=2)
+    if len(path) > 1:
+        pen.line(to_pixels(np.stack(path)), fill="#ffd166", width=2)
     pen.circle(to_pixels(target[None])[0], radius=9, outline="#e63946", width=2)
 
 
 def draw_arm(observation: NDArray) -> Image.Image:
-    """The arena, the target and the arm from above, without OpenGL."""
+    """Draw the arena, the target and the arm from above, without OpenGL."""
     image = Image.new("RGB", (SIZE, SIZE), "#5b5b5b")
     pen = ImageDraw.Draw(image)
-    pen.rectangle(
-        [*to_pixels(np.array([[-0.3, 0.3]]))[0], *to_pixels(np.array([[0.3, -0.3]]))[0]], outline="#a0415f", width=6
-    )
-    arm = to_pixels(joints(observation))
-    pen.line(arm, fill="#0f7a99", width=9, joint="curve")
-    for (x, y), color, radius in [
-        (arm[0], "#e0569b", 6),
-        (arm[1], "#0f7a99", 5),
-        (arm[2], "#2a9df4", 6),
-        (to_pixels(observation[None, 4:6])[0], "#e63946", 5),
-    ]:
-        pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=color)
+    upper_left, lower_right = to_pixels(np.array([[-ARENA, ARENA], [ARENA, -ARENA]]))
+    pen.rectangle([*upper_left, *lower_right], outline="#a0415f", width=6)
+    shoulder, elbow, tip = to_pixels(joints(observation))
+    target = to_pixels(observation[None, 4:6])[0]
+    pen.line([shoulder, elbow, tip], fill="#0f7a99", width=9, joint="curve")
+    for center, color, radius in (
+        (shoulder, "#e0569b", 6),
+        (elbow, "#0f7a99", 5),
+        (tip, "#2a9df4", 6),
+        (target, "#e63946", 5),
+    ):
+        pen.circle(center, radius, fill=color)
     return image

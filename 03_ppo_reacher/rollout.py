@@ -1,6 +1,6 @@
-"""Experience: T steps of N environments with the current policy.
+"""Collecting experience: T steps of N environments with the current policy.
 
-# T steps of a rollout, N environments, B = T * N transitions, O observation_dim, A action_dim
+# T steps of a rollout, N environments, O observation_dim, A action_dim
 """
 
 from dataclasses import dataclass
@@ -19,69 +19,117 @@ from reacher_vec import ReacherVectorEnv
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of N environments, on policy. `next_observations` are those that truly followed: at an episode's end its
-    last one, not the first of the next episode."""
+    """T steps of N environments, on policy.
 
-    observations: Tensor  # (T, N, O) as the environment gave them
-    next_observations: Tensor  # (T, N, O)
-    actions: Tensor  # (T, N, A) as drawn, before clipping to the bounds
+    `next_observations` are the true ones: where an episode ends, its final observation and not the
+    first one of the next episode.
+    """
+
+    observations: Tensor  # (T, N, O) not normalized
+    next_observations: Tensor  # (T, N, O) not normalized
+    actions: Tensor  # (T, N, A) as sampled, before clipping to the bounds
     rewards: Tensor  # (T, N)
-    terminated: Tensor  # (T, N) bool: the episode ended for good, nothing follows
-    truncated: Tensor  # (T, N) bool: the clock ran out, the world would have gone on
-    episode_returns: list[float]  # of the episodes that ended
+    terminated: Tensor  # (T, N) bool: the episode reached a terminal state
+    truncated: Tensor  # (T, N) bool: the episode was cut off by the time limit
+    episode_returns: list[float]  # of the episodes that ended during the rollout
 
 
 class RolloutCollector:
-    """Steps the environments with the current policy and remembers where they stand from rollout to rollout."""
+    """Steps the environments with a policy; episodes continue from one rollout to the next."""
 
     def __init__(self, envs: VectorEnv, seed: int) -> None:
         self.envs = envs
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
-        """Begin all episodes anew, environment i from seed + i."""
+        """Reset all environments; environment i is seeded with seed + i."""
         self.observations: np.ndarray = self.envs.reset(seed=seed)[0]  # (N, O)
-        self.running_returns = np.zeros(self.envs.num_envs)
+        self.running_returns = np.zeros(self.envs.num_envs)  # (N,)
 
     @torch.inference_mode()
-    def collect(self, policy: PolicyNetwork, normalizer: ObservationNormalizer, num_steps: int) -> Rollout:
-        """Step the environments `num_steps` = T times with actions drawn from the policy."""
-        space: Any = self.envs.single_action_space
-        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)  # (A,) each
-        std = policy.log_std.exp().cpu()
-        noise = std * torch.randn(num_steps, self.envs.num_envs, *std.shape)  # (T, N, A)
-        before, after, drawn, rewards, terminated, truncated = ([] for _ in range(6))
+    def collect(
+        self,
+        policy: PolicyNetwork,
+        normalizer: ObservationNormalizer,
+        num_steps: int,
+    ) -> Rollout:
+        """Step the environments `num_steps` = T times with actions sampled from the policy."""
+        low, high = self._action_bounds()
+
+        # The standard deviation is equal for all states: draw the noise of all steps at once.
+        std = policy.log_std.exp().cpu()  # (A,)
+        noise = std * torch.randn(num_steps, self.envs.num_envs, len(std))  # (T, N, A)
+
+        observations = []
+        next_observations = []
+        actions = []
+        rewards = []
+        terminations = []
+        truncations = []
         episode_returns: list[float] = []
         for t in range(num_steps):
-            mean = policy.mean(normalizer(torch.from_numpy(self.observations))).cpu()  # (N, A)
+            # Sample an action from the Gaussian policy: its mean plus noise.
+            normalized = normalizer(torch.from_numpy(self.observations))  # (N, O)
+            mean = policy.mean(normalized.to(policy.log_std.device)).cpu()  # (N, O) -> (N, A)
             action = mean + noise[t]
-            clipped = action.clamp(low, high).numpy()  # the world gets the clipped action ...
-            next_observations, reward, ends, cuts, info = self.envs.step(clipped)
-            before.append(self.observations)
-            after.append(true_next_observations(next_observations, info))
-            drawn.append(action.numpy())  # ... the log-probability belongs to the one that was drawn
+
+            # The environments receive the clipped action.
+            clipped = action.clamp(low, high).numpy()
+            next_obs, reward, terminated, truncated, info = self.envs.step(clipped)
+
+            # The rollout stores the unclipped one, which the log-probability belongs to.
+            observations.append(self.observations)
+            next_observations.append(true_next_observations(next_obs, info))
+            actions.append(action.numpy())
             rewards.append(reward)
-            terminated.append(ends)
-            truncated.append(cuts)
-            self.running_returns += reward
-            ended = ends | cuts
-            if ended.any():
-                episode_returns += self.running_returns[ended].tolist()
-                self.running_returns[ended] = 0.0
-            self.observations = next_observations
-        columns = (before, after, drawn, rewards, terminated, truncated)
-        return Rollout(*[torch.from_numpy(np.stack(column)) for column in columns], episode_returns=episode_returns)
+            terminations.append(terminated)
+            truncations.append(truncated)
+
+            # Environments whose episodes ended have been reset: continue from the new observation.
+            episode_returns += self._finished_returns(reward, terminated | truncated)
+            self.observations = next_obs
+        return Rollout(
+            observations=_stack(observations),
+            next_observations=_stack(next_observations),
+            actions=_stack(actions),
+            rewards=_stack(rewards),
+            terminated=_stack(terminations),
+            truncated=_stack(truncations),
+            episode_returns=episode_returns,
+        )
+
+    def _action_bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest action, (A,) each."""
+        space: Any = self.envs.single_action_space
+        return torch.from_numpy(space.low), torch.from_numpy(space.high)
+
+    def _finished_returns(self, rewards: np.ndarray, ended: np.ndarray) -> list[float]:
+        """Add one step's rewards (N,); return the returns of the episodes that ended, (N,) bool."""
+        self.running_returns += rewards
+        if not ended.any():
+            return []
+        finished = self.running_returns[ended].tolist()
+        self.running_returns[ended] = 0.0
+        return finished
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the episodes stand; for environments that cannot tell, nothing (see `train`)."""
+        """Return the state of the episodes, or {} if the environments cannot save theirs."""
         if not isinstance(self.envs, ReacherVectorEnv):
             return {}
-        observations, returns = torch.from_numpy(self.observations), self.running_returns.tolist()
-        return {"observations": observations, "running_returns": returns, "envs": self.envs.state_dict()}
+        return {
+            "observations": torch.from_numpy(self.observations),
+            "running_returns": self.running_returns.tolist(),
+            "envs": self.envs.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict`, which was not empty, was taken."""
+        """Resume the episodes from a `state_dict` that is not empty."""
         assert isinstance(self.envs, ReacherVectorEnv)
         self.observations = state["observations"].numpy()
         self.running_returns = np.array(state["running_returns"])
         self.envs.load_state_dict(state["envs"])
+
+
+def _stack(steps: list[np.ndarray]) -> Tensor:
+    """Stack T arrays (N, ...) to one tensor (T, N, ...)."""
+    return torch.from_numpy(np.stack(steps))

@@ -1,14 +1,14 @@
-"""Train PPO on a continuous-control task: flags, watchers, files.
+"""Train PPO on a continuous-control task.
 
 python train.py                                                # Reacher-v5, 409,600 steps
-python train.py --resume                                       # go on where a run was stopped
+python train.py --resume                                       # resume an interrupted run
 python train.py --env_id InvertedPendulum-v5 --num_iterations 60 --output_dir ../runs/pendulum
 torchrun --nproc_per_node 2 train.py                           # two processes train one agent
 """
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from evaluate import SavedAgent, check_return, evaluate_policy, save_agent
+from agent import Agent, TrainedAgent, make_agent, save_agent
+from evaluation import check_return, evaluate_policy
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.launch import launch
@@ -25,10 +26,11 @@ from lab.metrics import METRICS, write_metrics
 from lab.progress import track
 from lab.record import RunRecord
 from lab.training import checkpointed, saved_run
-from ppo import Agent, IterationRecord, PPOConfig, make_agent, train
+from ppo import IterationRecord, train
+from ppo_config import PPOConfig, config_from_file, config_to_file
 from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row
 
-KIND = "a PPO training run"  # what checkpoint.pth says it holds
+KIND = "a PPO training run"  # stored in checkpoint.pth, to recognize it
 
 
 @dataclass(frozen=True)
@@ -38,71 +40,115 @@ class Config:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """The algorithm."""
     output_dir: Path = Path(__file__).parent / "results"
-    """Folder for the model, the curve and the records; each file is replaced only when the new one is whole."""
+    """Folder for the model, the curve and the records; existing files are replaced at the end."""
     resume: bool = False
-    """Go on with the run whose checkpoint.pth lies in the output folder, with the settings it was started with."""
+    """Resume the run in the output folder from its checkpoint.pth, with its options."""
     tensorboard: bool = False
-    """Write the metrics for TensorBoard as well (pip install tensorboard)."""
+    """Also log the metrics for TensorBoard (pip install tensorboard)."""
     num_threads: int = 1
-    """Threads that PyTorch uses; with networks this small a second one costs more than it brings."""
+    """Threads of PyTorch; for networks this small, more threads are slower."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "num_threads")
 
 
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: its options, the metrics of all its iterations, and the agent."""
+
+    config: PPOConfig
+    rows: list[dict[str, Any]]
+    agent: TrainedAgent
+
+
+def run_training(config: Config) -> TrainingResult:
+    """Run or resume the training, with checkpoints and a progress bar.
+
+    On Ctrl-C it finishes the iteration, saves a checkpoint and raises KeyboardInterrupt.
+    """
+    settings, state, rows = saved_run(
+        config.output_dir,
+        KIND,
+        config_to_file(config.ppo),
+        config.resume,
+        config_to_file(PPOConfig()),
+    )
+    ppo_config = config_from_file(vars(settings))
+    log = tensorboard_logger(config, len(rows))
+    agent = None
+    for record in watched(train(ppo_config, state), config.output_dir, settings, rows):
+        agent = record.agent
+        rows.append(metrics_row(record))
+        log(rows[-1])
+    return TrainingResult(ppo_config, rows, trained_agent(ppo_config, state, agent))
+
+
+def watched(
+    records: Iterator[IterationRecord],
+    folder: Path,
+    settings: Any,
+    rows: list[dict[str, Any]],
+) -> Iterator[IterationRecord]:
+    """Yield the records, with a progress bar and checkpoints; `rows` are the metrics so far."""
+
+    def is_due(record: IterationRecord) -> bool:
+        last = record.iteration == settings.num_iterations
+        return last or record.iteration % settings.checkpoint_every == 0
+
+    if rank() == 0:
+        first = len(rows)
+        started = time.perf_counter()
+        records = track(
+            records,
+            settings.num_iterations - first,
+            "iteration",
+            lambda record: describe(record, time.perf_counter() - started, first),
+        )
+    return checkpointed(records, folder, KIND, settings, rows, is_due=is_due)
+
+
 def describe(record: IterationRecord, seconds: float, first: int) -> str:
-    """The numbers that matter while training, in one line; the run is `seconds` old and began after `first`."""
-    returns = f"{np.mean(record.episode_returns):8.2f}" if record.episode_returns else "   (no episode ended)"
-    speed = record.steps * (record.iteration - first) / record.iteration / max(seconds, 1e-9)
+    """Return the most important metrics in one line; `first` iterations were done before resuming.
+
+    `seconds` is the time since then.
+    """
+    returns = "   (no episode ended)"
+    if record.episode_returns:
+        returns = f"{np.mean(record.episode_returns):8.2f}"
+    steps_per_iteration = record.steps / record.iteration
+    speed = steps_per_iteration * (record.iteration - first) / max(seconds, 1e-9)
     stats = record.update
     return (
         f"return {returns}  KL {stats.approx_kl:.4f}  clipped {stats.clip_fraction:.0%}  "
-        f"explained variance {record.explained_variance:.2f}  entropy {stats.entropy:.2f}  {speed:,.0f} steps/s"
+        f"explained variance {record.explained_variance:.2f}  entropy {stats.entropy:.2f}  "
+        f"{speed:,.0f} steps/s"
     )
 
 
-def learn(config: Config) -> tuple[PPOConfig, list[dict[str, Any]], SavedAgent]:
-    """Run the training, with checkpoints; returns its settings, the metrics of all iterations, and the agent.
+def trained_agent(
+    config: PPOConfig,
+    state: dict[str, Any] | None,
+    agent: Agent | None,
+) -> TrainedAgent:
+    """Return the agent on the CPU with its action bounds.
 
-    On Ctrl-C the iteration is finished and saved, then KeyboardInterrupt raised.
+    If a resumed run was finished already, there is no `agent`, and `state` contains it.
     """
-    settings, state, rows = saved_run(config.output_dir, KIND, config.ppo, config.resume, PPOConfig())
-    first, started = len(rows), time.perf_counter()
-    writer = tensorboard_writer(config, first)
-    stream = train(settings, state)
-    if rank() == 0:
-        left = settings.num_iterations - first
-        stream = track(stream, left, "iteration", lambda r: describe(r, time.perf_counter() - started, first))
-    stream = checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=lambda r: is_due(r, settings))
-    agent = None
-    for record in stream:
-        agent = record.agent
-        rows.append(metrics_row(record))
-        writer(rows[-1])
-    return settings, rows, trained_agent(settings, state, agent)
-
-
-def is_due(record: IterationRecord, settings: PPOConfig) -> bool:
-    """Whether a checkpoint is written after this iteration."""
-    return record.iteration % settings.checkpoint_every == 0 or record.iteration == settings.num_iterations
-
-
-def trained_agent(settings: PPOConfig, state: dict[str, Any] | None, agent: Agent | None) -> SavedAgent:
-    """The agent of a run that has ended, with the bounds of its actions; of `state` if there was nothing left to do."""
-    space: Any = gym.make(settings.env_id).action_space
+    env = gym.make(config.env_id)
+    space: Any = env.action_space
     if agent is None:
-        observation_dim = gym.make(settings.env_id).observation_space.shape
+        observation_shape = env.observation_space.shape
         assert state is not None
-        assert observation_dim is not None
-        agent = make_agent(settings, observation_dim[0], space.shape[0])
+        assert observation_shape is not None
+        agent = make_agent(config, observation_shape[0], space.shape[0])
         agent.load_state_dict(state["agent"])
     agent.policy.cpu()
     agent.value.cpu()
-    return SavedAgent(agent, settings, torch.as_tensor(space.low), torch.as_tensor(space.high))
+    return TrainedAgent(agent, config, torch.as_tensor(space.low), torch.as_tensor(space.high))
 
 
-def tensorboard_writer(config: Config, first: int) -> Callable[[dict[str, Any]], None]:
-    """A function that takes one row of metrics; without --tensorboard it does nothing."""
+def tensorboard_logger(config: Config, first: int) -> Callable[[dict[str, Any]], None]:
+    """Return a function that logs one row of metrics; without --tensorboard it does nothing."""
     if not config.tensorboard or rank() != 0:
         return lambda row: None
     try:
@@ -111,32 +157,37 @@ def tensorboard_writer(config: Config, first: int) -> Callable[[dict[str, Any]],
         raise UserError("--tensorboard: not installed; pip install tensorboard") from None
     writer = SummaryWriter(config.output_dir / "tensorboard", purge_step=first + 1)
 
-    def write(row: dict[str, Any]) -> None:
+    def log(row: dict[str, Any]) -> None:
         for name, value in row.items():
             if value != "":
                 writer.add_scalar(name, value, row["iteration"])
         writer.flush()
 
-    return write
+    return log
 
 
 def main(config: Config) -> None:
-    """Train, then measure the deterministic policy on episodes of their own, then save."""
+    """Train, save the model, evaluate the deterministic policy, and draw the learning curve."""
     torch.set_num_threads(config.num_threads)
     with process_group():
-        if rank() != 0:  # only the first process watches and writes
-            learn(config)
+        if rank() != 0:  # only the first process writes files
+            run_training(config)
             return
         record = RunRecord(__file__, config.output_dir, config)
-        settings, rows, saved = learn(config)
+        result = run_training(config)
+    settings: Any = config_to_file(result.config)
     record.config = dataclasses.replace(config, ppo=settings)
-    save_agent(record.file("trained_model.pth"), saved)
-    write_metrics(record.file(METRICS), rows)
-    lines = baselines(settings.env_id)
-    draw_curve(record.file("training_reward_curve.png"), settings, rows, lines)
-    summary = evaluate_policy(saved.policy(), settings.env_id, EVALUATION_EPISODES).summary()
+    save_agent(record.file("trained_model.pth"), result.agent)
+    write_metrics(record.file(METRICS), result.rows)
+
+    env_id = result.config.env_id
+    lines = baselines(env_id)
+    evaluation = evaluate_policy(result.agent.policy(), env_id, EVALUATION_EPISODES)
+    summary = evaluation.summary()
+    curve = record.file("training_reward_curve.png")
+    draw_curve(curve, result.config, result.rows, lines, summary["mean_return"])
     record.results = {"evaluation": summary, "baselines": lines}
-    check_return(record, settings.env_id, summary["mean_return"])
+    check_return(record, env_id, summary["mean_return"])
     record.save()
 
 

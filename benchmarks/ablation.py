@@ -4,7 +4,7 @@ The seeds are interleaved: all variants of seed 0, then all of seed 1, ... If in
 resume. A run that diverges counts with the return of a random policy.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
 from controllers import random_policy
-from evaluate import evaluate_policy
+from evaluation import evaluate_policy
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path
 from lab.intervals import difference, estimate
 from lab.launch import launch
 from lab.record import environment_info
 from lab.results import Record, ResumableResults, new_record
-from ppo import PPOConfig
+from ppo_config import FileSettings, PPOConfig, config_from_file, config_to_file
 from ppo_reacher import ENV_ID, train_and_evaluate
 
 FULL = "full PPO"
@@ -58,7 +58,9 @@ def settings_of(variant: str, seed: int, num_iterations: int) -> PPOConfig:
     """Return the settings of a run: the defaults, with the variant's option switched off."""
     full = PPOConfig(seed=seed, num_iterations=num_iterations)
     option = VARIANTS[variant]
-    return full if option is None else replace(full, **{option: False})
+    if option is None:
+        return full
+    return config_from_file({**asdict(config_to_file(full)), option: False})
 
 
 def run(variant: str, seed: int, config: Config, random_return: float) -> dict[str, Any]:
@@ -98,9 +100,9 @@ def summary(results: ResumableResults) -> list[Record]:
 def main(config: Config) -> None:
     """Measure the missing runs, print and write the results."""
     torch.set_num_threads(1)
-    option_names = {field.name for field in fields(PPOConfig)}
+    option_names = {field.name for field in fields(FileSettings)}
     assert {option for option in VARIANTS.values() if option} <= option_names
-    base = asdict(settings_of(FULL, 0, config.num_iterations))
+    base = asdict(config_to_file(settings_of(FULL, 0, config.num_iterations)))
     base |= {"hidden_sizes": list(base["hidden_sizes"])}  # tuples become lists in JSON
     results = ResumableResults(config.output, "ablation", {"episodes": config.episodes, "ppo": base})
     environment = environment_info()

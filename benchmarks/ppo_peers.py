@@ -23,7 +23,7 @@ import numpy as np
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
 from controllers import inverse_kinematics_controller, random_policy
-from evaluate import evaluate_policy
+from evaluation import evaluate_policy
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path
 from lab.intervals import estimate

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluate import HELD_OUT_SEED, SavedAgent, evaluate_policy
+from agent import TrainedAgent
+from evaluation import HELD_OUT_SEED, evaluate_policy
 from lab.record import version
 from ppo_config import PPOConfig
 
@@ -65,9 +66,9 @@ def ours(seed: int, iterations: int, episodes: int) -> tuple[CurveRecorder, floa
     agent = None
     for record in train(settings):
         agent = record.agent
-        recorder.update(record.steps, SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
+        recorder.update(record.steps, TrainedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy())
     assert agent is not None
-    return recorder, recorder.stop(), SavedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    return recorder, recorder.stop(), TrainedAgent(agent, settings, -torch.ones(2), torch.ones(2)).policy()
 
 
 def our_settings(relu: Any) -> dict[str, Any]:

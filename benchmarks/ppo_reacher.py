@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
+from agent import TrainedAgent
 from controllers import inverse_kinematics_controller
-from evaluate import SavedAgent, evaluate_policy
+from evaluation import evaluate_policy
 from lab.errors import require_at_least
 from lab.files import ROOT, writable_folder
 from lab.intervals import estimate
@@ -23,7 +24,8 @@ from lab.launch import launch
 from lab.plots import smooth
 from lab.record import environment_info
 from lab.results import Record, new_record, ratio_statistics, write_results
-from ppo import PPOConfig, train
+from ppo import train
+from ppo_config import PPOConfig, config_to_file
 from ppo_reports import CURVE_WINDOW
 
 ENV_ID = "Reacher-v5"
@@ -64,7 +66,7 @@ def train_and_evaluate(settings: PPOConfig, episodes: int) -> tuple[float, float
     started = time.perf_counter()
     *before, last = train(settings)
     seconds = time.perf_counter() - started
-    policy = SavedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
+    policy = TrainedAgent(last.agent, settings, -torch.ones(2), torch.ones(2)).policy()
     curve = [float(np.mean(record.episode_returns)) for record in (*before, last)]
     return seconds, float(evaluate_policy(policy, ENV_ID, episodes).returns.mean()), smooth(curve, CURVE_WINDOW)
 
@@ -96,7 +98,7 @@ def main(config: Config) -> None:
         config.output,
         "ppo",
         records,
-        settings=asdict(PPOConfig()),
+        settings=asdict(config_to_file(PPOConfig())),
         environment=environment,
         environment_steps=steps,
         episodes=config.episodes,

@@ -29,7 +29,8 @@ from lab.results import new_record, ratio_statistics, write_results
 from maze_env import SimpleMaze
 from maze_layout import random_maze
 from models.gpt2 import GPT2
-from ppo import Learner, PPOConfig
+from ppo import Trainer
+from ppo_config import PPOConfig
 from reacher_vec import ReacherVectorEnv
 from rollout import RolloutCollector
 from transition_tables import TransitionTables
@@ -126,14 +127,14 @@ def measured(title: str, at: dict[str, int], work: Work, limit: Callable[[], flo
 
 def learning(num_envs: int, threads: int) -> Work:
     """Return the work of PPO training iterations."""
-    learner = Learner(PPOConfig(num_envs=num_envs, num_iterations=1_000_000))
+    trainer = Trainer(PPOConfig(num_envs=num_envs, num_iterations=1_000_000))
     if threads > 1:
-        learner.envs = ReacherVectorEnv(num_envs, threads)
-        learner.collector = RolloutCollector(learner.envs, seed=0)
+        trainer.envs = ReacherVectorEnv(num_envs, threads)
+        trainer.collector = RolloutCollector(trainer.envs, seed=0)
 
     def work() -> int:
-        learner.iterate()
-        return learner.config.steps_per_iter
+        trainer.iterate()
+        return trainer.config.steps_per_iter
 
     return work
 

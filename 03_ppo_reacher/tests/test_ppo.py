@@ -1,4 +1,4 @@
-"""The parts of PPO against references: textbook sums, closed forms, autograd, Stable-Baselines3."""
+"""PPO's parts compared with references: definitions, closed forms, Stable-Baselines3."""
 
 import dataclasses
 import itertools
@@ -17,11 +17,14 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import ppo
+from agent import Agent, make_agent
 from environments import make_envs
 from lab.errors import UserError
-from networks import PolicyNetwork, ValueNetwork
+from networks import PolicyNetwork, ValueNetwork, as_one_vector
 from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
-from ppo import Agent, PPOConfig, compute_gae, explained_variance, make_agent, normalized, policy_loss
+from ppo import compute_gae, explained_variance, normalize, policy_loss
+from ppo_config import PPOConfig
+from rollout import RolloutCollector
 
 SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
 
@@ -42,7 +45,7 @@ def test_policy_log_prob_and_entropy_equal_a_diagonal_multivariate_normal() -> N
     assert distribution.log_prob(actions).shape == (7,)
 
 
-def test_networks_start_as_the_paper_trail_says() -> None:
+def test_networks_have_orthogonal_initial_weights_and_share_nothing() -> None:
     torch.manual_seed(0)
     policy, value = PolicyNetwork(10, 2, (64, 64)), ValueNetwork(10, (64, 64))
     hidden = policy.mean.get_parameter("layers.1.weight")
@@ -65,14 +68,14 @@ def gae_by_definition(
     gamma: float,
     lam: float,
 ) -> Tensor:
-    """The double sum of Schulman et al. 2016, eq. 16, written out for each step."""
+    """Schulman et al. 2016, eq. 16, as a sum over the following steps, for each step."""
     steps, envs = rewards.shape
     result = torch.zeros_like(rewards)
     for t, n in itertools.product(range(steps), range(envs)):
         weight = 1.0
         for k in range(t, steps):
-            follows = 0.0 if terminated[k, n] else 1.0
-            result[t, n] += weight * (rewards[k, n] + gamma * follows * next_values[k, n] - values[k, n])
+            nonterminal = 0.0 if terminated[k, n] else 1.0
+            result[t, n] += weight * (rewards[k, n] + gamma * nonterminal * next_values[k, n] - values[k, n])
             if terminated[k, n] or truncated[k, n]:
                 break
             weight *= gamma * lam
@@ -99,9 +102,9 @@ def test_gae_equals_stable_baselines3_where_episodes_terminate() -> None:
     box: Any = gym.spaces.Box(-1, 1, (1,))
     buffer = RolloutBuffer(steps, box, box, device="cpu", gae_lambda=lam, gamma=gamma, n_envs=envs)
     starts = np.concatenate([np.ones((1, envs), bool), ends[:-1]])
-    nothing = np.zeros((envs, 1))
+    unused = np.zeros((envs, 1))
     for t in range(steps):
-        buffer.add(nothing, nothing, rewards[t], starts[t], torch.as_tensor(values[t]), torch.zeros(envs))
+        buffer.add(unused, unused, rewards[t], starts[t], torch.as_tensor(values[t]), torch.zeros(envs))
     buffer.compute_returns_and_advantage(torch.as_tensor(values[steps]), ends[-1])
     tensors = [torch.as_tensor(x) for x in (rewards[:steps], values[:steps], values[1:], ends, ends & False)]
     advantages, returns = compute_gae(*tensors, discount=gamma, gae_lambda=lam)
@@ -110,42 +113,42 @@ def test_gae_equals_stable_baselines3_where_episodes_terminate() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.9, 0.99])
-def test_reward_one_under_a_time_limit_is_worth_the_geometric_sum(gamma: float) -> None:
-    """With the true value V = 1 / (1 - gamma) everywhere, nothing is left to be learned, at a cut least of all."""
+def test_constant_reward_with_a_time_limit_has_the_value_of_the_geometric_series(gamma: float) -> None:
+    """With the true value V = 1 / (1 - gamma) everywhere, all advantages are 0, at a time limit too."""
     shape = (20, 2)
     value = torch.full(shape, 1 / (1 - gamma), dtype=torch.float64)
-    cut = torch.zeros(shape, dtype=torch.bool)
-    cut[4::5] = True
-    never = torch.zeros_like(cut)
-    advantages, _ = compute_gae(torch.ones_like(value), value, value, never, cut, gamma, 0.95)
+    at_limit = torch.zeros(shape, dtype=torch.bool)
+    at_limit[4::5] = True
+    never = torch.zeros_like(at_limit)
+    advantages, _ = compute_gae(torch.ones_like(value), value, value, never, at_limit, gamma, 0.95)
     assert advantages.abs().max() < 1e-9
-    as_death, _ = compute_gae(torch.ones_like(value), value, value, cut, never, gamma, 0.95)
-    assert as_death[4].max() < -0.9, "a time limit treated as death must show"
+    if_terminal, _ = compute_gae(torch.ones_like(value), value, value, at_limit, never, gamma, 0.95)
+    assert if_terminal[4].max() < -0.9, "a time limit treated as terminal must be noticed"
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("ratio", "advantage", "loss", "moves"),
+    ("ratio", "advantage", "loss", "has_gradient"),
     [
         (1.0, 2.0, -2.0, True),
-        (1.5, 1.0, -1.2, False),  # a good action is already likelier by more than the clip: no further
-        (0.5, 1.0, -0.5, True),  # a good action became unlikelier: back
-        (1.5, -1.0, 1.5, True),  # a bad action became likelier: back
-        (0.5, -1.0, 0.8, False),  # a bad action is already unlikelier by more than the clip: no further
+        (1.5, 1.0, -1.2, False),  # good action, already more probable by more than the clipping range: no gradient
+        (0.5, 1.0, -0.5, True),  # good action, now less probable: increase it
+        (1.5, -1.0, 1.5, True),  # bad action, now more probable: decrease it
+        (0.5, -1.0, 0.8, False),  # bad action, already less probable by more than the clipping range: no gradient
     ],
 )
-def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss: float, moves: bool) -> None:
+def test_clipped_objective_and_its_gradient(ratio: float, advantage: float, loss: float, has_gradient: bool) -> None:
     log_prob = torch.tensor([np.log(ratio)], requires_grad=True)
     value = policy_loss(log_prob, torch.zeros(1), torch.tensor([advantage]), clip_ratio=0.2)
     value.backward()
     assert value.item() == pytest.approx(loss, abs=1e-6)
     assert log_prob.grad is not None
-    assert bool(log_prob.grad.abs() > 1e-6) is moves
+    assert bool(log_prob.grad.abs() > 1e-6) is has_gradient
 
 
-# our parameters, policy's and value's, and where Stable-Baselines3 has the like
+# our parameter names -> those of Stable-Baselines3
 OURS_TO_THEIRS = {
     "log_std": "log_std",
     "mean.layers.0": "mlp_extractor.policy_net.0",
@@ -186,9 +189,9 @@ def stable_baselines3_agent(config: PPOConfig, steps: int) -> StableBaselines3PP
 
 
 def test_three_steps_of_learning_equal_stable_baselines3() -> None:
-    """One shared batch, the same weights: the losses, the clipping of ratios and gradients, and Adam lead both sides to
-    the same weights. The whole batch is one minibatch, so its order does not matter; ratios differ from 1 from the
-    second step on."""
+    """Both start from the same weights and get the same batch: losses, ratio clipping, gradient clipping and Adam must
+    result in the same weights. The batch is one minibatch, so that its order does not matter; from the second step on,
+    ratios differ from 1."""
     steps = 64
     config = PPOConfig(num_epochs=3, num_minibatches=1, hidden_sizes=(16, 8), entropy_coefficient=0.01, clip_ratio=0.05)
     torch.manual_seed(0)
@@ -214,16 +217,16 @@ def test_three_steps_of_learning_equal_stable_baselines3() -> None:
     buffer.advantages[:, 0], buffer.returns[:, 0] = advantages.numpy(), returns.numpy()
     reference.train()
 
-    learned = ppo.as_one_vector(agent.parameters())
-    before = learned.detach().clone()
-    optimizer = torch.optim.Adam([learned], lr=config.learning_rate, eps=1e-5)
+    parameters = as_one_vector(agent.parameters())
+    before = parameters.detach().clone()
+    optimizer = torch.optim.Adam([parameters], lr=config.learning_rate, eps=1e-5)
     stats = ppo.update(agent, optimizer, observations, actions, advantages, returns, config)
-    assert (learned - before).abs().max() > 1e-3
+    assert (parameters - before).abs().max() > 1e-3
     assert reference.logger.name_to_value["train/clip_fraction"] > 0
     for name, ours, theirs in parameter_pairs(agent, reference):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4, msg=name)
 
-    reference.n_epochs = 1  # what it logs now is measured where both sides have come to
+    reference.n_epochs = 1  # the first epoch logs metrics of the weights that both sides have now
     reference.train()
     logged = reference.logger.name_to_value
     assert stats.policy_loss == pytest.approx(logged["train/policy_gradient_loss"], rel=1e-3)
@@ -233,29 +236,29 @@ def test_three_steps_of_learning_equal_stable_baselines3() -> None:
     assert stats.clip_fraction == pytest.approx(logged["train/clip_fraction"], abs=1e-6)
 
 
-def test_first_minibatch_sees_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ratio is exactly 1 before the first step: old log-probabilities that are not the policy's show here."""
-    seen = []
+def test_first_minibatch_has_the_policy_of_the_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ratio is 1 before the first step; it is not if the old log-probabilities belong to another policy."""
+    ratios = []
 
     def spy(log_probs: Tensor, old: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-        seen.append((log_probs - old).exp().detach())
+        ratios.append((log_probs - old).exp().detach())
         return policy_loss(log_probs, old, advantages, clip_ratio)
 
     monkeypatch.setattr(ppo, "policy_loss", spy)
     config = dataclasses.replace(SMALL, initial_log_std=1.0)  # wide: most actions are clipped by the bounds
     list(ppo.train(config))
-    calls = config.num_epochs * config.num_minibatches + 1  # the last one measures the whole rollout
+    calls = config.num_epochs * config.num_minibatches + 1  # the last one is for the diagnostics
     for iteration in range(config.num_iterations):
         size = config.steps_per_iter // config.num_minibatches
-        torch.testing.assert_close(seen[iteration * calls], torch.ones(size), atol=1e-5, rtol=0)
-    assert (seen[calls - 1] - 1).abs().max() > 1e-3
+        torch.testing.assert_close(ratios[iteration * calls], torch.ones(size), atol=1e-5, rtol=0)
+    assert (ratios[calls - 1] - 1).abs().max() > 1e-3
 
 
-def test_update_gets_the_actions_and_means_of_the_policy_that_acted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was drawn, less the mean that the update computes, is the very noise of the rollout: clipping what is
-    stored, or changing the statistics between rollout and update, would show here."""
-    noise, seen, drawn = [], [], []
-    collect, update = ppo.RolloutCollector.collect, ppo.update
+def test_update_sees_the_sampled_actions_and_the_means_of_the_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampled actions minus the means that the update computes are the noise of the rollout. They are not if clipped
+    actions are stored, or if the statistics change between rollout and update."""
+    noise, differences, sampled = [], [], []
+    collect, update = RolloutCollector.collect, ppo.update
 
     def spy_collect(self: Any, policy: PolicyNetwork, normalizer: Any, num_steps: int) -> Any:
         with torch.random.fork_rng():
@@ -263,21 +266,21 @@ def test_update_gets_the_actions_and_means_of_the_policy_that_acted(monkeypatch:
         return collect(self, policy, normalizer, num_steps)
 
     def spy_update(agent: Agent, optimizer: Any, observations: Tensor, actions: Tensor, *rest: Any, **more: Any) -> Any:
-        seen.append(actions - agent.policy.mean(observations).detach())
-        drawn.append(actions)
+        differences.append(actions - agent.policy.mean(observations).detach())
+        sampled.append(actions)
         return update(agent, optimizer, observations, actions, *rest, **more)
 
-    monkeypatch.setattr(ppo.RolloutCollector, "collect", spy_collect)
+    monkeypatch.setattr(RolloutCollector, "collect", spy_collect)
     monkeypatch.setattr(ppo, "update", spy_update)
     list(ppo.train(dataclasses.replace(SMALL, initial_log_std=1.0)))  # wide: most actions lie out of bounds
-    assert len(seen) == 3
-    for ours, theirs in zip(seen, noise, strict=True):
+    assert len(differences) == 3
+    for ours, theirs in zip(differences, noise, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    assert min(actions.abs().max() for actions in drawn) > 2
+    assert min(actions.abs().max() for actions in sampled) > 2
 
 
 def test_normalized_advantages() -> None:
-    result = normalized(torch.tensor([1.0, 2.0, 3.0, 10.0]))
+    result = normalize(torch.tensor([1.0, 2.0, 3.0, 10.0]))
     assert result.mean().abs() < 1e-6
     assert result.std() == pytest.approx(1.0)
 
@@ -289,7 +292,7 @@ def test_explained_variance() -> None:
     assert explained_variance(-actual, actual) < -2
 
 
-# --- normalisation ----------------------------------------------------------------------------------------------------
+# --- normalization ----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -309,17 +312,17 @@ def test_running_statistics_equal_those_of_all_data(sizes: list[int], seed: int)
     assert copy.count == statistics.count
 
 
-def test_observations_are_normalised_and_cut_off() -> None:
+def test_observations_are_normalized_and_clipped() -> None:
     normalizer = ObservationNormalizer(1)
     raw = torch.tensor([[3.0]], dtype=torch.float64)
-    assert normalizer(raw).item() == 3.0  # nothing seen yet: nothing changed
+    assert normalizer(raw).item() == 3.0  # no statistics yet: unchanged
     normalizer.statistics.update(torch.tensor([[0.0], [2.0]]))
     assert normalizer(raw).item() == pytest.approx(2.0)
     assert normalizer(raw * 1e6).item() == 10.0
     assert normalizer(raw).dtype == torch.float32
 
 
-def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends() -> None:
+def test_reward_scale_is_the_deviation_of_the_discounted_return_within_episodes() -> None:
     scaler = RewardScaler(num_envs=1, discount=0.5)
     rewards = torch.tensor([[1.0], [1.0], [1.0]], dtype=torch.float64)
     scaler.update(rewards, torch.tensor([[False], [True], [False]]))
@@ -328,24 +331,24 @@ def test_reward_scale_is_that_of_the_discounted_return_and_starts_anew_at_ends()
     assert scaler(rewards)[0].item() == pytest.approx(1 / np.std([1.0, 1.5, 1.0]), rel=1e-3)
 
 
-@pytest.mark.parametrize("env_id", ["Reacher-v5", "InvertedPendulum-v5"])  # one is cut, the other terminates
-def test_critic_judges_what_truly_followed_every_step(env_id: str) -> None:
-    learner = ppo.Learner(PPOConfig(env_id, steps_per_iter=480, num_envs=4, hidden_sizes=(16,)))
-    rollout = learner.collector.collect(learner.agent.policy, learner.agent.normalizer, num_steps=120)
+@pytest.mark.parametrize("env_id", ["Reacher-v5", "InvertedPendulum-v5"])  # one is truncated, the other terminates
+def test_next_values_are_those_of_the_true_next_observations(env_id: str) -> None:
+    trainer = ppo.Trainer(PPOConfig(env_id, steps_per_iter=480, num_envs=4, hidden_sizes=(16,)))
+    rollout = trainer.collector.collect(trainer.agent.policy, trainer.agent.normalizer, num_steps=120)
     ended = rollout.terminated | rollout.truncated
     assert 0 < ended.sum() < ended.numel() / 2
     assert not ended[-1].all()
-    observations = learner.agent.normalizer(rollout.observations)
-    values, next_values = learner.judge(observations, rollout.next_observations, ended)
-    torch.testing.assert_close(values, learner.agent.value(observations))
-    following = learner.agent.normalizer(rollout.next_observations)
-    torch.testing.assert_close(next_values, learner.agent.value(following))
+    observations = trainer.agent.normalizer(rollout.observations)
+    values, next_values = trainer.compute_values(observations, rollout.next_observations, ended)
+    torch.testing.assert_close(values, trainer.agent.value(observations))
+    next_observations = trainer.agent.normalizer(rollout.next_observations)
+    torch.testing.assert_close(next_values, trainer.agent.value(next_observations))
 
 
-# --- the whole --------------------------------------------------------------------------------------------------------
+# --- the whole algorithm ----------------------------------------------------------------------------------------------
 
 
-def test_same_seed_same_run_and_other_seed_another() -> None:
+def test_same_seed_gives_same_run_and_other_seed_another_run() -> None:
     def final_weights(seed: int) -> Tensor:
         *_, last = ppo.train(dataclasses.replace(SMALL, seed=seed))
         return torch.cat([p.detach().flatten() for p in last.agent.policy.parameters()])
@@ -358,7 +361,7 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
     torch.manual_seed(0)
     agent = make_agent(SMALL, 10, 2)
     envs = make_envs("Reacher-v5", 3)
-    rollout = ppo.RolloutCollector(envs, seed=7).collect(agent.policy, agent.normalizer, num_steps=60)
+    rollout = RolloutCollector(envs, seed=7).collect(agent.policy, agent.normalizer, num_steps=60)
     assert not rollout.terminated.any()
     assert rollout.truncated.nonzero()[:, 0].tolist() == [49, 49, 49]
     assert not torch.equal(rollout.next_observations[49], rollout.observations[50])
@@ -375,12 +378,50 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
         assert total == pytest.approx(rollout.episode_returns[n])
 
 
+class PretendedDevice:
+    """A tensor that remembers the device it was moved to, without leaving the CPU."""
+
+    def __init__(self, tensor: Tensor, device: str) -> None:
+        self.tensor, self.device = tensor, device
+
+    def to(self, device: str) -> "PretendedDevice":
+        return PretendedDevice(self.tensor, device)
+
+    def exp(self) -> "PretendedDevice":
+        return PretendedDevice(self.tensor.exp(), self.device)
+
+    def cpu(self) -> Tensor:
+        return self.tensor
+
+
+class PolicyOnAnotherDevice:
+    log_std = PretendedDevice(torch.zeros(2), "gpu")
+
+    def mean(self, observations: PretendedDevice) -> PretendedDevice:
+        assert observations.device == "gpu", "the policy needs its observations on its own device"
+        return PretendedDevice(observations.tensor[:, :2], "gpu")
+
+
+def test_rollout_moves_observations_to_the_device_of_the_policy() -> None:
+    policy: Any = PolicyOnAnotherDevice()
+    normalizer: Any = lambda observations: PretendedDevice(observations, "cpu")  # noqa: E731
+    rollout = RolloutCollector(make_envs("Reacher-v5", 3), seed=0).collect(policy, normalizer, num_steps=4)
+    assert rollout.actions.shape == (4, 3, 2)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_on_a_gpu() -> None:
+    *_, last = ppo.train(dataclasses.replace(SMALL, device="cuda"))
+    assert last.agent.policy.log_std.device.type == "cuda"
+
+
 @pytest.mark.parametrize(
-    ("env_id", "says"),
+    ("env_id", "message"),
     [("CartPole-v1", "Discrete"), ("FrozenLake-v1", "observations"), ("Nonsense-v7", "Nonsense"), ("a:b", "a")],
 )
-def test_environments_that_do_not_fit_are_refused_in_one_line(env_id: str, says: str) -> None:
-    with pytest.raises(UserError, match=says) as caught:
+def test_unsupported_environments_are_rejected_in_one_line(env_id: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         make_envs(env_id, 2)
     assert "\n" not in str(caught.value)
     assert "--env_id" in str(caught.value)
@@ -400,17 +441,17 @@ def test_environments_that_do_not_fit_are_refused_in_one_line(env_id: str, says:
         {"num_minibatches": 2000},
     ],
 )
-def test_impossible_settings_are_refused_by_name(change: dict[str, Any]) -> None:
+def test_invalid_options_are_rejected_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(change))}"):
         PPOConfig(**change)
 
 
-def test_divergence_stops_with_a_word() -> None:
+def test_divergence_stops_the_training_with_an_error() -> None:
     with pytest.raises(UserError, match="diverged"):
         list(ppo.train(dataclasses.replace(SMALL, learning_rate=1e30, max_grad_norm=1e30)))
 
 
-def test_agent_is_what_the_record_carries() -> None:
+def test_record_contains_the_trained_agent() -> None:
     *_, last = ppo.train(SMALL)
     assert isinstance(last.agent, Agent)
     assert last.agent.normalizer.statistics.count == SMALL.num_iterations * SMALL.steps_per_iter

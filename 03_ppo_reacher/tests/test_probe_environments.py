@@ -1,6 +1,6 @@
-"""Five tiny environments, from easy to less easy, each a test of one mechanism: the first to fail tells where to look.
+"""Five tiny environments, from easy to harder, one per mechanism: the first one that fails tells where to look.
 
-All are solved in seconds. Probe environments are Andy Jones's idea ("Debugging RL, without the agonizing pain", 2021).
+Each is solved in seconds. Probe environments are Andy Jones's idea ("Debugging RL, without the agonizing pain", 2021).
 """
 
 from typing import Any
@@ -11,15 +11,16 @@ import pytest
 import torch
 
 import ppo
-from ppo import PPOConfig
+from agent import Agent
+from ppo_config import PPOConfig
 
 
 class Probe(gym.Env):
-    """An observation in [-0.8, 0.8], drawn anew at each reset and kept; `score` says what a step earns."""
+    """The observation, in [-0.8, 0.8], is sampled at each reset and stays; `score` returns the reward."""
 
     observation_space = gym.spaces.Box(-1.0, 5.0, (1,))
     action_space = gym.spaces.Box(-1.0, 1.0, (1,))
-    length = 1  # steps to the end for good; 0: only a time limit ends the episode
+    length = 1  # steps to the terminal state; 0: only a time limit ends the episode
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -28,7 +29,7 @@ class Probe(gym.Env):
         return self.target.copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        assert self.action_space.contains(action), "actions must arrive clipped, in the space's dtype"
+        assert self.action_space.contains(action), "actions must be clipped and have the dtype of the space"
         self.steps += 1
         return self.observe(), self.score(float(action.item())), self.steps == self.length, False, {}
 
@@ -52,7 +53,7 @@ class ValueFromObservation(Probe):
 
 
 class DelayedReward(Probe):
-    """The first of two steps earns nothing, the second what the first observation said; then it is out of sight."""
+    """Two steps: the second is rewarded with the first observation, which it no longer sees."""
 
     length = 2
 
@@ -78,7 +79,7 @@ for probe in (ConstantReward, ValueFromObservation, DelayedReward, ActionEqualsT
     gym.register(f"{probe.__name__}-v0", entry_point=lambda probe=probe, **_: probe(), max_episode_steps=limit)
 
 
-def trained(env_id: str, discount: float, num_iterations: int = 30, **settings: Any) -> ppo.Agent:
+def trained(env_id: str, discount: float, num_iterations: int = 30, **settings: Any) -> Agent:
     config = PPOConfig(
         env_id,
         num_iterations=num_iterations,
@@ -92,12 +93,12 @@ def trained(env_id: str, discount: float, num_iterations: int = 30, **settings: 
     return last.agent
 
 
-def values(agent: ppo.Agent, *observations: float) -> torch.Tensor:
+def values(agent: Agent, *observations: float) -> torch.Tensor:
     with torch.no_grad():
         return agent.value(agent.normalizer(torch.tensor(observations)[:, None]))
 
 
-def actions(agent: ppo.Agent, *observations: float) -> torch.Tensor:
+def actions(agent: Agent, *observations: float) -> torch.Tensor:
     with torch.no_grad():
         return agent.policy.mean(agent.normalizer(torch.tensor(observations)[:, None]))[:, 0]
 
@@ -105,20 +106,20 @@ def actions(agent: ppo.Agent, *observations: float) -> torch.Tensor:
 def test_constant_reward() -> None:
     """If this one fails, look at time limits: `true_next_observations`, and `next_values` in `compute_gae`.
 
-    A reward of 1 at every step, cut by the clock and never ended, is worth 1 / (1 - discount) = 10.
+    A reward of 1 per step, truncated by a time limit but never terminated, has the value 1 / (1 - discount) = 10.
     """
     agent = trained("ConstantReward-v0", discount=0.9, scale_rewards=False)
     assert values(agent, -0.5, 0.0, 0.5).tolist() == pytest.approx([10.0] * 3, rel=0.05)
 
 
 def test_value_from_observation() -> None:
-    """If this one fails, look at the critic: its loss, its optimizer, the order of the minibatches' columns."""
+    """If this one fails, look at the critic: its loss, its optimizer, the pairing of observations and returns."""
     agent = trained("ValueFromObservation-v0", discount=0.9, scale_rewards=False)
     assert values(agent, -0.6, 0.0, 0.6).tolist() == pytest.approx([-0.6, 0.0, 0.6], abs=0.07)
 
 
 def test_delayed_reward() -> None:
-    """If this one fails, look at the discount, at the recursion of `compute_gae` and at what follows a termination."""
+    """If this one fails, look at the discount, at the recursion of `compute_gae` and at terminal states."""
     agent = trained("DelayedReward-v0", discount=0.5, scale_rewards=False, normalize_observations=False)
     first, second = values(agent, -0.6, 0.6), values(agent, 1.4, 2.6)
     assert second.tolist() == pytest.approx([-0.6, 0.6], abs=0.1)
@@ -132,7 +133,7 @@ def test_action_equals_target() -> None:
 
 
 def test_action_from_observation() -> None:
-    """If this one fails, look at what the policy sees: normalisation, and whether rows of the batch stay together."""
+    """If this one fails, look at the policy's inputs: normalization, and the pairing of minibatch rows."""
     agent = trained("ActionFromObservation-v0", discount=0.0, num_iterations=40)
     observations = (-0.6, -0.3, 0.0, 0.3, 0.6)
     assert actions(agent, *observations).tolist() == pytest.approx(observations, abs=0.12)

@@ -1,12 +1,15 @@
-"""The scripts of the project, as a user would call them: figures, files, and what happens to mistakes."""
+"""The project's scripts, run as a user would: results, files, and error messages."""
 
+import ast
 import csv
+import dataclasses
 import json
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import gymnasium as gym
@@ -16,10 +19,11 @@ import torch
 from PIL import Image
 
 import ppo_reports
+from agent import load_agent, load_policy, save_agent
 from controllers import inverse_kinematics_controller, random_policy, target_angles
-from evaluate import evaluate_policy, load_agent, load_policy
+from evaluation import evaluate_policy
 from lab.errors import UserError
-from ppo_config import PPOConfig
+from ppo_config import PPOConfig, config_from_file, config_to_file
 from reacher_drawing import fingertip, joints
 
 PROJECT = Path(__file__).parent.parent
@@ -45,17 +49,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def recorded_options(folder: Path) -> dict[str, Any]:
+    """The options of the algorithm in train.json, in a group of their own or next to the others."""
+    config = json.loads((folder / "train.json").read_text())["config"]
+    return config.get("ppo", config)
+
+
 def test_train_writes_model_curve_metrics_and_record(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names == {"trained_model.pth", "training_reward_curve.png", "metrics.csv", "train.json", "checkpoint.pth"}
     with (trained / "metrics.csv").open() as file:
         assert [row["steps"] for row in csv.DictReader(file)] == ["256", "512"]
     record = json.loads((trained / "train.json").read_text())
-    assert record["config"]["ppo"]["steps_per_iter"] == 256
+    assert recorded_options(trained)["steps_per_iter"] == 256
     assert record["figures"][0]["name"] == "mean return"
 
 
-def test_evaluate_gives_the_figures_of_the_training_process(trained: Path) -> None:
+def test_evaluate_reproduces_the_evaluation_of_the_training_process(trained: Path) -> None:
     done = run("evaluate.py", "--model_path", str(trained / "trained_model.pth"), "--json", "--save_gif")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
@@ -89,7 +99,7 @@ def test_evaluation_counts_each_episode_once_where_lengths_differ() -> None:
     assert isinstance(space, gym.spaces.Box)
     evaluation = evaluate_policy(random_policy(space, seed=0), "InvertedPendulum-v5", episodes=20, num_envs=20)
     assert len(set(evaluation.lengths)) > 1
-    failures = evaluation.returns - evaluation.lengths  # a reward of 1 a step, 0 for the one that falls
+    failures = evaluation.returns - evaluation.lengths  # reward 1 per step, 0 for the last one if it falls
     assert set(failures) <= {-1.0, 0.0}
 
 
@@ -113,23 +123,23 @@ def test_inverse_kinematics_puts_the_fingertip_on_the_target() -> None:
         np.testing.assert_allclose(reached, targets, atol=1e-9)
 
 
-def test_controller_is_the_baseline_that_the_documents_quote() -> None:
+def test_controller_has_the_return_that_the_readmes_state() -> None:
     returns = evaluate_policy(inverse_kinematics_controller(), "Reacher-v5", episodes=200).returns
     assert -4.0 < returns.mean() < -3.4
 
 
-def test_drawn_joints_are_where_mujoco_has_them() -> None:
+def test_joints_equal_the_positions_of_mujoco() -> None:
     env = gym.make("Reacher-v5")
     observation, _ = env.reset(seed=3)
     np.testing.assert_allclose(joints(observation)[-1], fingertip(observation), atol=1e-6)
 
 
-@pytest.mark.parametrize("back_end", ["disable", "glfw"])
-def test_without_opengl_the_arm_is_drawn_and_one_line_says_so(trained: Path, tmp_path: Path, back_end: str) -> None:
+@pytest.mark.parametrize("backend", ["disable", "glfw"])
+def test_without_opengl_the_arm_is_drawn_in_2d_with_one_note(trained: Path, tmp_path: Path, backend: str) -> None:
     arguments = ("--model_path", str(trained / "trained_model.pth"), "--save_gif", "--episodes", "2")
-    done = run("evaluate.py", *arguments, "--output_dir", str(tmp_path), MUJOCO_GL=back_end, DISPLAY="")
+    done = run("evaluate.py", *arguments, "--output_dir", str(tmp_path), MUJOCO_GL=backend, DISPLAY="")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("drawn by hand") == 1
+    assert done.stderr.count("drawn in 2D with Pillow") == 1
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -147,7 +157,7 @@ class Own(gym.Env):
         return self.observation_space.sample(), {}
 
     def render(self):
-        raise gym.error.DependencyNotInstalled("a library to draw with is not installed")
+        raise gym.error.DependencyNotInstalled("a drawing library is not installed")
 
     def step(self, action):
         return np.zeros(3, np.float32), -abs(float(action[0])), bool(self.np_random.random() < 0.1), False, {}
@@ -156,7 +166,7 @@ gym.register("Own-v0", entry_point=lambda render_mode=None: Own(), max_episode_s
 """
 
 
-def test_an_environment_of_ones_own_is_found_where_one_is(tmp_path: Path) -> None:
+def test_an_environment_of_the_current_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "own_module.py").write_text(OWN_ENVIRONMENT)
     arguments = (*SMALL, "--env_id", "own_module:Own-v0", "--output_dir", "out")
     done = run("train.py", *arguments, cwd=tmp_path)
@@ -165,36 +175,78 @@ def test_an_environment_of_ones_own_is_found_where_one_is(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["episodes"] == 5
     done = run("evaluate.py", "--model_path", "out/trained_model.pth", "--episodes", "5", "--save_gif", cwd=tmp_path)
-    one_line_error(done, "own_module:Own-v0", "a library to draw with")
+    one_line_error(done, "own_module:Own-v0", "a drawing library")
     arguments = ("--model_path", "out/trained_model.pth", "--render", "human")
     one_line_error(run("evaluate.py", *arguments, cwd=tmp_path, DISPLAY=":9"), "own_module:Own-v0", "human")
 
 
-def test_band_of_normal_runs_is_drawn_for_runs_of_their_settings_alone() -> None:
-    measured = json.loads(ppo_reports.MEASURED_RUNS.read_text())
-    band = ppo_reports.normal_band(PPOConfig(seed=77, checkpoint_every=3))
-    assert band is not None, "the measured runs are not those of the defaults: run benchmarks/ppo_reacher.py"
+def test_reference_band_is_only_for_the_options_of_the_reference_runs() -> None:
+    measured = json.loads(ppo_reports.REFERENCE_RUNS.read_text())
+    band = ppo_reports.reference_band(PPOConfig(seed=77, checkpoint_every=3))
+    assert band is not None, "the reference runs do not have the default options: run benchmarks/ppo_reacher.py"
     assert band[0].shape == (PPOConfig().num_iterations,)
     assert (band[0] <= band[1]).all()
-    assert band[1][-1] > measured["worst_return"] - 1
-    assert ppo_reports.normal_band(PPOConfig(discount=0.5)) is None
+    assert band[1][-1] > measured["summary"][0]["worst"] - 1
+    assert ppo_reports.reference_band(PPOConfig(discount=0.5)) is None
 
 
-def test_record_video_writes_a_film_of_several_episodes_in_real_time(trained: Path, tmp_path: Path) -> None:
+def test_curve_ends_with_the_return_of_the_final_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn = []
+    monkeypatch.setattr(ppo_reports, "learning_curve", lambda *arguments, **options: drawn.append(options))
+    rows = [{"steps": steps, "episodes": 1, "mean_return": -20.0} for steps in (256, 512)]
+    ppo_reports.draw_curve(tmp_path / "curve.png", PPOConfig(), rows, {}, final_return=-3.5)
+    name, steps, returns = drawn[0]["points"]
+    assert "deterministic" in name
+    assert (steps, returns) == ([512], [-3.5])
+
+
+def test_files_name_the_options_as_the_command_line_does(trained: Path, tmp_path: Path) -> None:
+    agent = load_agent(trained / "trained_model.pth")
+    unclipped = dataclasses.replace(agent, config=dataclasses.replace(agent.config, use_clipping=False))
+    save_agent(tmp_path / "model.pth", unclipped)
+    for path, expected in ((tmp_path / "model.pth", False), (trained / "checkpoint.pth", True)):
+        stored = torch.load(path, weights_only=True)["config"]
+        assert stored["clip_ratios"] is expected
+        assert "use_clipping" not in stored
+    assert load_agent(tmp_path / "model.pth").config == unclipped.config
+    assert recorded_options(trained)["clip_ratios"] is True
+    assert config_from_file(vars(config_to_file(unclipped.config))) == unclipped.config
+
+
+def test_the_committed_model_loads_and_has_the_recorded_return() -> None:
+    results = PROJECT / "results"
+    agent = load_agent(results / "trained_model.pth")
+    recorded = json.loads((results / "evaluate.json").read_text())["results"]
+    returns = evaluate_policy(agent.policy(), agent.config.env_id, recorded["episodes"]).returns
+    assert returns.mean() == pytest.approx(recorded["mean_return"], abs=0.01)
+
+
+def test_no_module_imports_a_command() -> None:
+    for path in PROJECT.glob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+        assert not imported & {"train", "evaluate", "explore_env"}, path.name
+
+
+def test_record_video_writes_several_episodes_in_real_time(trained: Path, tmp_path: Path) -> None:
     model = tmp_path / "trained_model.pth"
     model.write_bytes((trained / "trained_model.pth").read_bytes())
     done = run("evaluate.py", "--model_path", str(model), "--record_video", "--episodes", "2")
     assert done.returncode == 0, done.stderr
-    with av.open(str(tmp_path / "trained_agent.mp4")) as film:
-        assert film.streams.video[0].average_rate == 25  # every other step of 0.02 s
-        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(pictures) > 4 * 25
-    assert np.abs(pictures[0].astype(float) - pictures[20]).mean() > 0.5
+    with av.open(str(tmp_path / "trained_agent.mp4")) as video:
+        assert video.streams.video[0].average_rate == 25  # every second step of 0.02 s
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) > 4 * 25
+    assert np.abs(frames[0].astype(float) - frames[20]).mean() > 0.5
     assert not list(tmp_path.glob("*.gif"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether it has a display")
-def test_a_window_without_a_display_is_refused_in_one_line(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports whether there is a display")
+def test_a_window_without_a_display_is_rejected_in_one_line(trained: Path, tmp_path: Path) -> None:
     arguments = ("--model_path", str(trained / "trained_model.pth"), "--output_dir", str(tmp_path))
     one_line_error(run("evaluate.py", *arguments, "--render", "human", DISPLAY="", WAYLAND_DISPLAY=""), "display")
     one_line_error(run("evaluate.py", *arguments, "--render", "robot"), "--render")
@@ -219,12 +271,12 @@ def one_line_error(done: subprocess.CompletedProcess[str], *words: str) -> None:
         (("--num_threads", "0"), "--num_threads"),
     ],
 )
-def test_bad_flags_of_train(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
+def test_invalid_flags_of_train(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
     one_line_error(run("train.py", *arguments, "--output_dir", str(tmp_path)), word)
     assert not any(tmp_path.iterdir())
 
 
-def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path: Path) -> None:
+def test_an_invalid_output_folder_is_rejected_before_training(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("mine")
     one_line_error(run("train.py", "--output_dir", str(blocked)), str(blocked))
@@ -261,7 +313,7 @@ def test_missing_damaged_foreign_and_hostile_checkpoints(trained: Path, tmp_path
     assert not Path("exploited").exists()
 
 
-def test_a_run_that_fails_leaves_the_earlier_model(trained: Path) -> None:
+def test_a_failed_run_leaves_the_earlier_model(trained: Path) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     done = run("train.py", *SMALL, "--output_dir", str(trained), "--learning_rate", "1e30", "--max_grad_norm", "1e30")
     one_line_error(done, "diverged")

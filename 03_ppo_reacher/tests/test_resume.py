@@ -1,4 +1,4 @@
-"""Nothing is lost: a run that was stopped, killed or cut off in the middle of a write goes on to the same bits."""
+"""Resuming: a run that was interrupted or killed, even during a write, gives the same results bit by bit."""
 
 import csv
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ppo import PPOConfig, train
+from ppo import train
+from ppo_config import PPOConfig
 
 SCRIPT = Path(__file__).parent.parent / "train.py"
 FLAGS = ("--num_iterations", "12", "--steps_per_iter", "512", "--num_envs", "8", "--checkpoint_every", "2")
@@ -24,7 +25,7 @@ def slow(*paths):
     time.sleep(2)
     rename(*paths)
 os.replace = slow
-"""  # as a disk that is slow to finish what was written
+"""  # imitates a slow disk
 
 
 def start(folder: Path, *more: str, modules: Path | None = None) -> subprocess.Popen[str]:
@@ -64,7 +65,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.07, 0.2])
-def test_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path, uninterrupted: Path, delay: float) -> None:
+def test_resumed_after_a_kill_at_any_time_is_bit_exact(tmp_path: Path, uninterrupted: Path, delay: float) -> None:
     process = start(tmp_path)
     wait_for(tmp_path / "checkpoint.pth", process)
     time.sleep(delay)
@@ -74,7 +75,7 @@ def test_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path, uninterru
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_ctrl_c_saves_and_says_so(tmp_path: Path, uninterrupted: Path) -> None:
+def test_ctrl_c_saves_a_checkpoint_with_a_note(tmp_path: Path, uninterrupted: Path) -> None:
     process = start(tmp_path, "--checkpoint_every", "100")
     wait_for(tmp_path, process)
     while "iteration" not in (line := process.stderr.readline() if process.stderr else "iteration"):
@@ -90,7 +91,7 @@ def test_ctrl_c_saves_and_says_so(tmp_path: Path, uninterrupted: Path) -> None:
 
 
 @pytest.mark.parametrize("checkpoints", [0, 1])
-def test_killed_while_a_checkpoint_is_written_goes_on_to_the_same_bits(
+def test_resumed_after_a_kill_during_a_checkpoint_is_bit_exact(
     tmp_path: Path, uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory, checkpoints: int
 ) -> None:
     modules = tmp_path_factory.mktemp("modules")
@@ -114,13 +115,13 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, uninterrupted: 
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_resume_without_a_checkpoint_starts_afresh_and_says_so(tmp_path: Path, uninterrupted: Path) -> None:
+def test_resume_without_a_checkpoint_starts_a_new_run_with_a_note(tmp_path: Path, uninterrupted: Path) -> None:
     assert "starting afresh" in finish(tmp_path, "--resume")
     assert_same_run(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "text"])
-def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, uninterrupted: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_rejected_in_one_line(tmp_path: Path, uninterrupted: Path, damage: str) -> None:
     content = {
         "truncated": (uninterrupted / "checkpoint.pth").read_bytes()[:5000],
         "foreign": (uninterrupted / "trained_model.pth").read_bytes(),
@@ -135,15 +136,20 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, uninterrupt
     assert (tmp_path / "checkpoint.pth").read_bytes() == content
 
 
-def test_flags_that_contradict_the_saved_run_are_named(tmp_path: Path, uninterrupted: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "name"), [(("--discount", "0.5"), "--discount"), (("--no_clip_ratios",), "--clip_ratios")]
+)
+def test_flags_that_contradict_the_saved_run_are_rejected_by_name(
+    tmp_path: Path, uninterrupted: Path, flags: tuple[str, ...], name: str
+) -> None:
     (tmp_path / "checkpoint.pth").write_bytes((uninterrupted / "checkpoint.pth").read_bytes())
-    process = start(tmp_path, "--resume", "--discount", "0.5")
+    process = start(tmp_path, "--resume", *flags)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "--discount" in errors
+    assert name in errors
 
 
-def test_other_environments_resume_to_the_same_bits_too() -> None:
+def test_resuming_other_environments_is_bit_exact() -> None:
     config = PPOConfig("Pendulum-v1", num_iterations=6, steps_per_iter=128, num_envs=4, checkpoint_every=2)
     whole = list(train(config))
     snapshots = {}
@@ -160,18 +166,19 @@ def test_other_environments_resume_to_the_same_bits_too() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_metrics_hold_every_iteration_once(uninterrupted: Path) -> None:
+def test_metrics_contain_every_iteration_once(uninterrupted: Path) -> None:
     with (uninterrupted / "metrics.csv").open() as file:
         assert [row["iteration"] for row in csv.DictReader(file)] == [str(i) for i in range(1, 13)]
 
 
-def test_two_processes_hold_equal_parameters_and_share_all_statistics(tmp_path: Path) -> None:
+def test_two_processes_have_equal_parameters_and_equal_statistics(tmp_path: Path) -> None:
     program = tmp_path / "two.py"
     program.write_text(
         "import sys, torch\n"
         f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
         "from lab.distributed import gather, process_group, rank\n"
-        "from ppo import PPOConfig, train\n"
+        "from ppo import train\n"
+        "from ppo_config import PPOConfig\n"
         "with process_group():\n"
         "    config = PPOConfig(num_iterations=3, steps_per_iter=512, num_envs=8, hidden_sizes=(16,))\n"
         "    *_, last = train(config)\n"

@@ -1,0 +1,126 @@
+"""The agent: its networks and input statistics, its model file, and how it acts.
+
+# N environments, O observation_dim, A action_dim
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from controllers import Policy
+from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.errors import UserError
+from networks import PolicyNetwork, ValueNetwork
+from normalization import ObservationNormalizer
+from ppo_config import PPOConfig, config_from_file, config_to_file
+
+KIND = "a PPO policy"  # stored in the model file, to recognize it
+
+
+@dataclass
+class Agent:
+    """Everything that is learned: policy, critic, and the statistics of the observations."""
+
+    policy: PolicyNetwork
+    value: ValueNetwork
+    normalizer: ObservationNormalizer
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of both networks."""
+        return [*self.policy.parameters(), *self.value.parameters()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the weights and statistics, on the CPU."""
+        return {
+            "policy": _copy_to_cpu(self.policy.state_dict()),
+            "value": _copy_to_cpu(self.value.state_dict()),
+            "normalizer": self.normalizer.statistics.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load weights and statistics from a `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+        self.normalizer.statistics.load_state_dict(state["normalizer"])
+
+
+def _copy_to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def make_agent(config: PPOConfig, observation_dim: int, action_dim: int) -> Agent:
+    """Return an untrained agent with random weights, on the CPU."""
+    hidden_sizes = config.hidden_sizes
+    orthogonal = config.orthogonal_initialization  # detail 5
+    policy = PolicyNetwork(
+        observation_dim,
+        action_dim,
+        hidden_sizes,
+        config.initial_log_std,
+        orthogonal,
+    )
+    value = ValueNetwork(observation_dim, hidden_sizes, orthogonal)
+    normalizer = ObservationNormalizer(observation_dim, config.normalize_observations)  # detail 2
+    return Agent(policy, value, normalizer)
+
+
+@dataclass(frozen=True)
+class TrainedAgent:
+    """An agent with its training configuration and the bounds of its actions, (A,) each."""
+
+    agent: Agent
+    config: PPOConfig
+    low: Tensor
+    high: Tensor
+
+    def policy(self) -> Policy:
+        """Return the deterministic policy: the mean action, clipped to the bounds."""
+
+        @torch.inference_mode()
+        def act(observations: NDArray) -> NDArray:
+            normalized = self.agent.normalizer(torch.as_tensor(observations))  # (N, O)
+            mean = self.agent.policy.mean(normalized)  # (N, O) -> (N, A)
+            return mean.clamp(self.low, self.high).numpy()
+
+        return act
+
+
+def save_agent(path: Path, trained: TrainedAgent) -> None:
+    """Write the agent, its action bounds, and its configuration as plain data."""
+    state = {
+        "config": dataclasses.asdict(config_to_file(trained.config)),
+        "observation_dim": trained.agent.normalizer.statistics.mean.shape[0],
+        "low": trained.low,
+        "high": trained.high,
+        "agent": trained.agent.state_dict(),
+    }
+    save_checkpoint(path, KIND, state)
+
+
+def load_agent(path: Path) -> TrainedAgent:
+    """Load an agent that `save_agent` wrote.
+
+    Raises OSError (no such file) or UserError (damaged, or another kind of file), naming the file.
+    """
+    state = load_checkpoint(path, KIND)
+    try:
+        config = config_from_file(state["config"])
+        agent = make_agent(config, state["observation_dim"], len(state["low"]))
+        agent.load_state_dict(state["agent"])
+        return TrainedAgent(agent, config, state["low"], state["high"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: its parts do not fit together ({reason})") from None
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Load a model file and return its deterministic policy.
+
+    The policy maps observations (N, O) to clipped actions (N, A), both NumPy arrays.
+    """
+    return load_agent(Path(path)).policy()
