@@ -41,7 +41,7 @@ class KVCache:
 
 
 class LanguageModel(Protocol):
-    """What `generate` needs of a model: `models.gpt2.GPT2`, and what `speed.accelerate` returns."""
+    """The interface that `generate` needs: `models.gpt2.GPT2` and its accelerated form have it."""
 
     config: Any  # with n_positions, the context
 
@@ -62,7 +62,7 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: the most likely one (greedy), or sampled."""
+    """Options for choosing the next token: the most likely one (greedy), or sampled."""
 
     temperature: float = 0.0
     """Divides the logits: below 1 is more conservative, above 1 more random; 0 is greedy."""

@@ -70,20 +70,20 @@ class LoadedModel:
 Loader = Callable[[Task, Path, str], LoadedModel]  # task, folder, display name
 
 
-def load_model(task: Task, name: str | None = None, load: Loader | None = None) -> LoadedModel:
+def load_model(task: Task, name: str | None = None, loader: Loader | None = None) -> LoadedModel:
     """Load the model for `task`: `name`, a folder or a hub name, or by default the official or the bundled one.
 
-    `load` loads it from its folder, by default `load_folder`, which uses the library.
+    `loader` loads it from its folder, by default `load_folder`, which uses the library.
     Raises UserError, one line, when a model asked for by name is not available.
     """
-    load = load or load_folder
+    loader = loader or load_folder
     if name is not None:
         folder = Path(name) if Path(name).exists() else find_on_hub((name,))
-        return load(task, folder, name)
+        return loader(task, folder, name)
     try:
-        return load(task, find_on_hub(task.official), task.official[0])
+        return loader(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
-        bundled = load(task, task.bundled, f"the lab's own {task.bundled.name} model")
+        bundled = loader(task, task.bundled, f"the lab's own {task.bundled.name} model")
         return replace(bundled, note=f"{error}; using {bundled.name}, a small one, instead")
 
 

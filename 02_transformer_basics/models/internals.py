@@ -1,4 +1,4 @@
-"""What a model computes on the way to its output: every hidden state, every attention weight.
+"""Hidden states and attention weights: what a model computes on the way to its output.
 
 Shapes: B batch, T time (positions), H heads, E embedding, L layers.
 """

@@ -1,4 +1,4 @@
-"""What a training run saves: the calibrated model, its metrics, its learning curve and its model card."""
+"""Output of a training run: the calibrated model, its metrics, its learning curve and its model card."""
 
 import dataclasses
 from collections.abc import Sequence

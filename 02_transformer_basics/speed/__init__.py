@@ -1,4 +1,4 @@
-"""What makes the models faster: switched on by name, and tested equal to the plain code.
+"""Faster forms of the models, switched on by name and tested equal to the plain code.
 
 `accelerate(model, precision)` returns the fast form of a model for inference; `speed.training` holds what the training
 loops use.

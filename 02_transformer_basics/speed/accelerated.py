@@ -1,6 +1,6 @@
 """`accelerate(model, precision)`: the fast form of a model, for inference, equal to the plain one up to rounding."""
 
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from models.generation import KVCache
 from models.gpt2 import GPT2
 from speed.inference_block import ScriptedBlock
 from speed.quantization import StackedLinear, check_precision, linear_factory
+
+Model = TypeVar("Model", GPT2, DistilBertClassifier)
 
 
 class AcceleratedGPT2(GPT2):
@@ -71,12 +73,8 @@ class AcceleratedDistilBert(DistilBertClassifier):
         return super().forward(input_ids, attention_mask)
 
 
-@overload
-def accelerate(model: GPT2, precision: str = "float32") -> AcceleratedGPT2: ...
-@overload
-def accelerate(model: DistilBertClassifier, precision: str = "float32") -> AcceleratedDistilBert: ...
 @torch.no_grad()
-def accelerate(model: Any, precision: str = "float32") -> Any:
+def accelerate(model: Model, precision: str = "float32") -> Model:
     """Return the fast form of a GPT-2 or DistilBERT, for inference on the device where `model` is.
 
     The plain model stays as it is. In float32 the two may share memory, so do not train it afterwards.

@@ -25,7 +25,7 @@ SENTENCES = [
 
 
 class Result(NamedTuple):
-    """What a script gave: exit status, standard output, standard error."""
+    """Result of a script: exit status, standard output, standard error."""
 
     status: object
     out: str
@@ -56,7 +56,7 @@ def tiny_language(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = new_model(LanguageConfig(context=64, embed_dim=16, num_layers=1, num_heads=2), len(tokenizer))
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(5)  # else the likeliest token is always the one before
+            parameter.mul_(5)  # else the most likely token is always the one before
     folder = tmp_path_factory.mktemp("models") / "language"
     folder.mkdir()
     model.save_pretrained(folder, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)

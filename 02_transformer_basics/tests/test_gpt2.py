@@ -48,7 +48,7 @@ def inputs(length: int, side: str, vocab_size: int = 97) -> tuple[Tensor, Tensor
 
 
 def reference(theirs: Any, input_ids: Tensor, mask: Tensor) -> Any:
-    """What the library computes, with positions as its own `generate` counts them: padding has none."""
+    """Output of the library, with positions as its own `generate` counts them: padding has none."""
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return theirs(
         input_ids, attention_mask=mask, position_ids=positions, output_hidden_states=True, output_attentions=True

@@ -105,7 +105,7 @@ def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
 
 
 def by_onednn(x: Tensor, weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the context takes this product from PyTorch."""
+    """Return True if the context takes this product from PyTorch."""
     called: list[int] = []
 
     def recorded(*tensors: Tensor) -> Tensor:

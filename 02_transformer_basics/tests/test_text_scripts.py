@@ -411,7 +411,7 @@ def half_a_file(folder: Path, proof: Path) -> None:
 
 
 class Exploit:
-    """What makes a folder when it is unpickled."""
+    """A class whose pickle makes a folder when it is loaded."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof

@@ -40,7 +40,7 @@ def table(number: int) -> list[Row]:
 
 
 def sizes(model: Any) -> dict[str, int]:
-    """What the letters of the shapes stand for."""
+    """The sizes that the letters of the shapes stand for."""
     config, block = model.config, model.blocks[0]
     embedding = model.position_embeddings.weight.shape
     classes = len(getattr(model, "labels", ()))
