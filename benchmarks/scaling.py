@@ -194,7 +194,9 @@ def one_token(model: GPT2, batch: int, context: int) -> Work:
 
 def bytes_of_a_step(model: GPT2, batch: int, context: int) -> int:
     """Return the bytes that one step reads: all weights except position embeddings, and all keys and values."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) - 4 * model.positions.weight.numel()
+    weights = (
+        sum(p.numel() * p.element_size() for p in model.parameters()) - 4 * model.position_embeddings.weight.numel()
+    )
     return weights + batch * context * 2 * 4 * model.config.n_embd * model.config.n_layer
 
 

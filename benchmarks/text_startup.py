@@ -1,14 +1,14 @@
-"""Time from the command to the first output of the text scripts, with either engine.
+"""Time from the command to the first output of the text scripts: the pipeline, and both forms of our own models.
 
-Every start is a new process; the engines are interleaved, so that other load on the machine affects both.
+Every start is a new process; the sides are interleaved, so that other load on the machine affects all.
 """
 
-import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import require_at_least
 from lab.files import ROOT, display_path, writable_folder
@@ -21,27 +21,31 @@ SCRIPTS = {
     "first token": (PROJECT / "text_generation.py", MODELS / "language", ("--max_new_tokens", "1")),
     "first label": (PROJECT / "sentiment_analysis.py", MODELS / "sentiment", ()),
 }
-ENGINES = ("pipeline", "scratch")
+REFERENCE = "pipeline"
+SIDES = {  # name to the flags of the text scripts
+    REFERENCE: ("--engine", "pipeline"),
+    "plain": ("--engine", "scratch"),
+    "accelerated": ("--engine", "scratch", "--accelerate"),
+}
 TARGET = 0.7  # of the pipeline's time, at most
-ENGINE_FORM = "accelerated"  # the form that `--engine scratch` runs by default: plain or accelerated
 
 
 @dataclass
 class Config:
-    """Compare the time to the first output of both engines."""
+    """Compare the time to the first output of the pipeline and of both forms of our own models."""
 
     output: Path = ROOT / "benchmarks/results/text_startup.json"
     """Results file."""
     repetitions: int = 5
-    """Starts per engine."""
+    """Starts per side."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "repetitions")
 
 
-def seconds_to_first_output(script: Path, model: Path, flags: tuple[str, ...], engine: str, folder: Path) -> float:
+def seconds_to_first_output(script: Path, model: Path, flags: tuple[str, ...], folder: Path) -> float:
     """Return the seconds from the start of the script to the first byte on its standard output."""
-    arguments = ("One prompt", "--model", str(model), "--engine", engine, "--output_dir", str(folder), *flags)
+    arguments = ("One prompt", "--model", str(model), "--output_dir", str(folder), *flags)
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-u", str(script), *arguments], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -54,27 +58,22 @@ def seconds_to_first_output(script: Path, model: Path, flags: tuple[str, ...], e
 
 
 def main(config: Config) -> None:
-    """Start both engines in interleaved rounds, print and write the times and their ratio."""
+    """Start all sides in interleaved rounds, print and write the times and their ratios."""
     writable_folder(config.output.parent)
     environment = environment_info()
     folder = ROOT / "runs/text_startup"
     records = []
     for what, (script, model, flags) in SCRIPTS.items():
-        times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+        times: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(config.repetitions + 1):
-            for engine in ENGINES:
-                times[engine].append(seconds_to_first_output(script, model, flags, engine, folder))
-        times = {engine: seconds[1:] for engine, seconds in times.items()}  # the first start reads files from disk
-        ours = {
-            "engine_form": ENGINE_FORM,
-            "seconds": times["scratch"],
-            **ratio_statistics(times["scratch"], times["pipeline"]),
-            "target": TARGET,
-        }
-        records.append(new_record(what, "pipeline", environment, seconds=times["pipeline"]))
-        records.append(new_record(what, "scratch", environment, **ours))
-        line = {engine: f"{statistics.median(seconds):.2f} s" for engine, seconds in times.items()}
-        print(f"{what}: {line}, median ratio {ours['median_ratio']:.2f} (target: at most {TARGET})")
+            for side, engine in SIDES.items():
+                times[side].append(seconds_to_first_output(script, model, (*engine, *flags), folder))
+        for side, (_, *seconds) in times.items():  # the first start reads files from disk
+            values: dict[str, Any] = {"seconds": seconds}
+            if side != REFERENCE:
+                values |= ratio_statistics(seconds, times[REFERENCE][1:]) | {"target": TARGET}
+                print(f"{what}, {side}: median ratio {values['median_ratio']:.2f} (target: at most {TARGET})")
+            records.append(new_record(what, side, environment, **values))
     write_results(
         config.output,
         "text_startup",

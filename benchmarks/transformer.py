@@ -26,8 +26,9 @@ from lab.launch import launch
 from lab.record import environment_info
 from lab.results import Record, new_record, ratio_statistics, write_results
 from models.distilbert import DistilBertClassifier
+from models.generation import generate
 from models.gpt2 import GPT2
-from speed.quantization import PRECISIONS
+from speed import PRECISIONS, accelerate
 
 TARGETS = {  # the least speed relative to `transformers`
     ("one prompt", "float32"): 1.3,
@@ -78,13 +79,14 @@ def generation_sides(config: Config, folder: str) -> tuple[Sides, Sides]:
         max_new_tokens=config.new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0
     )
     single, batch = (torch.randint(1, 50257, (size, PROMPT)) for size in (1, 8))  # (1, T), (8, T)
-    ours = {precision: GPT2.from_pretrained(folder, precision) for precision in PRECISIONS}
+    plain = GPT2.from_pretrained(folder)
+    ours = {"plain": plain, **{precision: accelerate(plain, precision) for precision in PRECISIONS}}
 
     def sides(ids: torch.Tensor) -> Sides:
         mask = torch.ones_like(ids)
         named: Sides = {REFERENCE: lambda: theirs.generate(ids, attention_mask=mask, generation_config=settings)}
         for name, model in ours.items():
-            named[name] = lambda model=model: model.generate(ids, max_new_tokens=config.new_tokens)
+            named[name] = lambda model=model: generate(model, ids, max_new_tokens=config.new_tokens)
         return named
 
     return sides(single), {name: side for name, side in sides(batch).items() if name != "bfloat16"}
@@ -95,16 +97,20 @@ def sentiment_sides(config: Config, folder: str) -> Sides:
     theirs = randomize(transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig()), folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(MODELS / "sentiment")
     pipe = transformers.pipeline("text-classification", model=theirs, tokenizer=tokenizer, device="cpu")
-    ours = DistilBertClassifier.from_pretrained(folder)
+    plain = DistilBertClassifier.from_pretrained(folder)
+    forms = {"plain": plain, "ours": accelerate(plain)}
     lines = read_text(config.data / "sentiment/stsa.binary.test").split("\n")
     texts = [line.partition(" ")[2] for line in lines if line.strip()][: config.sentences]
 
-    def scratch() -> list[dict[str, Any]]:
-        scores, labels = ours.predict(tokenizer(texts)["input_ids"]).max(dim=-1)  # (N, C) -> (N,), (N,)
-        named = [ours.labels[label] for label in labels.tolist()]
+    def classify(model: DistilBertClassifier) -> list[dict[str, Any]]:
+        scores, labels = model.predict(tokenizer(texts)["input_ids"]).max(dim=-1)  # (N, C) -> (N,), (N,)
+        named = [model.labels[label] for label in labels.tolist()]
         return [{"label": label, "score": score} for label, score in zip(named, scores.tolist(), strict=True)]
 
-    return {REFERENCE: lambda: pipe(texts), "ours": scratch}
+    sides: Sides = {REFERENCE: lambda: pipe(texts)}
+    for name, model in forms.items():
+        sides[name] = lambda model=model: classify(model)
+    return sides
 
 
 def interleave(
@@ -140,7 +146,7 @@ def perplexities(config: Config, environment: dict[str, Any]) -> list[Record]:
     targets = windows[:, 1:].numel()
     records = []
     for precision in PRECISIONS:
-        model = GPT2.from_pretrained(MODELS / "language", precision)
+        model = accelerate(GPT2.from_pretrained(MODELS / "language"), precision)
         total = 0.0
         for batch in windows.split(4):
             logits = model(batch[:, :-1])  # (B, T) -> (B, T, V)
@@ -162,6 +168,7 @@ def measure(config: Config, environment: dict[str, Any]) -> list[Record]:
         sentiment, labels = interleave("sentiment", sides, config.repetitions, environment)
     for record in one.values():
         record["tokens_per_second"] = round(config.new_tokens / record["median_seconds"], 1)
+    one["plain"]["same_tokens"] = bool(tokens["plain"].equal(tokens[REFERENCE]))
     one["float32"]["same_tokens"] = bool(tokens["float32"].equal(tokens[REFERENCE]))
     eight["float32"]["same_tokens"] = bool(batch_tokens["float32"].equal(batch_tokens[REFERENCE]))
     pairs = list(zip(labels["ours"], labels[REFERENCE], strict=True))

@@ -14,7 +14,7 @@ from lab.errors import UserError, require_at_least
 from lab.evidence import publish
 from lab.files import ROOT, display_path, writable_folder
 from lab.results import RESULTS
-from lab.runner import REQUIRED, read_record, run_script, script_options
+from lab.runner import read_record, run_script
 
 QUICK = ROOT / "runs/bench"
 PEERS = ROOT / "runs/peers"  # the virtual environment that `make bench-setup` creates
@@ -35,6 +35,8 @@ class Benchmark:
     script: str
     quick: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    needs_data: bool = False  # the text data, by --data
+    uses_peers: bool = False  # the Python with the libraries to compare with, by --peers_python
     result: str = ""  # name of the results file if it differs from the script's
     checkable: bool = True  # False: a short run says nothing about the ratios of a long one
 
@@ -56,10 +58,16 @@ BENCHMARKS = {
     "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5")),
     "ppo": Benchmark("ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), result="ppo"),
     "ppo_peers": Benchmark(
-        "ppo_peers", (*QUICK_PPO_FLAGS, "--seeds", "1", "--our_seeds", "1"), packages=SB3, checkable=False
+        "ppo_peers",
+        (*QUICK_PPO_FLAGS, "--seeds", "1", "--our_seeds", "1"),
+        packages=SB3,
+        uses_peers=True,
+        checkable=False,
     ),
-    "ppo_speed": Benchmark("ppo_speed", ("--chunks", "3", "--iterations", "2"), packages=SB3),
-    "transformer": Benchmark("transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64")),
+    "ppo_speed": Benchmark("ppo_speed", ("--chunks", "3", "--iterations", "2"), packages=SB3, uses_peers=True),
+    "transformer": Benchmark(
+        "transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64"), needs_data=True
+    ),
     "text_startup": Benchmark("text_startup", ("--repetitions", "2")),
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
     "ablation": Benchmark("ablation", (*QUICK_PPO_FLAGS, "--seeds", "2"), checkable=False),
@@ -131,10 +139,9 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     if quick:
         output.unlink(missing_ok=True)  # resumable benchmarks would find nothing to do
     flags = ["--output", str(output), *(benchmark.quick if quick else ())]
-    options = script_options(benchmark.path)
-    if config.data is not None and "data" in options:
+    if config.data is not None and benchmark.needs_data:
         flags += ["--data", str(config.data)]
-    if config.peers_python.exists() and "peers_python" in options:
+    if config.peers_python.exists() and benchmark.uses_peers:
         flags += ["--peers_python", str(config.peers_python)]
     print(f"\n{display_path(benchmark.path)} {' '.join(flags)}", flush=True)
     status = run_script(benchmark.path, flags)
@@ -147,7 +154,7 @@ def unmet_requirement(benchmark: Benchmark, config: Bench) -> str:
     """Return the reason that a benchmark cannot run here; an empty string if it can."""
     if not benchmark.path.is_file():
         return f"there is no {display_path(benchmark.path)}"
-    if script_options(benchmark.path).get("data") == REQUIRED and config.data is None:
+    if benchmark.needs_data and config.data is None:
         return "it needs --data, the folder of the text data"
     absent = [name for name in benchmark.packages if importlib.util.find_spec(name) is None]
     if absent and not config.peers_python.exists():

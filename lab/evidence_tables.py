@@ -169,7 +169,7 @@ def transformer(folder: Path) -> str:
         perplexity = select(records, configuration="perplexity", side=side)
         rows.append(
             (
-                "`transformers`" if reference else f"ours, {side}",
+                "`transformers`" if reference else f"ours, {side}" if side == "plain" else f"accelerated, {side}",
                 f"{record['tokens_per_second']:.0f}",
                 "1x" if reference else ratio_text(record),
                 "" if not batch else "1x" if reference else ratio_text(batch[0]),

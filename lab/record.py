@@ -107,10 +107,14 @@ def version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Return the processor's name as the system reports it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else []
-    return names[0] if names else platform.processor()
+    """Return the processor's name; on Linux with family and model, which tell processors of one name apart."""
+    path = Path("/proc/cpuinfo")
+    cpuinfo = path.read_text() if path.exists() else ""
+    found = [re.search(rf"^{key}\s*: (.+)$", cpuinfo, re.M) for key in ("model name", "cpu family", "model")]
+    name, family, model = (match and match[1] for match in found)
+    if not name:
+        return platform.processor()
+    return f"{name} (family {family}, model {model})" if family and model else name
 
 
 def _flat(config: Any) -> dict[str, Any]:

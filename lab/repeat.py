@@ -10,7 +10,7 @@ from lab.compare import Group, draw, format_estimate, print_table, read_group
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
-from lab.runner import SCRIPTS, read_record, run_script, script_options
+from lab.runner import SCRIPTS, read_record, run_script, takes_flag
 from lab.training import CHECKPOINT
 
 RESERVED_FLAGS = ("seed", "output_dir", "resume")  # set by `lab repeat` for every seed
@@ -60,7 +60,8 @@ def run_seed(script: Path, flags: Sequence[str], seed: int, folder: Path) -> boo
     """Run one seed into its folder; return False if it has already finished."""
     if (folder / f"{script.stem}.json").is_file():
         return False
-    resume = ["--resume"] * ("resume" in script_options(script) and (folder / CHECKPOINT).is_file())
+    interrupted = (folder / CHECKPOINT).is_file()
+    resume = ["--resume"] if interrupted and takes_flag(script, "--resume") else []
     status = run_script(script, (*flags, "--seed", str(seed), "--output_dir", str(folder), *resume))
     if status == 130:
         raise KeyboardInterrupt

@@ -1,6 +1,5 @@
 """Run the projects' scripts in subprocesses and summarize the results."""
 
-import ast
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
-from lab.files import ROOT, display_path, read_text, writable_folder
+from lab.files import ROOT, display_path, writable_folder
 
 SCRIPTS = {
     "maze": ROOT / "01_q_learning_maze/train.py",
@@ -25,9 +24,6 @@ SCRIPTS = {
     "generate": ROOT / "02_transformer_basics/text_generation.py",
     "reacher": ROOT / "03_ppo_reacher/train.py",
 }
-
-
-REQUIRED, OPTIONAL = "required", "optional"
 
 
 @dataclass(frozen=True)
@@ -69,11 +65,10 @@ def run_script(script: Path, arguments: Sequence[str]) -> int:
             return 130
 
 
-def script_options(script: Path) -> dict[str, str]:
-    """Return the options of a script, the annotated fields of its classes, as name to `REQUIRED` or `OPTIONAL`."""
-    classes = [node for node in ast.parse(read_text(script)).body if isinstance(node, ast.ClassDef)]
-    fields = [node for each in classes for node in each.body if isinstance(node, ast.AnnAssign)]
-    return {ast.unparse(field.target): REQUIRED if field.value is None else OPTIONAL for field in fields}
+def takes_flag(script: Path, flag: str) -> bool:
+    """Return True if the script's `--help` lists the flag, such as "--resume"."""
+    shown = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
+    return flag in shown.stdout.split()
 
 
 def run_everything(root: Path) -> int:

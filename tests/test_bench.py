@@ -1,5 +1,6 @@
 """`lab bench`: running, checking and publishing benchmarks; the schema of results files; the benchmark scripts."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -19,7 +20,7 @@ from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
 from lab.results import ResumableResults, new_record, ratio_statistics, schema_problems, write_results
-from lab.runner import script_options
+from ppo_config import config_to_file
 
 MODELS = ROOT / "assets/models"
 # A benchmark that prints its flags and writes the ratio in $RATIO.
@@ -110,7 +111,8 @@ def test_skipped_benchmarks_give_a_reason(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_every_benchmark_has_the_options_of_its_quick_run() -> None:
     for benchmark in BENCHMARKS.values():
-        options = script_options(benchmark.path)
+        options = {field.name for field in dataclasses.fields(script_module(benchmark.script).Config)}
+        assert ("data" in options, "peers_python" in options) == (benchmark.needs_data, benchmark.uses_peers)
         for flag in ("output", *(word[2:] for word in benchmark.quick if word.startswith("--"))):
             assert flag in options, f"{benchmark.path.name} --{flag}"
         assert f'ROOT / "benchmarks/results/{benchmark.file}"' in benchmark.path.read_text()
@@ -280,7 +282,7 @@ TEXTS = {"records": [
     {"configuration": "perplexity", "side": "int8", "perplexity": 31.8},
 ]}  # fmt: skip
 STARTUP = {"records": [
-    {"configuration": "first token", "side": "scratch", "engine_form": form, "median_ratio": 0.5, "q1_ratio": 0.4,
+    {"configuration": "first token", "side": form, "median_ratio": 0.5, "q1_ratio": 0.4,
      "q3_ratio": 0.6, "target": 0.7} for form in ("plain", "accelerated")
 ]}  # fmt: skip
 SENTENCES = {"accuracy": 0.8666, "interval": [0.85, 0.883], "calibration_error": 0.019}
@@ -333,14 +335,14 @@ def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.C
         "| without third (3) | -3.20 (-3.30 to -3.10) | +0.30 (+0.10 to +0.50) | better |",
         "| PPO | 800 steps per second | environments 8, threads 1 | 50% of environment-only throughput |",
         "| `transformers` | 22 | 1x |  |  |",
-        "| ours, int8 | 104 | 4.58x (range 4.15 to 4.78) |  | 31.80 |",
+        "| accelerated, int8 | 104 | 4.58x (range 4.15 to 4.78) |  | 31.80 |",
         "GPT-2, one prompt, int8 | 4.58x (range 4.15 to 4.78) | at least 5x | **no** | not recorded |",
         "| DistilBERT predicts the same labels as `transformers` | different | exact | **no** | not recorded |",
         "| theirs | 29.5x (26.5 to 31.7) |",
         "our PPO: theirs | 29.5x (26.5 to 31.7) | at least 12x | yes | Intel Xeon Platinum 8481C |",
         "| missing | not measured: no module |",
-        "pipeline, plain engine | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
-        "pipeline, accelerated engine | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
+        "pipeline, plain form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
+        "pipeline, accelerated form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
         "| distilled | 3 | 4,712,834 |" + 3 * " 86.7% (85.0% to 88.3%) |" + " 0.019 |",
         "![Throughput against size, with upper bounds](benchmarks/results/scaling.png)",
     ):
@@ -454,7 +456,8 @@ def test_ablation_resumes_and_counts_divergence_as_random_policy(
     ablation.main(ablation.Config(output=output, seeds=1, episodes=20, num_iterations=1))
     assert len(trained) == 8
     options = [option for option in ablation.VARIANTS.values() if option is not None]
-    switched_off = [name for settings in trained for name in options if not getattr(settings, name)]
+    saved = [vars(config_to_file(settings)) for settings in trained]
+    switched_off = [name for settings in saved for name in options if not settings[name]]
     assert switched_off == [name for name in options if name != "clip_gradients"]
     ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))
     assert len(trained) == 16  # seed 0 was not trained again

@@ -29,7 +29,7 @@ from lab.files import ROOT
 from lab.intervals import band, difference, estimate, interquartile_mean
 from lab.metrics import read_metrics, write_metrics
 from lab.repeat import Repeat, default_folder, find_script, repeat
-from lab.runner import script_options
+from lab.runner import takes_flag
 
 # A script with score = skill + small noise that depends on the seed. With $FAIL_AT=SEED that seed fails half-way.
 SCRIPT = """
@@ -191,8 +191,9 @@ def test_invalid_repeat_commands_give_one_line(learner: Path, seeds: Any, tmp_pa
 
 def test_scripts_are_found_by_name_and_default_folders_are_descriptive() -> None:
     assert find_script("reacher") == ROOT / "03_ppo_reacher/train.py"
-    assert script_options(find_script("reacher"))["resume"] == "optional"
-    assert "resume" not in script_options(find_script("maze"))
+    assert takes_flag(find_script("reacher"), "--resume")
+    assert takes_flag(ROOT / "02_transformer_basics/train_language_model.py", "--resume")
+    assert not takes_flag(find_script("maze"), "--resume")
     assert default_folder("maze", ["--episodes", "50"]) == ROOT / "runs/repeat/maze_episodes_50"
     assert default_folder("03_ppo_reacher/train.py", []).name == "03_ppo_reacher_train"
 

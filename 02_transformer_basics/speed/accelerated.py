@@ -12,7 +12,7 @@ from models.gpt2 import GPT2
 from speed.inference_block import ScriptedBlock
 from speed.quantization import StackedLinear, check_precision, linear_factory
 
-Model = TypeVar("Model", GPT2, DistilBertClassifier)
+Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
 class AcceleratedGPT2(GPT2):
@@ -87,8 +87,11 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
     check_precision(precision)
     if isinstance(model, AcceleratedGPT2 | AcceleratedDistilBert):
         raise UserError("the model is accelerated already; accelerate the plain one")
+    accelerated: Any
     if isinstance(model, GPT2):
-        return AcceleratedGPT2(model, precision)
-    if isinstance(model, DistilBertClassifier):
-        return AcceleratedDistilBert(model, precision)
-    raise UserError(f"only GPT2 and DistilBertClassifier can be accelerated, not {type(model).__name__}")
+        accelerated = AcceleratedGPT2(model, precision)
+    elif isinstance(model, DistilBertClassifier):
+        accelerated = AcceleratedDistilBert(model, precision)
+    else:
+        raise UserError(f"only GPT2 and DistilBertClassifier can be accelerated, not {type(model).__name__}")
+    return accelerated

@@ -1,8 +1,9 @@
 """float32 linear layers on x86 processors by oneDNN, a library that PyTorch ships but does not use for them.
 
-PyTorch gives these products to Intel's MKL, which uses the wide registers (AVX-512) on Intel's processors only. oneDNN
-uses them everywhere: how much that brings depends on the processor (EXPERIMENTS.md). The sums are added in another
-order, so results differ in the last bits.
+PyTorch gives these products to Intel's MKL, which uses the wide registers (AVX-512) on Intel's processors only; oneDNN
+uses them everywhere. On a processor without them (AVX2) it was measured to be faster for few rows only, so it is used
+for few rows there. How much it brings depends on the processor (EXPERIMENTS.md). The sums are added in another order,
+so results differ in the last bits.
 
     with use_onednn_linear():
         logits = model(input_ids)      # every nn.Linear, forward and, whenever it runs, backward
@@ -21,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 import speed.kernels as kernels
 
 MIN_FLOPS = 2**20  # measured: multiplications above which the product takes longer than the call
+MAX_ROWS_AVX2 = 128  # measured on an AMD Zen 3: with more rows MKL is faster
+HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 MIN_FLOPS_PER_TRANSPOSED_ELEMENT = 200  # measured: above this, transposing both operands pays
 
 
@@ -90,5 +93,6 @@ def is_supported(x: Tensor, weight: Tensor) -> bool:
         and weight.ndim == 2
         and x.shape[-1] == weight.shape[1]  # if not, PyTorch's own error message is the best
         and x.numel() > x.shape[-1]  # one row is bound by reading the weights, whichever library does it
+        and (HAS_AVX512 or x.numel() <= MAX_ROWS_AVX2 * x.shape[-1])
         and not torch.is_autocast_enabled("cpu")
     )

@@ -12,7 +12,7 @@ from optimization import Precision
 from speed.fused_attention import FusedMultiHeadAttention
 from speed.onednn import use_onednn_linear
 
-Model = TypeVar("Model", GPT2, DistilBertClassifier)
+Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
 def training_copy(model: Model) -> Model:

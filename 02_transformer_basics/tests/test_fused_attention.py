@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -150,9 +151,7 @@ def test_query_key_and_value_are_one_product() -> None:
     class Count(TorchFunctionMode):
         products = 0
 
-        def __torch_function__(
-            self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
-        ) -> object:
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             self.products += func is F.linear
             return func(*args, **(kwargs or {}))
 
@@ -190,6 +189,7 @@ def test_a_training_copy_shares_the_parameters_and_computes_the_same() -> None:
         fast(ids).square().sum().backward()
         with torch.no_grad():
             for parameter in fast.parameters():
+                assert parameter.grad is not None
                 parameter.sub_(0.1 * parameter.grad)
         torch.testing.assert_close(fast.eval()(ids), model(ids), rtol=1e-4, atol=1e-4)
 

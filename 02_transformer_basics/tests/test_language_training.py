@@ -308,6 +308,7 @@ def test_matmuls_of_model_and_muon_have_the_requested_precision(
         return newton_schulz(matrices)
 
     monkeypatch.setattr(onednn, "MIN_FLOPS", 1)
+    monkeypatch.setattr(onednn, "HAS_AVX512", True)
     monkeypatch.setattr(onednn, "onednn_linear", watched_product)
     monkeypatch.setattr(optimization, "newton_schulz", watched_newton_schulz)
     next(train(config, random_model(config), random_ids(70), random_ids(70)))

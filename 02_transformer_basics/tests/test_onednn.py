@@ -32,6 +32,7 @@ SHAPES = [
 @pytest.fixture(autouse=True, params=[0, MIN_FLOPS_PER_TRANSPOSED_ELEMENT], ids=["all by oneDNN", "small by MKL"])
 def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(onednn, "MIN_FLOPS", 1)
+    monkeypatch.setattr(onednn, "HAS_AVX512", True)
     monkeypatch.setattr(onednn, "MIN_FLOPS_PER_TRANSPOSED_ELEMENT", request.param)
 
 
@@ -150,6 +151,16 @@ def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], mon
         monkeypatch.setattr(module, "onednn_linear", lambda *each: called.append(1) or onednn_linear(*each))
     work()
     assert called
+
+
+@needs_onednn
+@pytest.mark.parametrize(("rows", "avx512", "expected"), [(128, False, True), (129, False, False), (129, True, True)])
+def test_without_wide_registers_only_few_rows_are_onednns(
+    rows: int, avx512: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "HAS_AVX512", avx512)
+    assert by_onednn(torch.randn(rows, 64), torch.randn(32, 64), monkeypatch) is expected
+    assert by_onednn(torch.randn(1, rows, 64), torch.randn(32, 64), monkeypatch) is expected
 
 
 @pytest.mark.parametrize("why", ["small", "float64", "one row", "one dimension", "autocast", "not there"])
