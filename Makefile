@@ -1,10 +1,15 @@
 # The two commands of the lab are `make run` and `make test`; each installs what it needs in a fresh clone.
 PYTHON ?= python3
-# Address of the package index for PyTorch, from the install selector on its web site, for example a build with CUDA:
+# Address of the package index for PyTorch, from the install selector on its web site, for example the build for CPUs only:
 # make run TORCH_INDEX=<address>. Empty: the default index.
 TORCH_INDEX ?=
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+LESSONS := 01_q_learning_maze/q_learning_agent.py \
+	02_transformer_basics/transformer_block.py \
+	$(addprefix 02_transformer_basics/models/,distilbert.py generation.py gpt2.py internals.py) \
+	03_ppo_reacher/ppo.py 03_ppo_reacher/rollout.py
 
 .PHONY: run test setup lint readme bench-setup clean
 
@@ -19,6 +24,8 @@ setup: .venv/run-installed  ## create .venv with all dependencies
 lint: .venv/test-installed  ## check style, format, types, and configuration files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --line-length 100 $(LESSONS)
+	$(BIN)/ruff check --select E501 --line-length 100 $(LESSONS)
 	$(BIN)/basedpyright
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -449,3 +450,16 @@ def test_links_on_a_page_are_valid(page: Path) -> None:
         assert not Path(name).is_absolute(), link
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_lesson_files_are_formatted_with_100_columns() -> None:
+    """They are left out of the general formatting, and `make lint` formats each of them with 100 columns."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lessons = settings["tool"]["ruff"]["format"]["exclude"]
+    lint = subprocess.run(["make", "--dry-run", "lint"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    formatted = [line for line in lint.splitlines() if "--line-length 100" in line]
+    assert len(formatted) == 2
+    assert all(set(lessons) <= set(line.split()) for line in formatted)
+    for name in lessons:
+        long = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if len(line) > 100]
+        assert long == [], name
