@@ -107,20 +107,20 @@ def choose_layout(config: Config) -> list[str]:
 
 
 def choose_learner(config: Config, maze: SimpleMaze) -> str:
-    """Return which learner to use, "one" or "replay". Raises UserError if none would finish in minutes."""
+    """Return the learner to use, "one" or "replay". Raises UserError if none would finish within minutes."""
     n_cells = floor_cells(maze)
     if maze.slip and config.learner == "replay":
         raise UserError(f"--learner replay needs a maze without slip, and --slip is {maze.slip}; set it to 0")
     if maze.slip and n_cells > MAX_CELLS_WITH_SLIP:
         raise UserError(
-            f"--slip {maze.slip} in a maze of {n_cells} free cells takes too long; use at most {MAX_CELLS_WITH_SLIP}"
+            f"--slip {maze.slip} in a maze of {n_cells} free cells is too slow; use at most {MAX_CELLS_WITH_SLIP} cells"
         )
     if config.learner != "auto":
         return config.learner
     if n_cells > MAX_CELLS_REPLAY:
         raise UserError(
             f"{n_cells} free cells is too large for tabular learning (10+ minutes); "
-            f"use at most {MAX_CELLS_REPLAY}, or give --learner replay to wait for it"
+            f"use at most {MAX_CELLS_REPLAY} cells, or give --learner replay to wait for it"
         )
     return "one" if maze.slip or n_cells <= MAX_CELLS_SINGLE_AGENT else "replay"
 
@@ -206,7 +206,7 @@ def main(config: Config) -> None:
     for name, least in (("episodes", 1), ("band_seeds", 0)):
         if getattr(config, name) < least:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be {least} or more")
-    make_agent(config)  # refuses wrong settings at once
+    make_agent(config)  # raises at once if a setting is invalid
     maze = SimpleMaze(choose_layout(config), slip=config.slip)
     learner = choose_learner(config, maze)
     record = RunRecord(__file__, config.output_dir, config)

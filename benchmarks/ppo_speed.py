@@ -25,7 +25,7 @@ from lab.projects import FOLDERS
 from lab.record import environment_info
 from lab.results import new_record, ratio_statistics, write_results
 
-SIDES = {  # name to target: the least wall time relative to ours
+SIDES = {  # name to target: the minimum wall time relative to ours
     "ours": None,
     "one environment": 1 / 1.2,
     "Stable-Baselines3, its defaults": 12,

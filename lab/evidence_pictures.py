@@ -1,4 +1,4 @@
-"""The pictures of the benchmarks, drawn from the results files alone."""
+"""The plots of the benchmarks, drawn from the results files alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +107,7 @@ PICTURES: dict[str, Callable[[Any, Path], None]] = {
 
 
 def draw_pictures(folder: Path | None = None) -> list[Path]:
-    """Draw the pictures of all complete results in `folder` (default: the committed ones); return the files."""
+    """Draw the plots of all complete results in `folder` (default: the committed ones); return the files."""
     folder = folder or results.RESULTS
     drawn = []
     for name, draw in PICTURES.items():

@@ -56,7 +56,7 @@ def evidence_highlights(folder: Path) -> str:
 
 
 def proofs(folder: Path) -> str:
-    """Return the tests that hold the claims about correctness."""
+    """Return the tests that verify the claims about correctness."""
     del folder
     return markdown(("claim", "equal up to", "test"), [(each.claim, each.target, f"`{each.test}`") for each in PROOFS])
 
@@ -137,7 +137,7 @@ def ppo_peers(folder: Path) -> str:
 
 
 def scaling(folder: Path) -> str:
-    """Return the peak rate of every scaling curve, with its share of the upper bound."""
+    """Return the peak rate of every scaling curve, with its fraction of the upper bound."""
     contents = read_results("scaling")
     if not contents:
         return not_measured("scaling")
@@ -148,7 +148,7 @@ def scaling(folder: Path) -> str:
         peak = f"{best['per_second']:,.0f} {part['unit']}"
         bound = f"{best['median_ratio']:.0%} of {part['limit']}" if best.get("median_ratio") else ""
         rows.append((part["configuration"], peak, best["side"], bound))
-    header = ("", "peak rate", "configuration", "share of upper bound")
+    header = ("", "peak rate", "configuration", "fraction of upper bound")
     return picture("scaling.png", "Throughput against size, with upper bounds", folder) + markdown(header, rows)
 
 

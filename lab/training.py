@@ -50,7 +50,7 @@ def saved_run(
         return given, None, []
     if not path.exists():
         if rank() == 0:
-            warn_once(f"nothing to resume in {folder}; starting afresh")
+            warn_once(f"nothing to resume in {folder}; starting a new run")
         return given, None, []
     saved = load_checkpoint(path, kind)
     try:
@@ -100,7 +100,7 @@ def checkpointed(
                     save_checkpoint(folder / CHECKPOINT, kind, contents)
             if stopping:
                 if rank() == 0:
-                    warn_once("stopped and saved; --resume goes on from there")
+                    warn_once("stopped and saved; rerun with --resume to continue")
                 raise KeyboardInterrupt
 
 

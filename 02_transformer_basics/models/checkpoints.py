@@ -1,7 +1,7 @@
 """Checkpoints in the Hugging Face layout, `config.json` next to the weights: read and written as data only.
 
 Weights are `model.safetensors`, or several files listed in `model.safetensors.index.json`, or the older
-`pytorch_model.bin`, in one or several files too. The latter is a pickle, which could hold code: `weights_only=True`
+`pytorch_model.bin`, in one or several files too. The latter is a pickle, which may contain code: `weights_only=True`
 loads tensors from it and refuses everything else.
 
 Every error is a UserError of one line that begins with the name that was asked for.

@@ -71,7 +71,7 @@ class Sampling:
     top_p: float | None = None
     """Sample from the smallest set of most likely tokens whose probabilities sum to this."""
     repetition_penalty: float | None = None
-    """Above 1: penalises tokens already present."""
+    """Above 1: penalizes tokens already present."""
 
     def __post_init__(self) -> None:
         """Raise UserError, naming the flag, for values out of range."""

@@ -40,7 +40,7 @@ UNLABELED_TEXTS = (
 EVALUATION = (
     "Validated on the dev part of SST-2 (Socher et al. 2013), tested on its test part and on the UCI sentences about "
     "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences is a training text, and "
-    "no training text has 40 consecutive letters in common with one."
+    "no training text has 40 consecutive characters in common with one, ignoring spacing and punctuation."
 )
 
 

@@ -245,7 +245,7 @@ def metrics_of(record: StepRecord) -> tuple[float, float, float | None]:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
-def test_a_resumed_run_is_bit_identical(optimizer: str, stop: int) -> None:
+def test_a_resumed_run_is_bit_exact(optimizer: str, stop: int) -> None:
     config = LanguageConfig(**{**vars(SMALL), "optimizer": optimizer})
     ids = random_ids(70)
     whole_model, resumed_model = random_model(config), new_model(config, 20)
@@ -482,7 +482,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
-def test_a_killed_run_resumes_bit_identically(
+def test_a_killed_run_resumes_bit_exactly(
     tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float
 ) -> None:
     process = start(tmp_path / "model", text_file)
@@ -502,7 +502,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "--resume goes on from there" in errors
+    assert "rerun with --resume to continue" in errors
     assert "Traceback" not in errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
     finish(tmp_path / "model", text_file, "--resume")
@@ -525,7 +525,7 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         assert line, "ended before the first step"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun, which passes it on, and to the processes
     _, errors = process.communicate(timeout=120)
-    assert errors.count("--resume goes on from there") == 1, errors
+    assert errors.count("rerun with --resume to continue") == 1, errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
     for folder, more in (("model", ["--resume"]), ("whole", [])):
         process = begin(folder, *more)
@@ -599,7 +599,7 @@ def write_with_former_names(source: Path, target: Path) -> None:
     save_checkpoint(target, saved.pop("kind"), saved)
 
 
-def test_a_checkpoint_with_the_former_names_resumes_bit_identically(tmp_path: Path, text_file: Path) -> None:
+def test_a_checkpoint_with_the_former_names_resumes_bit_exactly(tmp_path: Path, text_file: Path) -> None:
     flags = ("--final_learning_rate", "0.25", "--num_steps", "30", "--checkpoint_every", "1000")
     process = start(tmp_path / "interrupted", text_file, *flags)
     assert process.stderr is not None
@@ -609,7 +609,7 @@ def test_a_checkpoint_with_the_former_names_resumes_bit_identically(tmp_path: Pa
     process.communicate(timeout=120)
     write_with_former_names(tmp_path / "interrupted/checkpoint.pth", tmp_path / "model/checkpoint.pth")
     flags = ("--min_lr_ratio", *flags[1:])
-    assert "starting afresh" not in finish(tmp_path / "model", text_file, *flags, "--resume")
+    assert "starting a new run" not in finish(tmp_path / "model", text_file, *flags, "--resume")
     finish(tmp_path / "whole", text_file, *flags)
     assert_same_run(tmp_path / "model", tmp_path / "whole")
     config = json.loads((tmp_path / "model/train_language_model.json").read_text())["config"]

@@ -68,7 +68,7 @@ def test_sentiment_of_the_examples_without_network_or_standard_input(tmp_path: P
     assert [line.split()[0] for line in lines] == list(EXAMPLES.values())
     figure = json.loads((tmp_path / "out/sentiment_analysis.json").read_text())["figures"][0]
     assert figure["ok"]
-    assert figure["value"].endswith("6 of 6 examples labelled correctly")
+    assert figure["value"].endswith("6 of 6 examples labeled correctly")
 
 
 def test_generation_of_the_examples_beside_a_silent_hub_and_an_open_pipe(tmp_path: Path) -> None:
