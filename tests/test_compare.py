@@ -94,9 +94,9 @@ def test_interquartile_mean_drops_the_lowest_and_highest_quarter() -> None:
 
 
 def test_committed_interval_equals_the_estimate_from_committed_seeds() -> None:
-    found = json.loads((ROOT / "benchmarks/results/ppo.json").read_text())
-    mean, low, high = estimate([run["return"] for run in found["records"]])
-    ours = found["summary"][0]
+    results = json.loads((ROOT / "benchmarks/results/ppo.json").read_text())
+    mean, low, high = estimate([run["return"] for run in results["records"]])
+    ours = results["summary"][0]
     assert ours["side"] == "ours"
     assert mean == pytest.approx(ours["mean"], abs=1e-12)
     assert [low, high] == pytest.approx([ours["low"], ours["high"]], abs=1e-12)
@@ -107,8 +107,8 @@ def test_intervals_have_95_percent_coverage() -> None:
     covered = 0
     for _ in range(200):
         values, others = generator.normal(1.0, 1.0, 20), generator.normal(0.0, 1.0, 20)
-        found = difference(values, others)
-        covered += found.low <= 1.0 <= found.high
+        interval = difference(values, others)
+        covered += interval.low <= 1.0 <= interval.high
     assert 175 <= covered <= 198
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints are read as data, in every form of the layout, or refused in one line; nothing in them is ever run."""
+"""Checkpoints are read as data, in every form of the layout, or refused in one line; code in them never runs."""
 
 import json
 import os
@@ -62,10 +62,10 @@ def test_every_form_of_the_layout_gives_the_same_model(folder: Path, kind: str, 
     expected = MODELS[kind].from_pretrained(folder).state_dict()
     write(folder)
     (folder / "model.safetensors").unlink()
-    found = MODELS[kind].from_pretrained(folder)
-    assert not found.training
-    assert found.state_dict().keys() == expected.keys()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
+    loaded = MODELS[kind].from_pretrained(folder)
+    assert not loaded.training
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_names_without_the_prefix_and_the_masks_of_old_releases_are_read(tiny_language: Path, tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_names_without_the_prefix_and_the_masks_of_old_releases_are_read(tiny_la
     tensors |= {"h.0.attn.bias": torch.ones(1, 1, 64, 64).tril(), "h.0.attn.masked_bias": torch.tensor(-1e4)}
     tensors["lm_head.weight"] = tensors["wte.weight"].clone()
     save_file(tensors, folder / "model.safetensors")
-    found = GPT2.from_pretrained(folder).state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    loaded = GPT2.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
 
 
 def test_16_bit_files_are_read_as_float32(folder: Path, kind: str) -> None:
@@ -93,7 +93,7 @@ def test_a_name_that_is_cached_is_found(hub_cache: Path, tiny_language: Path) ->
     assert GPT2.from_pretrained("nobody/tiny").config.n_embd == 16
 
 
-# --------------------------------------------------------------------------------------------------------- what is bad
+# ------------------------------------------------------------------------------------------------------------ bad files
 
 
 class Exploit:

@@ -476,7 +476,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     flags = "--checkpoint_every 5 --num_steps 60 --batch_size 4 --context 8 --embed_dim 16 --num_layers 1 --num_heads 2"
     command = f"--preset shakespeare --data DATA {flags} --dropout 0.1 --evaluate_every 20"
     assert f"\npython train_language_model.py {command}\n" in card
-    assert "tokens: the first nine tenths of mouse.\n" in card  # and no source: it is not the text of the preset
+    assert "tokens: the first nine tenths of mouse.\n" in card  # no source, since it is not the text of the preset
     assert str(uninterrupted.parent) not in card
     assert (uninterrupted / "train_language_model.json").is_file()
 
@@ -507,7 +507,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
     finish(tmp_path / "model", text_file, "--resume")
     assert_same_run(tmp_path / "model", uninterrupted)
-    finish(tmp_path / "model", text_file, "--resume")  # a run that is done stays as it is
+    finish(tmp_path / "model", text_file, "--resume")  # a finished run stays as it is
     assert_same_run(tmp_path / "model", uninterrupted)
 
 
@@ -588,7 +588,7 @@ def test_a_run_of_another_version_is_not_resumed(
 
 
 def write_with_former_names(source: Path, target: Path) -> None:
-    """Write a checkpoint of today as it was written before settings and optimizer groups were renamed."""
+    """Rewrite a checkpoint to the format from before settings and optimizer groups were renamed."""
     saved = load_checkpoint(source, train_language_model.KIND)
     saved["config"]["final_learning_rate"] = saved["config"].pop("min_lr_ratio")
     del saved["config"]["beta1"]
@@ -668,7 +668,7 @@ def test_an_unknown_preset_is_refused_in_one_line(refused: Call) -> None:
     refused(train_language_model, ("--preset",), "--preset")
 
 
-def test_the_card_of_the_shipped_model_is_what_the_code_writes() -> None:
+def test_the_card_of_the_bundled_model_is_what_the_code_writes() -> None:
     folder = ROOT / "assets/models/language"
     card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
     config = dataclasses.replace(PRESETS["books"], precision="bfloat16", evaluation_tokens=40_000)
