@@ -94,7 +94,7 @@ class Config:
 
 
 def choose_layout(config: Config) -> list[str]:
-    """Return the layout of the maze that the flags ask for."""
+    """Return the layout of the maze that the flags choose."""
     if config.maze_file is not None and config.maze_size is not None:
         raise UserError("--maze_file and --maze_size exclude each other; give one of them")
     if config.maze_file is not None:
@@ -137,7 +137,7 @@ def agent_settings(config: Config) -> dict[str, float]:
 
 
 def make_agent(config: Config) -> QLearningAgent:
-    """Return the untrained agent that the flags ask for."""
+    """Return an untrained agent with the settings of the flags."""
     return QLearningAgent(n_actions=4, seed=config.seed, **agent_settings(config))
 
 
@@ -159,7 +159,7 @@ def run_single_agent(config: Config, maze: SimpleMaze, record: RunRecord) -> Tra
 def train_band(
     config: Config, maze: SimpleMaze, result: TrainingResult[Episode], record: RunRecord
 ) -> RewardBand | None:
-    """Train the agents of the band; None if the flags ask for none, or if it would take too long."""
+    """Train the agents of the band; None if `band_seeds` is 0, or if it would take too long."""
     steps = sum(episode.length for episode in result.records)
     if config.band_seeds == 0 or steps > MAX_STEPS_WITH_BAND:
         return None

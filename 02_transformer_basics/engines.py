@@ -23,7 +23,7 @@ from models.hub import LoadedModel, Loader, Task, check_vocabulary, missing_file
 from speed import accelerate
 
 Device = torch.device | str
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MAX_ROUNDS = 5
 
 
@@ -74,7 +74,7 @@ class EngineOptions:
     """Options of our own model: its form, plain or accelerated, and the precision of its weights."""
 
     accelerate: bool = False
-    """Run the accelerated form of our own model (speed/): same answers, faster. Default: the lesson's plain code."""
+    """Run the accelerated form of our own model (speed/): same results, faster. Default: the lesson's plain code."""
     precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """Precision of the accelerated weights; other than float32 it switches --accelerate on."""
 
@@ -174,7 +174,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def time_interleaved(runs: Mapping[str, Callable[[], Answer]], seconds: float = 3.0) -> dict[str, tuple[Answer, float]]:
+def time_interleaved(runs: Mapping[str, Callable[[], Result]], seconds: float = 3.0) -> dict[str, tuple[Result, float]]:
     """Return result and shortest time of each of `runs`: up to five interleaved rounds, none started after `seconds`.
 
     Other load on the machine then slows all runs, and hardly affects the shortest time.
@@ -185,7 +185,7 @@ def time_interleaved(runs: Mapping[str, Callable[[], Answer]], seconds: float = 
             break
         for name, run in runs.items():
             begun = time.perf_counter()
-            answer = run()
+            result = run()
             taken = time.perf_counter() - begun
-            best[name] = (answer, min(taken, best[name][1]) if number else taken)
+            best[name] = (result, min(taken, best[name][1]) if number else taken)
     return best

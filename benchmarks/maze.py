@@ -75,7 +75,7 @@ def tensor_side(config: Config, world: TransitionTables, seed: int) -> tuple[flo
 
 
 def all_processes(config: Config, world: TransitionTables, pool: ProcessPoolExecutor, seed: int) -> tuple[float, float]:
-    """Return the same for several processes at once, each with its own agents; the rates are summed."""
+    """Return the results of `processes` parallel processes, each with its own agents; the rates are summed."""
     jobs = [pool.submit(tensor_side, config, world, seed * config.processes + i) for i in range(config.processes)]
     rates, values = zip(*(job.result() for job in jobs), strict=True)
     return sum(rates), statistics.fmean(values)

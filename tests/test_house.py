@@ -375,7 +375,7 @@ DENIED = {  # name of the rule to its pattern; CONTRIBUTING.md says what to writ
     "of its own": r"\bin an? \w+ of (?:its|their) own\b",
     "the model that ships": r"\bmodels? that ships?\b|\bshipped (?:model|classifier)s?\b",
 }
-RIDDLES = re.compile(r"(?:What|How|Whether|That of|Those of)\b")
+RIDDLES = re.compile(r"(?:What|How|Whether|Which|Why|That of|Those of)\b")
 GLOSSARY = ROOT / "CONTRIBUTING.md"
 
 

@@ -293,7 +293,7 @@ def check_prompt(
     if shape[1] + max_new_tokens > context and not slide:
         raise UserError(
             f"{shape[1]} prompt tokens and {max_new_tokens} new ones are more than the model's "
-            f"context of {context}; ask for fewer, or let the window slide"
+            f"context of {context}; generate fewer, or let the window slide"
         )
     if attention_mask is None:
         return

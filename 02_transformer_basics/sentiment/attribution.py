@@ -1,4 +1,4 @@
-"""Which words carried a classifier's decision: integrated gradients, attributions that add up.
+"""Attribution by integrated gradients: the contribution of each word to a classifier's prediction.
 
 Replace every word by [MASK] (the *baseline*), then move all word embeddings together in a straight
 line from [MASK] to the real words (the *input*). The probability of the predicted label changes
