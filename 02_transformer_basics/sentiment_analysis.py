@@ -229,7 +229,7 @@ def main(config: Config) -> None:
         compare(pipeline, plain_model, texts, config, record)
     if config.json or not config.compare:
         show(results, explanations, config, loaded.name)
-    write_pictures(results, explanations, plain_model, config, record)
+    draw_plots(results, explanations, plain_model, config, record)
     if form and not config.json:
         print(f"engine: scratch, {form}")
     if texts == list(EXAMPLES):
@@ -237,7 +237,7 @@ def main(config: Config) -> None:
     record.save(quiet=config.json)
 
 
-def write_pictures(
+def draw_plots(
     results: list[dict[str, Any]],
     explanations: list[Explanation],
     plain_model: LoadedModel,

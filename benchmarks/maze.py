@@ -74,7 +74,9 @@ def tensor_side(config: Config, tables: TransitionTables, seed: int) -> tuple[fl
     return steps / (time.perf_counter() - begin), float(agents.q[:, 0].amax(1).mean())
 
 
-def all_processes(config: Config, tables: TransitionTables, pool: ProcessPoolExecutor, seed: int) -> tuple[float, float]:
+def all_processes(
+    config: Config, tables: TransitionTables, pool: ProcessPoolExecutor, seed: int
+) -> tuple[float, float]:
     """Return the results of `processes` parallel processes, each with its own agents; the rates are summed."""
     jobs = [pool.submit(tensor_side, config, tables, seed * config.processes + i) for i in range(config.processes)]
     rates, values = zip(*(job.result() for job in jobs), strict=True)

@@ -148,8 +148,8 @@ def test_finished_seeds_are_not_rerun(seeds: Any, tmp_path: Path, capsys: pytest
     assert summary["figures"]["score"] == estimate(scores)._asdict()
     assert summary["figures"]["nested.twice"]["mean"] == 4.0
     assert "score" in capsys.readouterr().out
-    with Image.open(folder / "curve.png") as picture:
-        assert min(picture.size) > 300
+    with Image.open(folder / "curve.png") as image:
+        assert min(image.size) > 300
     seeds(2.0, count=4)  # one more
     assert (tmp_path / "calls").read_text().endswith("2 new\n3 new\n")
     assert json.loads((folder / "repeat.json").read_text())["seeds"] == 4
@@ -213,8 +213,8 @@ def test_significant_differences_are_reported(seeds: Any, tmp_path: Path, capsys
     assert format_difference(better, first, "score").endswith(": significant")
     assert format_difference(again, first, "score").endswith(": not significant")
     assert format_difference(again, first, "seconds") == ""  # equal in all groups
-    with Image.open(tmp_path / "out/compare.png") as picture:
-        assert min(picture.size) > 300
+    with Image.open(tmp_path / "out/compare.png") as image:
+        assert min(image.size) > 300
 
 
 def test_single_runs_are_compared_without_significance(

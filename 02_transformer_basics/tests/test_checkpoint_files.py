@@ -123,7 +123,7 @@ def add_one(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update({"extra.weight": torch.zeros(2)}))
 
 
-def transpose_one(folder: Path) -> None:
+def transposed(folder: Path) -> None:
     def transpose(tensors: dict[str, torch.Tensor]) -> None:
         name = next(name for name in tensors if name.endswith(("wpe.weight", "position_embeddings.weight")))
         tensors[name] = tensors[name].t().contiguous()
@@ -187,7 +187,10 @@ def pickled_list(folder: Path) -> None:
         (truncate, "model.safetensors is damaged"),
         (drop_one, "its weights lack"),
         (add_one, "weights of another architecture: unexpected extra.weight"),
-        (transpose_one, r"weights for position_embeddings.weight are torch.float32 \(16, (64|256)\), not \((64|256), 16\)"),
+        (
+            transposed,
+            r"weights for position_embeddings.weight are torch.float32 \(16, (64|256)\), not \((64|256), 16\)",
+        ),
         (integers, "torch.int8"),
         (no_shard, "model-00002-of-00002.safetensors, which its index lists, is missing"),
         (shard_elsewhere, "must name files next to it"),

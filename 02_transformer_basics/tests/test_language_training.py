@@ -482,9 +482,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
-def test_a_killed_run_resumes_bit_exactly(
-    tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float
-) -> None:
+def test_a_killed_run_resumes_bit_exactly(tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float) -> None:
     process = start(tmp_path / "model", text_file)
     wait_for(tmp_path / "model/checkpoint.pth", process)
     time.sleep(delay)

@@ -508,9 +508,7 @@ def test_a_killed_run_resumes_bit_exactly(call: Call, csv_file: Path, tmp_path: 
         ("--seed", ("-1", "99999999999999999999999")),
     ],
 )
-def test_invalid_values_are_refused_by_name(
-    refused: Call, csv_file: Path, flag: str, values: tuple[str, ...]
-) -> None:
+def test_invalid_values_are_refused_by_name(refused: Call, csv_file: Path, flag: str, values: tuple[str, ...]) -> None:
     for value in values:
         refused(train_sentiment, ("--data", str(csv_file), f"{flag}={value}"), flag, value)
 

@@ -143,7 +143,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 import {script} as script
-script.write_pictures = lambda *_: None  # Matplotlib is imported for pictures alone, after the answers
+script.draw_plots = lambda *_: None  # Matplotlib is imported only for plots, after the answers
 script.main(script.Config(("fine",), engine="scratch", model=sys.argv[1], output_dir=Path(sys.argv[2])))
 print([name for name in ("transformers", "matplotlib", "torch._dynamo") if name in sys.modules])
 """
@@ -336,8 +336,8 @@ def test_explain_prints_draws_and_records(call: Call, tmp_path: Path, engine: st
     result = call(sentiment_analysis, *flags)
     assert (result.status, result.err) == (0, "")
     assert "  wonderful +0." in result.out
-    with Image.open(tmp_path / "out/sentiment_explanation.png") as picture:
-        assert picture.width > 800
+    with Image.open(tmp_path / "out/sentiment_explanation.png") as image:
+        assert image.width > 800
     result = call(sentiment_analysis, *flags, "--json")
     words = json.loads(result.out.splitlines()[0])["words"]
     assert max(words, key=lambda pair: pair[1])[0] == "wonderful"

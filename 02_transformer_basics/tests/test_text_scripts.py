@@ -123,8 +123,8 @@ def test_sentiment_prints_draws_and_records(call: Call, tmp_path: Path) -> None:
     assert second.startswith("NEGATIVE")
     assert {path.name for path in tmp_path.iterdir()} == {"sentiment_analysis.png", "sentiment_analysis.json"}
     assert wrote.startswith("wrote ")
-    with Image.open(tmp_path / "sentiment_analysis.png") as picture:
-        assert picture.width > 800
+    with Image.open(tmp_path / "sentiment_analysis.png") as image:
+        assert image.width > 800
     record = json.loads((tmp_path / "sentiment_analysis.json").read_text())
     assert record["results"]["labels"] == {"POSITIVE": 1, "NEGATIVE": 1}
     assert record["config"]["texts"] == ["What a great film!", "Boring $ and $ dull."]
