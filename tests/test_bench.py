@@ -387,7 +387,7 @@ def test_number_without_a_source_is_left_unchanged_and_named(
     readme = house / "README.md"
     readme.write_text(lost + resolved.format(0))
     evidence.publish()
-    assert f"left unchanged: benchmarks/results/{key}: not resolved" in capsys.readouterr().err
+    assert f"left unchanged: benchmarks/results/{key}: not found" in capsys.readouterr().err
     assert readme.read_text() == lost + resolved.format(2.3)
     with pytest.raises(UserError, match="not found"):
         quoted()
