@@ -1,4 +1,4 @@
-"""Checks of arguments: a wrong one raises an error that names it and says what would be right."""
+"""Checks of arguments: an invalid one raises an error that names it and says what is valid."""
 
 from lab.errors import UserError
 

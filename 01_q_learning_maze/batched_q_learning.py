@@ -1,4 +1,4 @@
-"""Q-learning with a tensor for a dictionary: thousands of agents step in the same operations.
+"""Q-learning with a tensor instead of a dictionary: thousands of agents step in the same operations.
 
 The algorithm is that of `q_learning_agent.py`, line for line. There, one agent's Q-table is a
 dictionary and a step updates one entry; here all Q-tables are in one tensor, and a step updates one
@@ -197,7 +197,7 @@ class BatchedQLearning:
         return episodes
 
     def freeze(self, agent: Tensor) -> None:
-        """Stop learning of each `agent` (E,), and leave its episodes out of the records."""
+        """Freeze each `agent` (E,): it stops learning, and its episodes are no longer recorded."""
         self.learning_rate[agent] = 0
         self.active[agent] = False
 
@@ -210,7 +210,7 @@ def train_batch(
     """Train `agents` for `episodes` episodes each; yield the records of those that end together.
 
     An agent that has finished its episodes is frozen while it waits for the others. With `episodes`
-    None training never ends by itself.
+    None training continues without end.
     """
     for explore_draw, tie_break_draw, outcome in random_numbers(agents, seed):
         ended = agents.step(explore_draw, tie_break_draw, outcome)

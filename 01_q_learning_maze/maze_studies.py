@@ -31,7 +31,7 @@ def train_many(agents: BatchedQLearning, episodes: int, seed: int) -> Tensor:
 
 
 def greedy_episode_lengths(agents: BatchedQLearning, episodes: int) -> Tensor:
-    """Return the mean length, (N,), of `episodes` greedy episodes, in which nobody learns."""
+    """Return the mean length, (N,), of `episodes` greedy episodes without learning."""
     evaluated = BatchedQLearning(agents.dynamics, agents.n_agents, epsilon=0.0, epsilon_min=0.0)
     evaluated.q.copy_(agents.q)
     evaluated.learning_rate.zero_()
@@ -52,7 +52,7 @@ def greedy_policies_are_optimal(agents: BatchedQLearning, best_length: float) ->
 
 @dataclass(frozen=True)
 class RewardBand:
-    """Rewards of many agents that differ in nothing but their random numbers."""
+    """Rewards of many agents that differ only in their random numbers."""
 
     n_agents: int
     low: NDArray[np.float32]  # (E,), 10th percentile over the agents
@@ -67,7 +67,7 @@ def quantile_band(
     seed: int,
     best_length: float,
 ) -> RewardBand:
-    """Train `agents` and return between which rewards 80% of them are in each episode."""
+    """Train `agents` and return the band that contains 80% of their rewards in each episode."""
     rewards = train_many(agents, episodes, seed).numpy()  # (E, N)
     low, high = np.quantile(rewards, [0.1, 0.9], axis=1)  # (E,) each
     is_optimal = greedy_policies_are_optimal(agents, best_length)  # (N,)

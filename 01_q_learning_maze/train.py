@@ -94,7 +94,7 @@ class Config:
 
 
 def choose_layout(config: Config) -> list[str]:
-    """Return the layout of the maze that the flags ask for."""
+    """Return the layout of the maze that the flags choose."""
     if config.maze_file is not None and config.maze_size is not None:
         raise UserError("--maze_file and --maze_size exclude each other; give one of them")
     if config.maze_file is not None:
@@ -107,20 +107,20 @@ def choose_layout(config: Config) -> list[str]:
 
 
 def choose_learner(config: Config, maze: SimpleMaze) -> str:
-    """Return which learner to use, "one" or "replay". Raises UserError if none would finish in minutes."""
+    """Return the learner to use, "one" or "replay". Raises UserError if none would finish within minutes."""
     n_cells = floor_cells(maze)
     if maze.slip and config.learner == "replay":
         raise UserError(f"--learner replay needs a maze without slip, and --slip is {maze.slip}; set it to 0")
     if maze.slip and n_cells > MAX_CELLS_WITH_SLIP:
         raise UserError(
-            f"--slip {maze.slip} in a maze of {n_cells} free cells takes too long; use at most {MAX_CELLS_WITH_SLIP}"
+            f"--slip {maze.slip} in a maze of {n_cells} free cells is too slow; use at most {MAX_CELLS_WITH_SLIP} cells"
         )
     if config.learner != "auto":
         return config.learner
     if n_cells > MAX_CELLS_REPLAY:
         raise UserError(
             f"{n_cells} free cells is too large for tabular learning (10+ minutes); "
-            f"use at most {MAX_CELLS_REPLAY}, or give --learner replay to wait for it"
+            f"use at most {MAX_CELLS_REPLAY} cells, or give --learner replay to wait for it"
         )
     return "one" if maze.slip or n_cells <= MAX_CELLS_SINGLE_AGENT else "replay"
 
@@ -137,7 +137,7 @@ def agent_settings(config: Config) -> dict[str, float]:
 
 
 def make_agent(config: Config) -> QLearningAgent:
-    """Return the untrained agent that the flags ask for."""
+    """Return an untrained agent with the settings of the flags."""
     return QLearningAgent(n_actions=4, seed=config.seed, **agent_settings(config))
 
 
@@ -159,7 +159,7 @@ def run_single_agent(config: Config, maze: SimpleMaze, record: RunRecord) -> Tra
 def train_band(
     config: Config, maze: SimpleMaze, result: TrainingResult[Episode], record: RunRecord
 ) -> RewardBand | None:
-    """Train the agents of the band; None if the flags ask for none, or if it would take too long."""
+    """Train the agents of the band; None if `band_seeds` is 0, or if it would take too long."""
     steps = sum(episode.length for episode in result.records)
     if config.band_seeds == 0 or steps > MAX_STEPS_WITH_BAND:
         return None
@@ -206,7 +206,7 @@ def main(config: Config) -> None:
     for name, least in (("episodes", 1), ("band_seeds", 0)):
         if getattr(config, name) < least:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be {least} or more")
-    make_agent(config)  # refuses wrong settings at once
+    make_agent(config)  # raises at once if a setting is invalid
     maze = SimpleMaze(choose_layout(config), slip=config.slip)
     learner = choose_learner(config, maze)
     record = RunRecord(__file__, config.output_dir, config)

@@ -1,4 +1,4 @@
-"""The dynamics of an environment as tables: thousands of agents step by one look-up."""
+"""The dynamics of an environment as tables: one look-up steps thousands of agents."""
 
 # S states, A actions, K outcomes of an action
 

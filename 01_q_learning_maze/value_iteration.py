@@ -1,4 +1,4 @@
-"""Exact Q-values of a known maze by dynamic programming: what Q-learning converges to."""
+"""Exact Q-values of a known maze by dynamic programming: the values that Q-learning converges to."""
 
 # S states, A actions, K outcomes of an action
 

@@ -28,7 +28,7 @@ class Config:
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Output folders of train_sentiment.py and average_sentiment.py."""
     baseline_data: Path | None = None
-    """Data for a bag-of-words baseline: the lesson's folder or a CSV of your own (needs scikit-learn)."""
+    """Data for a bag-of-words baseline: the lesson's folder or your own CSV (needs scikit-learn)."""
     seed: int = 0
     """Seed of the split of a CSV."""
     output_dir: Path = Path(__file__).parent / "results"

@@ -23,7 +23,7 @@ from models.hub import LoadedModel, Loader, Task, check_vocabulary, missing_file
 from speed import accelerate
 
 Device = torch.device | str
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MAX_ROUNDS = 5
 
 
@@ -71,10 +71,10 @@ class FileTokenizer:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Which form of our own model runs."""
+    """Options of our own model: its form, plain or accelerated, and the precision of its weights."""
 
     accelerate: bool = False
-    """Run the accelerated form of our own model (speed/): same answers, faster. Default: the lesson's plain code."""
+    """Run the accelerated form of our own model (speed/): same results, faster. Default: the lesson's plain code."""
     precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """Precision of the accelerated weights; other than float32 it switches --accelerate on."""
 
@@ -86,7 +86,7 @@ class EngineOptions:
         return "accelerated" if self.accelerate else "plain"
 
     def check(self, engine: str, compare: bool) -> None:
-        """Raise UserError, naming the flag, where our own model does not run at all."""
+        """Raise UserError, naming the flag, if it has no effect because our own model does not run."""
         if self.form == "plain" or engine == "scratch" or compare:
             return
         flag = "--accelerate" if self.precision == "float32" else f"--precision {self.precision}"
@@ -97,7 +97,7 @@ PLAIN = EngineOptions()
 
 
 def note_form(options: EngineOptions) -> None:
-    """Say on standard error that a lower precision has switched on the accelerated form."""
+    """Print on standard error that a lower precision has switched on the accelerated form."""
     if options.precision != "float32" and not options.accelerate:
         warn_once(f"--precision {options.precision} runs the accelerated form of our own model (--accelerate)")
 
@@ -110,7 +110,7 @@ def loader(options: EngineOptions = PLAIN, device: Device = "cpu") -> Loader:
 def load_own(
     task: Task, folder: Path, name: str, options: EngineOptions = PLAIN, device: Device = "cpu"
 ) -> LoadedModel:
-    """Return our DistilBERT or GPT-2 with the weights in `folder`, in the form asked for, and its tokenizer.
+    """Return our DistilBERT or GPT-2 with the weights in `folder`, in the requested form, and its tokenizer.
 
     Raises UserError, one line, as `models.hub.load_folder` does, and for an architecture that is not ours.
     """
@@ -174,10 +174,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def time_interleaved(runs: Mapping[str, Callable[[], Answer]], seconds: float = 3.0) -> dict[str, tuple[Answer, float]]:
-    """Return answer and shortest time in seconds of each of `runs`: up to five rounds, none started after `seconds`.
+def time_interleaved(runs: Mapping[str, Callable[[], Result]], seconds: float = 3.0) -> dict[str, tuple[Result, float]]:
+    """Return result and shortest time of each of `runs`: up to five interleaved rounds, none started after `seconds`.
 
-    The runs take turns, so that other load on the machine slows all of them, and hardly affects the shortest time.
+    Other load on the machine then slows all runs, and hardly affects the shortest time.
     """
     started, best = time.perf_counter(), {}
     for number in range(MAX_ROUNDS):
@@ -185,7 +185,7 @@ def time_interleaved(runs: Mapping[str, Callable[[], Answer]], seconds: float = 
             break
         for name, run in runs.items():
             begun = time.perf_counter()
-            answer = run()
+            result = run()
             taken = time.perf_counter() - begun
-            best[name] = (answer, min(taken, best[name][1]) if number else taken)
+            best[name] = (result, min(taken, best[name][1]) if number else taken)
     return best

@@ -1,6 +1,6 @@
 """Optimizers for both trainings: AdamW or Muon, weight decay, warm-up and cosine decay, gradient clipping.
 
-Everything depends on the step and the settings alone, never on a clock, so a resumed run continues bit for bit. With
+Everything depends on the step and the settings alone, never on a clock, so a resumed run is bit-exact. With
 several processes the gradients are averaged first.
 
 Shapes: N matrices of one shape (R, C).
@@ -27,7 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Settings of the optimizer and its schedule. Raises UserError, naming the flag, for impossible values."""
+    """Settings of the optimizer and its schedule. Raises UserError, naming the flag, for invalid values."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """"muon" for the matrices between the layers (the rest by AdamW, as always), or "adamw" for everything."""
@@ -162,18 +162,18 @@ class OptimizerGroup:
         self.steps_done += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a bit-equal continuation needs in addition to the weights."""
+        """Return the state that a bit-exact resume needs in addition to the weights."""
         return {"steps_done": self.steps_done, "optimizers": [each.state_dict() for each in self.optimizers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises UserError if its optimizers had other settings."""
+        """Resume from a `state_dict`. Raises UserError if its optimizers had other settings."""
         self.steps_done = state["steps_done"]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             groups = [_renamed(group) for group in saved["param_groups"]]
             for own, theirs in zip(optimizer.param_groups, groups, strict=True):
                 if set(own) != set(theirs):
                     names = ", ".join(sorted(set(own) ^ set(theirs)))
-                    raise UserError(f"--resume: the checkpoint is of another version ({names}); start afresh")
+                    raise UserError(f"--resume: the checkpoint is from another version ({names}); start a new run")
             optimizer.load_state_dict({**saved, "param_groups": groups})
 
 

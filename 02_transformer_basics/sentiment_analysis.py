@@ -32,7 +32,7 @@ from models.batching import check_ids
 from models.distilbert import DistilBertClassifier
 from models.hub import SENTIMENT, LoadedModel, load_folder, load_model
 from models.internals import check_layer_and_head
-from sentiment.attribution import Explanation, coloured, draw_explanations, explain, plain
+from sentiment.attribution import Explanation, colored, draw_explanations, explain, plain
 
 EXAMPLES = {
     "A wonderful film, funny and moving from start to finish.": "POSITIVE",
@@ -61,7 +61,7 @@ class Config:
     compare: bool = False
     """Run the pipeline and our own model on the same texts and show them side by side, with the time of each."""
     explain: bool = False
-    """Show how much each word contributed to the decision (sentiment/attribution.py), as text and as a picture."""
+    """Show how much each word contributed to the decision (sentiment/attribution.py), as text and as a plot."""
     show_attention: bool = False
     """Draw the attention weights of one head of our own model over the first text."""
     layer: int = 0
@@ -75,7 +75,7 @@ class Config:
     json: bool = False
     """Print one JSON object per line instead of a table."""
     output_dir: Path = Path(__file__).parent / "results"
-    """Folder for the pictures and the record of the run."""
+    """Folder for the plots and the record of the run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "batch_size")
@@ -102,7 +102,7 @@ def classify(
 
 
 def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
-    """Note on standard error which texts are longer than the model can read.
+    """Warn on standard error about texts that are longer than the model's maximum length.
 
     Raises UserError for a text whose ids the model has no embeddings for.
     """
@@ -113,13 +113,13 @@ def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
-            raise UserError(f"{loaded.name}: its tokenizer does not belong to it: text {number}: {error}") from None
+            raise UserError(f"{loaded.name}: the tokenizer does not fit the model: text {number}: {error}") from None
 
 
 def compare(
     pipeline: LoadedModel, plain_model: LoadedModel, texts: list[str], config: Config, record: RunRecord
 ) -> None:
-    """Run the pipeline and both forms of our model on `texts`, show the labels, and note agreement and speed."""
+    """Run the pipeline and both forms of our model on `texts`, print the labels, and record agreement and speed."""
     device = pick_device(config.device)
     options = config.own_model if config.own_model.form != "plain" else EngineOptions(accelerate=True)
     accelerated = load_own(SENTIMENT, plain_model.folder, plain_model.name, options, device)
@@ -139,7 +139,7 @@ def compare(
     record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
     for name in ("scratch", options.form) if options.precision != "float32" else ("scratch",):
         same = sum(a["label"] == b["label"] for a, b in zip(labels["pipeline"], labels[name], strict=True))
-        expected = "all" if name == "scratch" else f"the cost of {options.precision}"
+        expected = "all" if name == "scratch" else f"most; {options.precision} rounds the weights"
         ok = name != "scratch" or same == len(texts)
         record.check(f"labels that agree, {name}", f"{same} of {len(texts)}", expected, ok)
     ratio = speeds[options.form] / speeds["pipeline"]
@@ -149,7 +149,7 @@ def compare(
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw a bar for each of the first texts: the probability of its label, coloured by label."""
+    """Draw a bar for each of the first texts: the probability of its label, colored by label."""
     from lab.plots import BLUE, GREY, ORANGE, drawable, new_figure, save_figure  # here: it takes a second
 
     shown = results[:MAX_BARS]
@@ -186,7 +186,7 @@ def draw_attention_of(plain_model: LoadedModel, text: str, config: Config, path:
 
 
 def show(results: list[dict[str, Any]], explanations: list[Explanation], config: Config, name: str) -> None:
-    """Print a line for each text, and its words' contributions if asked for, coloured on a terminal."""
+    """Print a line for each text, and its words' contributions with --explain, colored on a terminal."""
     console = Console(highlight=False, soft_wrap=True)
     for number, result in enumerate(results):
         if config.json:
@@ -195,7 +195,7 @@ def show(results: list[dict[str, Any]], explanations: list[Explanation], config:
             continue
         print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
         if explanations and console.is_terminal:
-            console.print(" " * 17, coloured(explanations[number]), sep="")
+            console.print(" " * 17, colored(explanations[number]), sep="")
         elif explanations:
             print(" " * 17 + plain(explanations[number]))
     sys.stdout.flush()  # before drawing, which takes a second
@@ -229,7 +229,7 @@ def main(config: Config) -> None:
         compare(pipeline, plain_model, texts, config, record)
     if config.json or not config.compare:
         show(results, explanations, config, loaded.name)
-    write_pictures(results, explanations, plain_model, config, record)
+    draw_plots(results, explanations, plain_model, config, record)
     if form and not config.json:
         print(f"engine: scratch, {form}")
     if texts == list(EXAMPLES):
@@ -237,14 +237,14 @@ def main(config: Config) -> None:
     record.save(quiet=config.json)
 
 
-def write_pictures(
+def draw_plots(
     results: list[dict[str, Any]],
     explanations: list[Explanation],
     plain_model: LoadedModel,
     config: Config,
     record: RunRecord,
 ) -> None:
-    """Draw the bars, and the explanations and the attention head if asked for."""
+    """Draw the bars and, with their flags, the explanations and the attention head."""
     draw(results, record.file("sentiment_analysis.png"))
     if explanations:
         draw_explanations(explanations, record.file("sentiment_explanation.png"))
@@ -255,11 +255,11 @@ def write_pictures(
 
 
 def check_examples(results: list[dict[str, Any]], record: RunRecord) -> None:
-    """Note how many of the built-in examples are labelled correctly."""
+    """Add a check to the record: are the built-in examples labeled correctly?"""
     correct = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
     first = f"{results[0]['label']} {results[0]['score']:.2f}"
     expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
-    value = f"{first}; {correct} of {len(EXAMPLES)} examples labelled correctly"
+    value = f"{first}; {correct} of {len(EXAMPLES)} examples labeled correctly"
     record.check("label and score", value, expected, ok=correct == len(EXAMPLES))
 
 

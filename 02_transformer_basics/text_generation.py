@@ -76,7 +76,7 @@ class Config:
     json: bool = False
     """Print one JSON object per line instead of text."""
     output_dir: Path = Path(__file__).parent / "results"
-    """Folder for the picture and the record of the run."""
+    """Folder for the plot and the record of the run."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "max_new_tokens", "batch_size")
@@ -103,7 +103,7 @@ def check_prompts(loaded: LoadedModel, prompts: list[str], max_new_tokens: int) 
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
-            raise UserError(f"{loaded.name}: its tokenizer does not belong to it: prompt {number}: {error}") from None
+            raise UserError(f"{loaded.name}: the tokenizer does not fit the model: prompt {number}: {error}") from None
 
 
 def continue_prompts(loaded: LoadedModel, prompts: list[str], config: Config) -> list[str]:
@@ -227,7 +227,7 @@ def visible(token: str) -> str:
 
 
 def compare(pipeline: LoadedModel, plain: LoadedModel, prompts: list[str], config: Config, record: RunRecord) -> None:
-    """Run the pipeline and both forms of our model on `prompts`, show the texts, and note agreement and speed."""
+    """Run the pipeline and both forms of our model on `prompts`, print the texts, and record agreement and speed."""
     options = config.own_model if config.own_model.form != "plain" else EngineOptions(accelerate=True)
     accelerated = load_own(GENERATION, plain.folder, plain.name, options, pick_device(config.device))
     engines = {"pipeline": pipeline, "scratch": plain, options.form: accelerated}
@@ -246,10 +246,10 @@ def compare(pipeline: LoadedModel, plain: LoadedModel, prompts: list[str], confi
     )
     record.check("largest difference of a probability", difference, "at most 1e-4", difference <= 1e-4)
     same = _count_equal(rows["pipeline"], rows["scratch"])
-    record.check("texts that are the same", f"{same} of {len(prompts)}", "all, except for rounding", same > 0)
+    record.check("texts that are the same", f"{same} of {len(prompts)}", "all, unless rounding matters", same > 0)
     if options.precision != "float32":
         same = _count_equal(rows["pipeline"], rows[options.form])
-        expected = f"the cost of {options.precision}"
+        expected = f"most; {options.precision} rounds the weights"
         record.check(f"texts that are the same, {options.form}", f"{same} of {len(prompts)}", expected, True)
     ratio = speeds[options.form] / speeds["pipeline"]
     per_engine = ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
@@ -284,7 +284,7 @@ def draw_attention_of(plain: LoadedModel, prompt: str, new: list[int], config: C
 
 
 def show(results: list[dict[str, Any]], config: Config, name: str, streamed: bool) -> None:
-    """Print prompt and continuation, and the table of the steps if it was asked for."""
+    """Print prompt and continuation, and the table of the steps with --show_probs."""
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         if config.json:

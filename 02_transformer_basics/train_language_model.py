@@ -1,7 +1,7 @@
 """Train a small GPT-2 (`models/gpt2.py`) from random weights on any text: command line, progress, files.
 
 python train_language_model.py --data tiny_shakespeare.txt                 # characters; minutes on two cores
-python train_language_model.py --preset books --data BOOKS_FOLDER          # trains the model that ships with the lab
+python train_language_model.py --preset books --data BOOKS_FOLDER          # trains the bundled language model
 python train_language_model.py --data tiny_shakespeare.txt --resume        # continue an interrupted run
 torchrun --nproc_per_node 2 train_language_model.py --data FILE_OR_FOLDER  # data-parallel, two processes
 
@@ -139,7 +139,7 @@ def training_command(config: Config) -> str:
 
 
 def text_source(config: Config, texts: TextSplit) -> str:
-    """Return where the text comes from if it is that of the preset, which its files' names tell; "" for other texts."""
+    """Return the source of the preset's text, recognized by its file names; "" for other texts."""
     expected = set(config.held_out) or {"tiny_shakespeare"}
     is_preset_text = set(texts.validation) == expected and config.held_out == PRESETS[config.preset].held_out
     return SOURCES[config.preset] if is_preset_text else ""

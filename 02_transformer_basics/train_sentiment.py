@@ -66,7 +66,7 @@ class Config:
     """PyTorch's number of threads. Default: PyTorch's own choice."""
 
     def __post_init__(self) -> None:
-        self.training.resolved()  # raises if any option is impossible
+        self.training.resolved()  # raises if an option is invalid
         require_at_least(1, self, "checkpoint_every")
         if self.num_threads is not None:
             require_at_least(1, self, "num_threads")

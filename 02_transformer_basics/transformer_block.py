@@ -4,7 +4,7 @@ Run this file to climb the ladder: each rung is compared with the rung before an
 Shapes: B batch, T time (positions), H heads, D head size, E embedding = H * D, F feed-forward size.
 With a cache there are fewer queries than keys: Tq queries, Tk keys.
 
-Masks are boolean, True where attention is ALLOWED (`torch.nn` has it the other way round), and
+Masks are boolean, True where attention is ALLOWED (the opposite of `torch.nn`'s layers), and
 broadcast to (B, H, Tq, Tk) from the right: (Tq, Tk) from `causal_mask`, (B, 1, 1, Tk) from
 `padding_mask`, (B, 1, Tq, Tk) one per sequence, (H, Tq, Tk) one per head. Combine them with `&`.
 A query that may attend to nothing gets weights and output of zero (before the output projection).
@@ -121,7 +121,7 @@ class SimpleSelfAttention(nn.Module):
 
 
 class MultiHeadAttention(nn.Module):
-    """H heads side by side, each with E / H of the embedding, then a projection (section 3.2.2).
+    """H heads in parallel, each with E / H of the embedding, then a projection (section 3.2.2).
     `forward(x, mask=None, cache=None)`: x (B, T, E) -> output (B, T, E), weights (B, H, T, Tk)
     before dropout. With a cache, x holds the positions that follow the cached ones.
     Raises UserError for sizes that do not fit, dropout outside 0 to 1, and as `attention` does.
@@ -288,7 +288,7 @@ def ladder(x: Tensor, num_heads: int) -> Iterator[tuple[str, Tensor, Tensor | No
 class Config:
     """Climb the ladder from loops to the encoder block and compare every rung with torch.nn."""
 
-    output_dir: Path = Path(__file__).parent / "results"  # Folder for the picture and the record.
+    output_dir: Path = Path(__file__).parent / "results"  # Folder for the plot and the record.
     seed: int = 0  # Seed of the random weights and inputs.
     embed_dim: int = 64  # E, size of the embeddings; a multiple of num_heads.
     num_heads: int = 4  # H, attention heads.

@@ -89,7 +89,7 @@ def _run_episodes(policy: Policy, env_id: str, seeds: range) -> tuple[NDArray, N
 
 
 def check_return(record: RunRecord, env_id: str, mean_return: float) -> None:
-    """Note in the record whether the mean return is as expected.
+    """Add a check to the record: is the mean return as expected?
 
     For Reacher that is the return of a normal run, otherwise the environment's reward threshold.
     """

@@ -61,10 +61,10 @@ def dictionary_side(config: Config, env: gym.Env[Any, Any], seed: int) -> tuple[
     return steps / (time.perf_counter() - begin), max(agent.q_values(0))
 
 
-def tensor_side(config: Config, world: TransitionTables, seed: int) -> tuple[float, float]:
+def tensor_side(config: Config, tables: TransitionTables, seed: int) -> tuple[float, float]:
     """Return the steps per second of all agents on one thread, and their mean value estimate of the start."""
     torch.set_num_threads(1)
-    agents = BatchedQLearning(world, config.agents, **SETTINGS)
+    agents = BatchedQLearning(tables, config.agents, **SETTINGS)
     steps, begin = 0, time.perf_counter()
     for numbers in random_numbers(agents, seed):
         agents.step(*numbers)
@@ -74,9 +74,11 @@ def tensor_side(config: Config, world: TransitionTables, seed: int) -> tuple[flo
     return steps / (time.perf_counter() - begin), float(agents.q[:, 0].amax(1).mean())
 
 
-def all_processes(config: Config, world: TransitionTables, pool: ProcessPoolExecutor, seed: int) -> tuple[float, float]:
-    """Return the same for several processes at once, each with its own agents; the rates are summed."""
-    jobs = [pool.submit(tensor_side, config, world, seed * config.processes + i) for i in range(config.processes)]
+def all_processes(
+    config: Config, tables: TransitionTables, pool: ProcessPoolExecutor, seed: int
+) -> tuple[float, float]:
+    """Return the results of `processes` parallel processes, each with its own agents; the rates are summed."""
+    jobs = [pool.submit(tensor_side, config, tables, seed * config.processes + i) for i in range(config.processes)]
     rates, values = zip(*(job.result() for job in jobs), strict=True)
     return sum(rates), statistics.fmean(values)
 
@@ -84,11 +86,11 @@ def all_processes(config: Config, world: TransitionTables, pool: ProcessPoolExec
 def measure(config: Config, pool: ProcessPoolExecutor) -> dict[str, list[tuple[float, float]]]:
     """Return side to (steps per second, start value) for every repetition; print one line per repetition."""
     env = gym.make("FrozenLake-v1")
-    world = TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)  # pyright: ignore[reportAttributeAccessIssue]
+    tables = TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)  # pyright: ignore[reportAttributeAccessIssue]
     sides: list[Callable[[int], tuple[float, float]]] = [
         lambda seed: dictionary_side(config, env, seed),
-        lambda seed: tensor_side(config, world, seed),
-        lambda seed: all_processes(config, world, pool, seed),
+        lambda seed: tensor_side(config, tables, seed),
+        lambda seed: all_processes(config, tables, pool, seed),
     ]
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
     for seed in range(-1, config.repetitions):

@@ -25,7 +25,7 @@ from lab.projects import FOLDERS
 from lab.record import environment_info
 from lab.results import new_record, ratio_statistics, write_results
 
-SIDES = {  # name to target: the least wall time relative to ours
+SIDES = {  # name to target: the minimum wall time relative to ours
     "ours": None,
     "one environment": 1 / 1.2,
     "Stable-Baselines3, its defaults": 12,
@@ -53,7 +53,7 @@ class Config:
 
 
 class Side:
-    """One side, in its own process that waits for its turn."""
+    """One side, in its own process that waits for the next round."""
 
     def __init__(self, name: str, python: Path, config: Config) -> None:
         threads = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
@@ -65,9 +65,9 @@ class Side:
             text=True,
             env={**os.environ, **threads, "PYTHONPATH": paths},
         )
-        self.turn()  # imports, compilation, first steps
+        self.run_chunk()  # imports, compilation, first steps
 
-    def turn(self) -> float:
+    def run_chunk(self) -> float:
         """Run one chunk; return its seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -89,7 +89,7 @@ def main(config: Config) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for chunk in range(config.chunks):
         for name, side in sides.items():
-            seconds[name].append(side.turn())
+            seconds[name].append(side.run_chunk())
         line = ", ".join(f"{name} {times[-1]:.2f}" for name, times in seconds.items())
         print(f"round {chunk + 1}/{config.chunks}, seconds: {line}", flush=True)
     records = []

@@ -226,11 +226,11 @@ def generation_records(config: Config) -> Iterator[dict[str, Any]]:
 # --- Q-learning -------------------------------------------------------------------------------------------------------
 
 
-def q_learning(world: TransitionTables, count: int) -> tuple[Work, Work]:
+def q_learning(tables: TransitionTables, count: int) -> tuple[Work, Work]:
     """Return the work of learning steps, and of steps in the same environments with random actions."""
-    agents = BatchedQLearning(world, count)
+    agents = BatchedQLearning(tables, count)
     numbers = random_numbers(agents, seed=0)
-    state = torch.full((count,), world.start, dtype=torch.int32)  # (N,)
+    state = torch.full((count,), tables.start, dtype=torch.int32)  # (N,)
 
     def learn() -> int:
         agents.step(*next(numbers))
@@ -238,11 +238,11 @@ def q_learning(world: TransitionTables, count: int) -> tuple[Work, Work]:
 
     def walk() -> int:
         _, action_draw, outcome = next(numbers)  # (N,) each
-        pair = (action_draw * world.n_actions).int().add_(state, alpha=world.n_actions)
-        outcome_index = outcome.add(pair, alpha=world.n_outcomes)
-        state.copy_(world.next_state.index_select(0, outcome_index))
-        world.reward.index_select(0, outcome_index)
-        state.masked_fill_(world.nonterminal.index_select(0, outcome_index) == 0, world.start)
+        pair = (action_draw * tables.n_actions).int().add_(state, alpha=tables.n_actions)
+        outcome_index = outcome.add(pair, alpha=tables.n_outcomes)
+        state.copy_(tables.next_state.index_select(0, outcome_index))
+        tables.reward.index_select(0, outcome_index)
+        state.masked_fill_(tables.nonterminal.index_select(0, outcome_index) == 0, tables.start)
         return count
 
     return learn, walk
@@ -255,8 +255,8 @@ def q_learning_records(config: Config) -> Iterator[dict[str, Any]]:
         if count * size**2 * 4 * 4 > MAX_TABLE_BYTES:
             continue
         maze = SimpleMaze(random_maze(size, size, seed=0))
-        world = TransitionTables(maze.outcomes(), maze.start, max(100, 4 * size**2))
-        learn, walk = q_learning(world, count)
+        tables = TransitionTables(maze.outcomes(), maze.start, max(100, 4 * size**2))
+        learn, walk = q_learning(tables, count)
         at = {"agents": count, "maze": size}
         yield measured(Q_LEARNING, at, learn, lambda walk=walk: rate(walk, config.seconds), config)
 

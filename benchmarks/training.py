@@ -36,7 +36,7 @@ from optimization import OptimizerGroup
 
 TARGET = 1.1  # times the speed of the plain loop
 VOCABULARY = {"shakespeare": 67, "books": PRESETS["books"].vocab_size}
-STEPS_FOR_ONE = {"shakespeare": 5, "books": 1}  # so that rounds of both presets take about as long
+STEPS_FACTOR = {"shakespeare": 5, "books": 1}  # so that rounds of both presets take about as long
 Step = Callable[[], float]  # does one optimizer step, returns the loss before it
 step: Step  # of the side that runs in this process
 
@@ -109,7 +109,7 @@ def begin(name: str, config: LanguageConfig, vocabulary: int, threads: int) -> N
     step = SIDES[name](config, vocabulary)
 
 
-def turn(steps: int) -> tuple[float, float]:
+def timed_steps(steps: int) -> tuple[float, float]:
     """Run some steps; return the mean seconds per step and the last loss."""
     start = time.perf_counter()
     losses = [step() for _ in range(steps)]
@@ -126,19 +126,19 @@ def measure(preset: str, config: Config) -> tuple[dict[str, list[float]], float,
         num_steps=10_000,
         evaluate_every=10_000,
     )
-    steps = config.steps * STEPS_FOR_ONE[preset]
+    steps = config.steps * STEPS_FACTOR[preset]
     spawn = multiprocessing.get_context("spawn")
     start = (settings, VOCABULARY[preset], config.threads)
     processes = {name: ProcessPoolExecutor(1, spawn, begin, (name, *start)) for name in SIDES}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child processes ignore Ctrl-C
-    first = {name: process.submit(turn, config.steps) for name, process in processes.items()}  # warm-up
+    first = {name: process.submit(timed_steps, config.steps) for name, process in processes.items()}  # warm-up
     signal.signal(signal.SIGINT, before)
     try:
         losses = {name: future.result()[1] for name, future in first.items()}
         seconds: dict[str, list[float]] = {name: [] for name in SIDES}
         for _ in range(config.repetitions):
             for name, process in processes.items():
-                seconds[name].append(process.submit(turn, steps).result()[0])
+                seconds[name].append(process.submit(timed_steps, steps).result()[0])
     finally:
         for process in processes.values():
             process.shutdown()

@@ -30,7 +30,7 @@ from models.generation import generate
 from models.gpt2 import GPT2
 from speed import PRECISIONS, accelerate
 
-TARGETS = {  # the least speed relative to `transformers`
+TARGETS = {  # minimum speed relative to `transformers`
     ("one prompt", "float32"): 1.3,
     ("one prompt", "float16"): 3.0,
     ("one prompt", "int8"): 4.0,

@@ -18,7 +18,7 @@ from lab.runner import SCRIPTS, run_everything, run_script
 
 @dataclass(frozen=True)
 class Run:
-    """Run a project's script (`lab run maze --help` shows its flags), or `all` of them into one folder."""
+    """Run a project's script (`lab run maze --help` lists its flags), or `all` of them into one folder."""
 
     script: tyro.conf.Positional[Literal["maze", "attention", "sentiment", "generate", "reacher", "all"]]
     """Name of the script, or `all`."""

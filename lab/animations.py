@@ -16,9 +16,9 @@ CAPTION_HEIGHT = 28
 
 def captioned(image: Image.Image | NDArray[np.uint8], caption: str) -> Image.Image:
     """Return `image` (height, width, 3) with a one-line caption on a light bar above it."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    framed = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "#f4f4f4")
-    framed.paste(picture, (0, CAPTION_HEIGHT))
+    content = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    framed = Image.new("RGB", (content.width, content.height + CAPTION_HEIGHT), "#f4f4f4")
+    framed.paste(content, (0, CAPTION_HEIGHT))
     font = ImageFont.load_default(size=14)
     ImageDraw.Draw(framed).text((8, CAPTION_HEIGHT // 2), caption, fill="#202020", font=font, anchor="lm")
     return framed

@@ -1,4 +1,4 @@
-"""Pictures of attention weights: an example with queries and keys set by hand, and any head of a model.
+"""Plots of attention weights: an example with queries and keys set by hand, and any head of a model.
 
 Shapes: B batch, H heads, T time (positions), D head size.
 """
@@ -50,7 +50,7 @@ def draw_example(path: Path, attention: AttentionFn) -> None:
 def draw_head(
     attentions: Sequence[Tensor], layer: int, head: int, tokens: Sequence[str], path: Path, causal: bool = False
 ) -> None:
-    """Draw one head's weights over the tokens of one text; with `causal`, later positions are grey.
+    """Draw one head's weights over the tokens of one text; with `causal`, later positions are gray.
 
     `attentions` holds the weights of each layer, (1, H, T, T): row i shows where token i looks.
     """

@@ -1,4 +1,4 @@
-"""The benchmarks: run them, publish their results in the documentation, check that the committed ratios still hold.
+"""The benchmarks: run them, publish their results in the documentation, check the committed ratios.
 
 Each is a script in benchmarks/ that writes one results file; the committed file is the measurement of record. `--quick`
 runs are short and less precise, and never change the committed files.
@@ -84,7 +84,7 @@ class Bench:
     quick: bool = False
     """Short runs into runs/bench, to see that everything works; committed results stay unchanged."""
     publish: bool = False
-    """Update numbers, tables and pictures in the documentation from benchmarks/results, after the runs."""
+    """Update numbers, tables and plots in the documentation from benchmarks/results, after the runs."""
     check: bool = False
     """Do quick runs and report which ratios fall outside the committed range; exit status 1 if any does."""
     tolerance: float = 0.1

@@ -242,8 +242,8 @@ def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
 def compare(folders: Sequence[Path], config: Compare) -> None:
     """Print the settings that differ and the final metrics, and plot the curves."""
     groups = read_groups(folders)
-    picture = writable_folder(config.output_dir) / "compare.png"
-    drawn = draw(picture, groups, config.y)
+    plot_path = writable_folder(config.output_dir) / "compare.png"
+    drawn = draw(plot_path, groups, config.y)
     settings = settings_that_differ(groups)
     if settings:
         print_table("Settings that differ", [group.name for group in groups], settings)
@@ -254,4 +254,4 @@ def compare(folders: Sequence[Path], config: Compare) -> None:
         print("A single run cannot separate a real difference from chance; compare several seeds from `lab repeat`.")
     elif any(len(group.runs) < MIN_SEEDS_FOR_CI for group in groups):
         print(f"Intervals from fewer than {MIN_SEEDS_FOR_CI} seeds are too narrow.")
-    print(f"wrote {display_path(picture)}" if drawn else f"no curves: not every run has a {METRICS}")
+    print(f"wrote {display_path(plot_path)}" if drawn else f"no curves: not every run has a {METRICS}")

@@ -3,7 +3,7 @@
 A number is marked `<!-- from FILE KEY FORMAT -->shown<!-- end -->`. KEY is a path through the JSON file, its parts
 joined by dots, with `~` for a space; in a list, `name=value` selects the one element with this entry, and several such
 conditions are joined by `&`. A table is the text between `<!-- table NAME -->` and `<!-- end table -->`, each on its
-own line; `lab.evidence_tables` generates it. `lab bench --publish` updates numbers, tables and pictures.
+own line; `lab.evidence_tables` generates it. `lab bench --publish` updates numbers, tables and plots.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
-from lab.evidence_pictures import draw_pictures
+from lab.evidence_pictures import draw_plots
 from lab.evidence_tables import TABLES
 from lab.files import ROOT, atomic, display_path
 
@@ -75,12 +75,12 @@ def table(match: re.Match[str], folder: Path) -> str:
 
 
 def publish() -> None:
-    """Draw the pictures and update all numbers and tables in the documentation; print what changed.
+    """Draw the plots and update all numbers and tables in the documentation; print the changes.
 
     A number that is missing in the results, because a script last ran with other flags, is left unchanged and named on
     standard error.
     """
-    for path in draw_pictures():
+    for path in draw_plots():
         print(f"drew {display_path(path)}")
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
@@ -102,6 +102,6 @@ def _updated_number(match: re.Match[str]) -> str:
 
 
 def _with(match: re.Match[str], text: str) -> str:
-    """Return the whole match with `text` in place of what it shows."""
+    """Return the whole match with `text` as its content."""
     begin, end = match.start("shown") - match.start(), match.end("shown") - match.start()
     return match[0][:begin] + text + match[0][end:]

@@ -19,7 +19,7 @@ class Claim(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A claim that a test holds."""
+    """A claim that a test verifies."""
 
     claim: str
     result: str

@@ -1,4 +1,4 @@
-"""The pictures of the benchmarks, drawn from the results files alone."""
+"""The plots of the benchmarks, drawn from the results files alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -99,18 +99,18 @@ def _draw_limits(panel: Axes, groups: list[list[Record]], axis: str, limit: str)
         panel.plot(x, y, style, color=color, linewidth=1.4, alpha=0.8, label=f"upper bound ({limit}), {series}")
 
 
-PICTURES: dict[str, Callable[[Any, Path], None]] = {
+PLOTS: dict[str, Callable[[Any, Path], None]] = {
     "ablation": draw_ablation,
     "ppo_peers": draw_ppo_peers,
     "scaling": draw_scaling,
 }
 
 
-def draw_pictures(folder: Path | None = None) -> list[Path]:
-    """Draw the pictures of all complete results in `folder` (default: the committed ones); return the files."""
+def draw_plots(folder: Path | None = None) -> list[Path]:
+    """Draw the plots of all complete results in `folder` (default: the committed ones); return the files."""
     folder = folder or results.RESULTS
     drawn = []
-    for name, draw in PICTURES.items():
+    for name, draw in PLOTS.items():
         source = folder / f"{name}.json"
         contents = read_json(source) or {}
         if "summary" in contents or "parts" in contents:

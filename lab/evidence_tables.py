@@ -20,7 +20,7 @@ def not_measured(name: str) -> str:
     return f"*Not measured yet: `lab bench {name}`.*"
 
 
-def picture(name: str, text: str, folder: Path) -> str:
+def image_link(name: str, text: str, folder: Path) -> str:
     """Return a Markdown image from the results for a page in `folder`; empty if it has not been drawn."""
     path = results.RESULTS / name
     return f"![{text}]({Path(os.path.relpath(path, folder)).as_posix()})\n\n" if path.exists() else ""
@@ -56,7 +56,7 @@ def evidence_highlights(folder: Path) -> str:
 
 
 def proofs(folder: Path) -> str:
-    """Return the tests that hold the claims about correctness."""
+    """Return the tests that verify the claims about correctness."""
     del folder
     return markdown(("claim", "equal up to", "test"), [(each.claim, each.target, f"`{each.test}`") for each in PROOFS])
 
@@ -80,7 +80,7 @@ def ablation(folder: Path) -> str:
         effect = "worse" if high < 0 else "better" if low > 0 else "no significant effect"
         rows.append((row["side"], result, interval(row["difference"], low, high, sign="+"), effect))
     header = ("variant", "return (95% interval)", "difference (95% interval)", "effect")
-    return picture("ablation.png", "Return with each detail switched off, with intervals", folder) + markdown(
+    return image_link("ablation.png", "Return with each detail switched off, with intervals", folder) + markdown(
         header, rows
     )
 
@@ -131,13 +131,13 @@ def ppo_peers(folder: Path) -> str:
         "steps to -3.75",
         "seconds to -3.75",
     )
-    return picture("ppo_peers.png", "Return against steps and time, our PPO and other libraries", folder) + markdown(
+    return image_link("ppo_peers.png", "Return against steps and time, our PPO and other libraries", folder) + markdown(
         header, rows
     )
 
 
 def scaling(folder: Path) -> str:
-    """Return the peak rate of every scaling curve, with its share of the upper bound."""
+    """Return the peak rate of every scaling curve, with its fraction of the upper bound."""
     contents = read_results("scaling")
     if not contents:
         return not_measured("scaling")
@@ -148,8 +148,8 @@ def scaling(folder: Path) -> str:
         peak = f"{best['per_second']:,.0f} {part['unit']}"
         bound = f"{best['median_ratio']:.0%} of {part['limit']}" if best.get("median_ratio") else ""
         rows.append((part["configuration"], peak, best["side"], bound))
-    header = ("", "peak rate", "configuration", "share of upper bound")
-    return picture("scaling.png", "Throughput against size, with upper bounds", folder) + markdown(header, rows)
+    header = ("", "peak rate", "configuration", "fraction of upper bound")
+    return image_link("scaling.png", "Throughput against size, with upper bounds", folder) + markdown(header, rows)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

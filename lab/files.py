@@ -94,6 +94,6 @@ def replaceable_folder(path: Path, *markers: str) -> Path:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"{path}: not a folder; it was left unchanged")
     if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
-        raise UserError(f"{path}: holds other things than a model, which would be overwritten; name another folder")
+        raise UserError(f"{path}: contains other files than a model's, which would be lost; choose another folder")
     writable_folder(absolute.parent)
     return absolute

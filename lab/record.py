@@ -107,11 +107,11 @@ def version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Return the processor's name; on Linux with family and model, which tell processors of one name apart."""
+    """Return the processor's name; on Linux with family and model, which distinguish processors with the same name."""
     path = Path("/proc/cpuinfo")
     cpuinfo = path.read_text() if path.exists() else ""
-    found = [re.search(rf"^{key}\s*: (.+)$", cpuinfo, re.M) for key in ("model name", "cpu family", "model")]
-    name, family, model = (match and match[1] for match in found)
+    matches = [re.search(rf"^{key}\s*: (.+)$", cpuinfo, re.M) for key in ("model name", "cpu family", "model")]
+    name, family, model = (match and match[1] for match in matches)
     if not name:
         return platform.processor()
     return f"{name} (family {family}, model {model})" if family and model else name

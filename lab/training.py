@@ -34,34 +34,34 @@ Record = TypeVar("Record", bound=Resumable)
 
 
 def saved_run(
-    folder: Path, kind: str, given: Settings, resume: bool, default: Settings
+    folder: Path, kind: str, requested_settings: Settings, resume: bool, default: Settings
 ) -> tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]:
     """Return the settings, state and rows of metrics to start from: those in `folder` if `resume`, else new ones.
 
     Args:
         kind: the kind of checkpoint to expect.
-        given: the requested settings, a dataclass of plain values.
+        requested_settings: those of the command line, a dataclass of plain values.
         default: the default settings.
 
     Raises UserError for a damaged checkpoint, and for requested settings that contradict those of the run.
     """
     path = folder / CHECKPOINT
     if not resume:
-        return given, None, []
+        return requested_settings, None, []
     if not path.exists():
         if rank() == 0:
-            warn_once(f"nothing to resume in {folder}; starting afresh")
-        return given, None, []
+            warn_once(f"nothing to resume in {folder}; starting a new run")
+        return requested_settings, None, []
     saved = load_checkpoint(path, kind)
     try:
-        config = _current_settings(saved["config"], type(given))
-        settings, state, rows = type(given)(**config), saved["state"], saved["rows"]
+        config = _current_settings(saved["config"], type(requested_settings))
+        settings, state, rows = type(requested_settings)(**config), saved["state"], saved["rows"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its contents are inconsistent ({error})") from None
     if set(config) != set(vars(settings)):
         raise UserError(f"{path}: written by another version of this script, with other settings; start a new run")
     for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
-        requested = getattr(given, field.name)
+        requested = getattr(requested_settings, field.name)
         saved_value = getattr(settings, field.name)
         if requested not in (getattr(default, field.name), saved_value):
             raise UserError(f"--{field.name} is {requested}, but the run in {folder} was started with {saved_value}")
@@ -100,7 +100,7 @@ def checkpointed(
                     save_checkpoint(folder / CHECKPOINT, kind, contents)
             if stopping:
                 if rank() == 0:
-                    warn_once("stopped and saved; --resume goes on from there")
+                    warn_once("stopped and saved; rerun with --resume to continue")
                 raise KeyboardInterrupt
 
 

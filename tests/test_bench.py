@@ -217,8 +217,8 @@ def test_schema_problems_are_named(tmp_path: Path) -> None:
 
 
 def test_ratio_statistics_are_those_of_the_rounds() -> None:
-    found = ratio_statistics([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 1.0, 1.0, 1.0])  # ratios 2, 2, 6, 8, 10
-    assert found == {"median_ratio": 6, "q1_ratio": 2, "q3_ratio": 9, "lowest_ratio": 2, "highest_ratio": 10}
+    statistics = ratio_statistics([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 1.0, 1.0, 1.0])  # ratios 2, 2, 6, 8, 10
+    assert statistics == {"median_ratio": 6, "q1_ratio": 2, "q3_ratio": 9, "lowest_ratio": 2, "highest_ratio": 10}
     assert set(ratio_statistics([3.0], [2.0]).values()) == {1.5}
     two = ratio_statistics([1.0, 2.0], [1.0, 1.0])
     assert (two["q1_ratio"], two["median_ratio"], two["q3_ratio"]) == (1, 1.5, 2)
@@ -319,9 +319,9 @@ def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
     assert all(shown == source for _, shown, source in quoted())
 
 
-def test_tables_and_pictures_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, found in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
-        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(found))
+def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, contents in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
+        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(contents))
     own = house / "02_transformer_basics/results/compare_sentiment.json"
     own.parent.mkdir(parents=True)
     own.write_text(json.dumps(SENTIMENT))
@@ -383,12 +383,12 @@ def test_number_without_a_source_is_left_unchanged_and_named(
 ) -> None:
     (house / "benchmarks/results/text.json").write_text('{"a": "many"}')
     lost = f"<!-- from benchmarks/results/{key} .1f -->5.0<!-- end -->"
-    found = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->{}<!-- end -->"
+    resolved = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->{}<!-- end -->"
     readme = house / "README.md"
-    readme.write_text(lost + found.format(0))
+    readme.write_text(lost + resolved.format(0))
     evidence.publish()
     assert f"left unchanged: benchmarks/results/{key}: not found" in capsys.readouterr().err
-    assert readme.read_text() == lost + found.format(2.3)
+    assert readme.read_text() == lost + resolved.format(2.3)
     with pytest.raises(UserError, match="not found"):
         quoted()
 
@@ -429,9 +429,9 @@ def test_records_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
     assert again.find(side="a", seed=0) == [record]
     assert again.find(side="a", seed=1) == []
     again.finish(ENVIRONMENT, summary=[{"side": "a", "mean": 1}])
-    found = json.loads(path.read_text())
-    assert schema_problems(found) == []
-    assert found["summary"] == [{"side": "a", "mean": 1}]
+    contents = json.loads(path.read_text())
+    assert schema_problems(contents) == []
+    assert contents["summary"] == [{"side": "a", "mean": 1}]
     with pytest.raises(UserError, match="records of other settings"):
         ResumableResults(path, "x", {"episodes": 4})
     path.write_text("{")
@@ -461,12 +461,12 @@ def test_ablation_resumes_and_counts_divergence_as_random_policy(
     assert switched_off == [name for name in options if name != "clip_gradients"]
     ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))
     assert len(trained) == 16  # seed 0 was not trained again
-    found = json.loads(output.read_text())
-    assert schema_problems(found) == []
-    summary = {row["switched_off"]: row for row in found["summary"]}
+    contents = json.loads(output.read_text())
+    assert schema_problems(contents) == []
+    summary = {row["switched_off"]: row for row in contents["summary"]}
     assert summary["normalize_observations"]["difference"] == pytest.approx(-1)
     assert summary["clip_gradients"]["diverged"] == 2
-    assert summary["clip_gradients"]["mean"] == found["random_return"] < -20
+    assert summary["clip_gradients"]["mean"] == contents["random_return"] < -20
     assert "diverged" in capsys.readouterr().out
 
 
@@ -476,13 +476,13 @@ def test_other_libraries_are_measured_or_give_a_reason(tmp_path: Path, monkeypat
     output = tmp_path / "peers.json"
     short = {"num_iterations": 2, "episodes": 4, "curve_episodes": 4, "seeds": 1, "our_seeds": 1}
     peers.main(peers.Config(output=output, **short))
-    found = json.loads(output.read_text())
-    assert schema_problems(found) == []
-    measured = [record["side"] for record in found["records"]]
+    contents = json.loads(output.read_text())
+    assert schema_problems(contents) == []
+    measured = [record["side"] for record in contents["records"]]
     assert measured[:2] == ["ours", "Stable-Baselines3, our settings"]
     if importlib.util.find_spec("sbx") is None:
-        assert "sbx" in found["summary"][2]["not_measured"] or "flax" in found["summary"][2]["not_measured"]
-    for record in found["records"]:
+        assert "sbx" in contents["summary"][2]["not_measured"] or "flax" in contents["summary"][2]["not_measured"]
+    for record in contents["records"]:
         assert record["curve_steps"] == [2048, 4096]
         assert 0 < record["curve_seconds"][0] < record["curve_seconds"][1]
         assert -60 < record["return"] < 0
@@ -507,10 +507,10 @@ def test_scaling_measures_throughput_and_upper_bound(tmp_path: Path) -> None:
         "scaling", "--output", str(tmp_path / "s.json"), "--model", str(MODELS / "language"), *flags.split()
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "s.json").read_text())
-    assert schema_problems(found) == []
+    contents = json.loads((tmp_path / "s.json").read_text())
+    assert schema_problems(contents) == []
     where = {"environments": 64, "threads": 1}, {"batch": 2, "context": 8}, {"agents": 3, "maze": 4}
-    for record, at, part in zip(found["records"], where, found["parts"], strict=True):
+    for record, at, part in zip(contents["records"], where, contents["parts"], strict=True):
         assert record["configuration"] == part["configuration"]
         assert {name: record[name] for name in (part["axis"], part["series"])} == at
         assert 0 < record["per_second"] < record["limit_per_second"]

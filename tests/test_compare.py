@@ -94,9 +94,9 @@ def test_interquartile_mean_drops_the_lowest_and_highest_quarter() -> None:
 
 
 def test_committed_interval_equals_the_estimate_from_committed_seeds() -> None:
-    found = json.loads((ROOT / "benchmarks/results/ppo.json").read_text())
-    mean, low, high = estimate([run["return"] for run in found["records"]])
-    ours = found["summary"][0]
+    results = json.loads((ROOT / "benchmarks/results/ppo.json").read_text())
+    mean, low, high = estimate([run["return"] for run in results["records"]])
+    ours = results["summary"][0]
     assert ours["side"] == "ours"
     assert mean == pytest.approx(ours["mean"], abs=1e-12)
     assert [low, high] == pytest.approx([ours["low"], ours["high"]], abs=1e-12)
@@ -107,8 +107,8 @@ def test_intervals_have_95_percent_coverage() -> None:
     covered = 0
     for _ in range(200):
         values, others = generator.normal(1.0, 1.0, 20), generator.normal(0.0, 1.0, 20)
-        found = difference(values, others)
-        covered += found.low <= 1.0 <= found.high
+        interval = difference(values, others)
+        covered += interval.low <= 1.0 <= interval.high
     assert 175 <= covered <= 198
 
 
@@ -148,8 +148,8 @@ def test_finished_seeds_are_not_rerun(seeds: Any, tmp_path: Path, capsys: pytest
     assert summary["figures"]["score"] == estimate(scores)._asdict()
     assert summary["figures"]["nested.twice"]["mean"] == 4.0
     assert "score" in capsys.readouterr().out
-    with Image.open(folder / "curve.png") as picture:
-        assert min(picture.size) > 300
+    with Image.open(folder / "curve.png") as image:
+        assert min(image.size) > 300
     seeds(2.0, count=4)  # one more
     assert (tmp_path / "calls").read_text().endswith("2 new\n3 new\n")
     assert json.loads((folder / "repeat.json").read_text())["seeds"] == 4
@@ -213,8 +213,8 @@ def test_significant_differences_are_reported(seeds: Any, tmp_path: Path, capsys
     assert format_difference(better, first, "score").endswith(": significant")
     assert format_difference(again, first, "score").endswith(": not significant")
     assert format_difference(again, first, "seconds") == ""  # equal in all groups
-    with Image.open(tmp_path / "out/compare.png") as picture:
-        assert min(picture.size) > 300
+    with Image.open(tmp_path / "out/compare.png") as image:
+        assert min(image.size) > 300
 
 
 def test_single_runs_are_compared_without_significance(

@@ -574,13 +574,13 @@ def test_figures_are_written_atomically_and_closed(tmp_path: Path) -> None:
     save_figure(figure, tmp_path / "figure.png")
     assert names(tmp_path) == ["figure.png"]
     assert not plt.fignum_exists(figure.number)
-    with Image.open(tmp_path / "figure.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.format == "PNG"
 
 
 def test_animation_has_its_frames_captions_and_durations(tmp_path: Path) -> None:
-    pictures = [np.full((40, 60, 3), shade, dtype=np.uint8) for shade in (0, 120, 240)]
-    frames = [captioned(picture, f"step {i}") for i, picture in enumerate(pictures)]
+    images = [np.full((40, 60, 3), shade, dtype=np.uint8) for shade in (0, 120, 240)]
+    frames = [captioned(image, f"step {i}") for i, image in enumerate(images)]
     save_gif(tmp_path / "walk.gif", frames, frames_per_second=10, hold_seconds=2)
     assert names(tmp_path) == ["walk.gif"]
     with Image.open(tmp_path / "walk.gif") as gif:
@@ -596,14 +596,14 @@ def test_animation_has_its_frames_captions_and_durations(tmp_path: Path) -> None
 
 
 def test_caption_is_above_an_unchanged_image() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (30, 90, 3), dtype=np.uint8)
-    framed = np.asarray(captioned(picture, "reward 3"))
-    np.testing.assert_array_equal(framed[CAPTION_HEIGHT:], picture)
+    image = np.random.default_rng(0).integers(0, 255, (30, 90, 3), dtype=np.uint8)
+    framed = np.asarray(captioned(image, "reward 3"))
+    np.testing.assert_array_equal(framed[CAPTION_HEIGHT:], image)
     assert framed[:CAPTION_HEIGHT].min() < 100 < 230 < framed[:CAPTION_HEIGHT].max()
-    assert not np.array_equal(framed, np.asarray(captioned(picture, "reward 4")))
-    both = side_by_side([Image.fromarray(picture), Image.fromarray(picture)], gap=5)
+    assert not np.array_equal(framed, np.asarray(captioned(image, "reward 4")))
+    both = side_by_side([Image.fromarray(image), Image.fromarray(image)], gap=5)
     assert both.size == (185, 30)
-    np.testing.assert_array_equal(np.asarray(both)[:, 95:], picture)
+    np.testing.assert_array_equal(np.asarray(both)[:, 95:], image)
 
 
 # --- rendering and lab doctor -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The documentation is correct: numbers equal their sources, and every command works in a fresh clone.
+"""The documentation is correct: numbers equal their sources, and all commands work in a fresh clone.
 
 The commands run with `-m readme`: they install the lab into a fresh environment and train everything once.
 """
@@ -41,7 +41,7 @@ def agree() -> bool:
         return False
 
 
-def test_linked_pictures_and_files_exist() -> None:
+def test_linked_images_and_files_exist() -> None:
     for readme in readmes():
         text = readme.read_text(encoding="utf-8")
         targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)

@@ -1,4 +1,4 @@
-"""train.py as its users run it: flags, files, invalid input, interruption."""
+"""train.py as users run it: flags, files, invalid input, interruption."""
 
 import importlib.util
 import inspect
@@ -135,7 +135,7 @@ def test_a_large_maze_is_learned_with_replay(tmp_path: Path, script: ModuleType)
         assert min(image.size) > 300
 
 
-def test_band_and_sweep_are_drawn_when_asked_for(tmp_path: Path, script: ModuleType) -> None:
+def test_band_and_sweep_are_drawn_on_request(tmp_path: Path, script: ModuleType) -> None:
     record = record_of(script, tmp_path, "--band_seeds", "0", "--episodes", "60", "--sweep")
     assert "band_seeds" not in record["results"]
     assert set(record["files"]) == OUTPUTS | {"sweep.png", "sweep.json"}

@@ -172,7 +172,7 @@ class Windows:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Resume from a `state_dict`."""
         self.epoch = state["epoch"]
         self.position = state["position"]
         self.windows = self.shuffle_epoch()

@@ -26,7 +26,7 @@ class RunOptions:
     data: Path | None = None
     """A text file, or a folder of `.txt` files. Default: download Tiny Shakespeare with the `datasets` library."""
     preset: Literal["shakespeare", "books"] = "shakespeare"
-    """Sets the default of every other flag. `--preset books --help` shows those of the books."""
+    """Sets the defaults of all other flags. `--preset books --help` shows those of the books preset."""
     output_dir: Path = Path("runs/language")
     """Folder for the model. A model that is already there is replaced once the new one is complete."""
     resume: bool = False
@@ -50,7 +50,7 @@ class Config(LanguageConfig, RunOptions):  # in this order, so that --help begin
     """Train a small GPT-2 from random weights on text files.
 
     A preset gives all settings for one kind of text: `shakespeare` for a character-level model of Tiny Shakespeare,
-    `books` for the language model that ships with the lab. Flags override the preset.
+    `books` for the language model that is bundled with the lab. Flags override the preset.
     """
 
     def __post_init__(self) -> None:

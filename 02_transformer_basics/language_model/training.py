@@ -204,7 +204,7 @@ class Trainer:
         return nll / (len(self.validation_ids) - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a bit-equal continuation needs. All processes must call it together."""
+        """Return the state that a bit-exact resume needs. All processes must call it together."""
         return {
             "text": self.text_hash,
             "model": {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()},
@@ -214,7 +214,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises UserError for a different text or number of processes."""
+        """Resume from a `state_dict`. Raises UserError for a different text or number of processes."""
         if state["text"] != self.text_hash:
             raise UserError("--data: not the text that the run in the output folder was started with")
         saved_processes = len(state["random"])

@@ -1,1 +1,1 @@
-"""The whole models, built from `transformer_block.py`, and how they are read and run."""
+"""Whole models, built from `transformer_block.py`: DistilBERT and GPT-2, generation, and reading checkpoints."""

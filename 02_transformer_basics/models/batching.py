@@ -34,7 +34,7 @@ def pad_right(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu"
 
 
 def pad_left(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor | None]:
-    """Return the same with the padding on the left, so that generated tokens follow each text directly."""
+    """Return input_ids and attention_mask as `pad_right`, but padded on the left: new tokens then follow the text."""
     return _pad(texts, device, left=True)
 
 

@@ -1,10 +1,10 @@
 """Checkpoints in the Hugging Face layout, `config.json` next to the weights: read and written as data only.
 
 Weights are `model.safetensors`, or several files listed in `model.safetensors.index.json`, or the older
-`pytorch_model.bin`, in one or several files too. The latter is a pickle, which could hold code: `weights_only=True`
+`pytorch_model.bin`, in one or several files too. The latter is a pickle, which may contain code: `weights_only=True`
 loads tensors from it and refuses everything else.
 
-Every error is a UserError of one line that begins with the name that was asked for.
+Every error is a UserError of one line that begins with the requested name.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Model = TypeVar("Model", bound=Any)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as stored: the name it was asked for by, its settings, its tensors by their stored names."""
+    """A model as stored: the requested name, its settings, its tensors by their stored names."""
 
     name: str
     settings: dict[str, Any]

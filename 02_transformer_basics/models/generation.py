@@ -71,7 +71,7 @@ class Sampling:
     top_p: float | None = None
     """Sample from the smallest set of most likely tokens whose probabilities sum to this."""
     repetition_penalty: float | None = None
-    """Above 1: penalises tokens already present."""
+    """Above 1: penalizes tokens already present."""
 
     def __post_init__(self) -> None:
         """Raise UserError, naming the flag, for values out of range."""
@@ -293,7 +293,7 @@ def check_prompt(
     if shape[1] + max_new_tokens > context and not slide:
         raise UserError(
             f"{shape[1]} prompt tokens and {max_new_tokens} new ones are more than the model's "
-            f"context of {context}; ask for fewer, or let the window slide"
+            f"context of {context}; generate fewer, or let the window slide"
         )
     if attention_mask is None:
         return

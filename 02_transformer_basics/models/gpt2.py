@@ -71,7 +71,7 @@ class GPT2Config:
     def __post_init__(self) -> None:
         rescaled = not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx
         if rescaled or self.add_cross_attention:
-            raise UserError("config.json asks for attention that GPT-2 as published does not have")
+            raise UserError("config.json requires attention that GPT-2 as published does not have")
         if self.activation_function not in ACTIVATION_NAMES:
             raise UserError(f"activation_function is {self.activation_function!r}; GPT-2 has GELU")
         if not self.tie_word_embeddings:

@@ -1,6 +1,6 @@
 """Finding and loading models: a folder, the cache of the Hugging Face hub, the hub, or the lab's bundled models.
 
-A model that is asked for by name is loaded or refused, never replaced. Without a name the official model is used if it
+If a model that is asked for by name cannot be loaded, that is an error. Without a name the official model is used if it
 is available, else the bundled small one. Models are read as data: no code from a model is ever run.
 """
 
@@ -23,7 +23,7 @@ from huggingface_hub.errors import HFValidationError
 from lab.errors import UserError
 from lab.files import ROOT
 
-PROBE_SECONDS = 2.0  # left alone, the hub's client retries for over 20 seconds before it gives up
+PROBE_SECONDS = 2.0  # by default the hub's client retries for over 20 seconds
 WANTED_FILES = ["config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -182,7 +182,7 @@ def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_siz
     """Raise UserError unless the tokenizer has more than special tokens, and the model an embedding for each."""
     ids = [number for token, number in vocabulary.items() if token not in special]
     if not ids or max(ids) >= vocab_size:
-        raise UserError(f"{name}: the tokenizer is empty or does not belong to the model")
+        raise UserError(f"{name}: the tokenizer is empty or does not fit the model")
 
 
 def _describe(error: Exception) -> str:

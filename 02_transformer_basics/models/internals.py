@@ -1,4 +1,4 @@
-"""Hidden states and attention weights: what a model computes on the way to its output.
+"""Hidden states and attention weights: the intermediate results of a model.
 
 Shapes: B batch, T time (positions), H heads, E embedding, L layers.
 """

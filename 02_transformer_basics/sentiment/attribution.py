@@ -1,4 +1,4 @@
-"""Which words carried a classifier's decision: integrated gradients, attributions that add up.
+"""Attribution by integrated gradients: the contribution of each word to a classifier's prediction.
 
 Replace every word by [MASK] (the *baseline*), then move all word embeddings together in a straight
 line from [MASK] to the real words (the *input*). The probability of the predicted label changes
@@ -43,8 +43,8 @@ INITIAL_STEPS, MAX_STEPS = (
 TOLERANCE = 0.002
 TOKENS_PER_BATCH = 4096  # limits memory: every point keeps activations for its gradient
 RAISES, LOWERS = (47, 111, 176), (224, 128, 42)  # RGB of blue and orange, as in the lab's plots
-LINE_LENGTH, MAX_LINES, MAX_TEXTS = 118, 8, 10  # of the picture: characters, lines per text, texts
-MIN_PRINTED = 0.005  # smaller attributions have no number in the picture
+LINE_LENGTH, MAX_LINES, MAX_TEXTS = 118, 8, 10  # of the plot: characters, lines per text, texts
+MIN_PRINTED = 0.005  # smaller attributions have no number in the plot
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Explanation:
         return [(self.text[start:end], attribution) for start, end, attribution in self.spans]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what JSON output holds in addition to text, label and score."""
+        """Return the entries of the JSON output in addition to text, label and score."""
         return {"without_words": self.baseline_score, "words": self.attributions()}
 
 
@@ -198,7 +198,7 @@ def _blend(strength: float) -> tuple[int, ...]:
     return tuple(round(255 + (channel - 255) * 0.8 * abs(strength)) for channel in color)
 
 
-def coloured(explanation: Explanation) -> Text:
+def colored(explanation: Explanation) -> Text:
     """Return the text for a terminal: on blue words that raise the label's probability, on orange
     words that lower it.
     """
@@ -225,7 +225,7 @@ def plain(explanation: Explanation) -> str:
 
 
 class PlacedWord(NamedTuple):
-    """A word of the picture with its attribution, relative strength, column and line."""
+    """A word of the plot with its attribution, relative strength, column and line."""
 
     word: str
     attribution: float
@@ -235,7 +235,7 @@ class PlacedWord(NamedTuple):
 
 
 def draw_explanations(explanations: list[Explanation], path: Path) -> None:
-    """Write a picture of the first texts, each word on its color with its attribution below."""
+    """Write a plot of the first texts, each word on its color with its attribution below."""
     # imported here: Matplotlib takes a second to load, and the results come first
     from lab.plots import drawable, new_figure, save_figure
 

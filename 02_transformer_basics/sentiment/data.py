@@ -1,4 +1,4 @@
-"""Labeled sentences to train a classifier: the lesson's files, or a CSV of your own; and the search for leaks.
+"""Labeled sentences to train a classifier: the lesson's files, or your own CSV; and leak detection.
 
 The lesson's folder holds public data sets under the file names below: film sentences, product phrases and reviews to
 train on, the dev part of SST-2 as validation set, its test part and the UCI sentences as test sets. A CSV has the

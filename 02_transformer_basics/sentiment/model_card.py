@@ -40,7 +40,7 @@ UNLABELED_TEXTS = (
 EVALUATION = (
     "Validated on the dev part of SST-2 (Socher et al. 2013), tested on its test part and on the UCI sentences about "
     "Amazon products and IMDb films (Kotzias et al. 2015, CC BY 4.0). None of these sentences is a training text, and "
-    "no training text has 40 consecutive letters in common with one."
+    "no training text has 40 consecutive characters in common with one, ignoring spacing and punctuation."
 )
 
 
@@ -82,7 +82,7 @@ def model_card(
         f"- **Data**: {_training_data(data, method)}. {metrics['labelled_sentences']:,} labeled texts.",
         f"- **Evaluation**: {EVALUATION if data.source == 'folder' else 'on a tenth of the same data, held out.'}",
         f"- **Calibration**: logits divided by {metrics['temperature']:.2f}, which is part of the weights.",
-        "- **Limits**: irony, and topics far from those it was trained on. Reads "
+        "- **Limits**: irony, and topics far from the training data. Reads "
         f"{min(model.config.max_position_embeddings, MAX_LENGTH)} tokens at most.",
         *("- **Command**:", "", f"      {command_line(data_path)}", ""),
         *("## Metrics", "", *metrics_table(data, metrics), ""),

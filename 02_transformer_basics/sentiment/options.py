@@ -18,7 +18,7 @@ MODEL_SIZES = ("embed_dim", "num_heads", "num_layers", "ff_dim")
 class Options:
     """Options of a run. None stands for the value of the method's preset; `resolved` fills it in.
 
-    Raises UserError, naming the flag, for impossible values.
+    Raises UserError, naming the flag, for invalid values.
     """
 
     method: Method = "scratch"

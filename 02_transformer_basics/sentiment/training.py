@@ -2,7 +2,7 @@
 
 `train` is a generator: it yields one record every few steps, and whoever iterates over it decides
 what to print, plot and save. Every random number (shuffling, dropout, masked tokens) follows from
-the seed, the step and the rank, so a resumed run continues bit for bit and a checkpoint needs no
+the seed, the step and the rank, so a resumed run is bit-exact and a checkpoint needs no
 generator state.
 
 Shapes: N texts, B batch (of this process), T time (positions), E embedding, C classes.
@@ -45,7 +45,7 @@ SEED_STRIDE = 1_000_003  # keeps the generator seeds of different runs apart
 class TrainingConfig:
     """Settings of the training loop, all of them set; `options.py` explains each next to its flag.
 
-    Raises UserError, naming the flag, for impossible values.
+    Raises UserError, naming the flag, for invalid values.
     """
 
     epochs: int = 3
@@ -281,7 +281,7 @@ class Trainer:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a bit-equal continuation needs."""
+        """Return everything that a bit-exact resume needs."""
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged_model.state_dict(),
@@ -291,7 +291,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Resume from a `state_dict`."""
         self.model.load_state_dict(state["model"])
         self.averaged_model.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimization"])

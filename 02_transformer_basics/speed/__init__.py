@@ -1,7 +1,6 @@
-"""Faster forms of the models, switched on by name and tested equal to the plain code.
+"""Faster forms of the models, which the tests compare with the plain code.
 
-`accelerate(model, precision)` returns the fast form of a model for inference; `speed.training` holds what the training
-loops use.
+`accelerate(model, precision)` returns the fast form of a model for inference; the training loops use `speed.training`.
 """
 
 from speed.accelerated import accelerate

@@ -1,4 +1,4 @@
-"""`accelerate(model, precision)`: the fast form of a model, for inference, equal to the plain one up to rounding."""
+"""`accelerate(model, precision)`: the fast form of a model, for inference; it equals the plain one within rounding."""
 
 from typing import Any, TypeVar
 
@@ -80,7 +80,7 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
     The plain model stays as it is. In float32 the two may share memory, so do not train it afterwards.
 
     Args:
-        precision: of the weights: "float32" (equal to the plain model up to rounding), "float16", "bfloat16", "int8".
+        precision: of the weights: "float32" (equal to the plain model within rounding), "float16", "bfloat16", "int8".
 
     Raises UserError for another precision, another model, and one that is accelerated already.
     """

@@ -24,7 +24,7 @@ class InferenceBlock(nn.Module):
     """A block in the part of Python that TorchScript compiles; its linear layers come from `make`.
 
     `forward(x, mask, buffer, past)`: x (B, T, E) -> (B, T, E), or (B, 1, E) with `first_only`, where only the first
-    position is wanted. With a cache, its `buffer` (2, B, H, C, D) already holds `past` positions.
+    position is computed. With a cache, its `buffer` (2, B, H, C, D) already contains `past` positions.
     """
 
     def __init__(self, plain: TransformerBlock, make: LinearFactory, first_only: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""Which private or deprecated operators this build of PyTorch has; everything in `speed/` works without them.
+"""Private or deprecated operators of PyTorch, if this build has them; everything in `speed/` works without them.
 
-PyTorch keeps no promise about such operators: each is looked up here, once, and every use has a plain alternative.
+PyTorch may remove such operators at any time: each is looked up here, once, and every use has a plain alternative.
 """
 
 from typing import Any

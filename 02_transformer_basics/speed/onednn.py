@@ -24,7 +24,7 @@ import speed.kernels as kernels
 MIN_FLOPS = 2**20  # measured: multiplications above which the product takes longer than the call
 MAX_ROWS_AVX2 = 128  # measured on an AMD Zen 3: with more rows MKL is faster
 HAS_AVX512 = "AVX512" in torch.backends.cpu.get_cpu_capability()
-MIN_FLOPS_PER_TRANSPOSED_ELEMENT = 200  # measured: above this, transposing both operands pays
+MIN_FLOPS_PER_TRANSPOSED_ELEMENT = 200  # measured: above this, transposing both operands is worth its time
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,7 +33,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 class _Linear(torch.autograd.Function):
-    """`onednn_linear` with its gradients, which are products too."""
+    """`onednn_linear` with its gradients, which are matrix products, too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -47,8 +47,8 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 class StackedLinear:
     """A float32 linear layer that uses all threads for a single row: (..., I) -> (..., O).
 
-    A product with one row takes as long as reading the weights. PyTorch gives it to one thread, but shares a batch of
-    products out to all: so each thread takes a part of the inputs, and the partial sums are added.
+    A product with one row takes as long as reading the weights. PyTorch computes it on one thread, but a batch of
+    products on all threads: so each thread gets a part of the inputs, and the partial sums are added.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:

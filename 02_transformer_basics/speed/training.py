@@ -1,4 +1,4 @@
-"""Faster training, put in by the training loops: fused attention, and oneDNN or bfloat16 for matrix products."""
+"""Faster training, used by both training loops: fused attention, and oneDNN or bfloat16 for matrix products."""
 
 import copy
 from contextlib import AbstractContextManager
@@ -18,8 +18,8 @@ Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 def training_copy(model: Model) -> Model:
     """Return a copy of `model` that shares its parameters and has fused attention: train it instead of the plain one.
 
-    What an optimizer does to the parameters of one is done to the other. Make it after `model` is on its device. Its
-    training or eval mode is its own. It keeps no attention weights; ask the plain model for those.
+    An optimizer step on one changes both. Create the copy when `model` is on its device. It can be in train mode while
+    `model` is in eval mode, or the reverse. It returns no attention weights; use the plain model for those.
     """
     shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
     fast = copy.deepcopy(model, memo=shared)

@@ -81,7 +81,7 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Re
 
     def run(script: ModuleType, *arguments: str) -> Result:
         warn_once.cache_clear()
-        capsys.readouterr()  # what preparing the test has printed is not the script's
+        capsys.readouterr()  # discard what was printed before the script started
         if "--output_dir" not in arguments:
             arguments = (*arguments, "--output_dir", str(tmp_path / "out"))
         status: object = 0
@@ -97,7 +97,7 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Re
 
 @pytest.fixture
 def refused(call: Callable[..., Result]) -> Callable[..., str]:
-    """Calls a script that must end with one line on standard error, which it gives, and nothing on standard output."""
+    """Calls a script that must fail with one line on standard error, which it returns, and print nothing else."""
 
     def run(script: ModuleType, arguments: tuple[str, ...], *words: str) -> str:
         result = call(script, *arguments)

@@ -17,7 +17,7 @@ from sentiment.attribution import (
     TOLERANCE,
     Explanation,
     _layout,
-    coloured,
+    colored,
     draw_explanations,
     explain,
     plain,
@@ -115,7 +115,7 @@ def test_a_tokenizer_without_a_mask_is_refused(known: LoadedModel) -> None:
 
 
 def test_colors_follow_the_attributions_and_the_text_stays_complete() -> None:
-    shown = coloured(
+    shown = colored(
         Explanation("good \x07 bad film", "POSITIVE", 0.9, 0.5, [(0, 4, 0.5), (7, 10, -0.2), (11, 15, 0.001)])
     )
     assert shown.plain == r"good+0.50 \x07 bad-0.20 film"

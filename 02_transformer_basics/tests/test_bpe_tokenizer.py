@@ -26,7 +26,7 @@ from tokenizer.training import Merge, learn_merges, merge_pair
 Both = tuple[BytePairTokenizer, Tokenizer]  # ours and the library's, of one vocabulary
 GPT2 = ROOT.parent / "shared/data/gpt2_bpe"
 needs_gpt2 = pytest.mark.skipif(not GPT2.is_dir(), reason="GPT-2's vocabulary is not at ../shared/data/gpt2_bpe")
-SHIPPED = ROOT / "assets/models/language/tokenizer.json"
+BUNDLED = ROOT / "assets/models/language/tokenizer.json"
 AWKWARD = [
     "I'll, he's, they've, IT'S, 's's''t 'LL 're",
     " ".join(f"x'{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyzé"),
@@ -60,9 +60,9 @@ def gpt2() -> Both:
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """The tokenizer of the language model that ships, whose bytes do not begin at id 0, and the library's."""
-    library, folder = Tokenizer.from_file(str(SHIPPED)), tmp_path_factory.mktemp("shipped")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """The tokenizer of the bundled language model, whose bytes do not begin at id 0, and the library's."""
+    library, folder = Tokenizer.from_file(str(BUNDLED)), tmp_path_factory.mktemp("bundled")
     library.model.save(str(folder))
     return BytePairTokenizer.from_folder(folder), library
 
@@ -85,13 +85,13 @@ def test_ids_equal_the_librarys_with_gpt2s_vocabulary(gpt2: Both, text: str) -> 
 
 @settings(max_examples=200, deadline=None)
 @given(text=anything)
-def test_ids_equal_the_librarys_with_the_shipped_vocabulary(shipped: Both, text: str) -> None:
-    assert_equal(*shipped, text)
+def test_ids_equal_the_librarys_with_the_bundled_vocabulary(bundled: Both, text: str) -> None:
+    assert_equal(*bundled, text)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_awkward_texts_with_the_shipped_vocabulary(shipped: Both, text: str) -> None:
-    assert_equal(*shipped, text)
+def test_awkward_texts_with_the_bundled_vocabulary(bundled: Both, text: str) -> None:
+    assert_equal(*bundled, text)
 
 
 @needs_gpt2
@@ -112,12 +112,12 @@ LONG = ["a", " ", "\n", "ab", "the", "日本", "😀", "!", "x\x00", "1", " \n\t
 
 
 @pytest.mark.parametrize("unit", LONG, ids=lambda unit: ascii(unit[:5]))
-def test_ids_of_a_long_text_without_words_equal_the_librarys(shipped: Both, unit: str) -> None:
-    assert_equal(*shipped, unit * (100_000 // len(unit)) + "x")
+def test_ids_of_a_long_text_without_words_equal_the_librarys(bundled: Both, unit: str) -> None:
+    assert_equal(*bundled, unit * (100_000 // len(unit)) + "x")
 
 
 class CountingRules(dict):
-    """Rules that count their look-ups: a measure of work that does not depend on the machine's load."""
+    """Rules that count their look-ups, which measure work independently of the machine's load."""
 
     lookups = 0
 
@@ -130,12 +130,12 @@ class CountingRules(dict):
     "text", ["a" * 9000, "the" * 3000, "😀" * 3000, LETTERS[:9000]], ids=lambda text: ascii(text[:5])
 )
 def test_work_grows_with_the_length_and_not_with_its_square(
-    shipped: Both, monkeypatch: pytest.MonkeyPatch, text: str
+    bundled: Both, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    rules = CountingRules(shipped[0].rules)
-    monkeypatch.setattr(shipped[0], "rules", rules)
-    shipped[0].encode(text)
-    assert len(text) - 1 <= rules.lookups <= 3 * len(text.encode())  # at least once for every two neighbours
+    rules = CountingRules(bundled[0].rules)
+    monkeypatch.setattr(bundled[0], "rules", rules)
+    bundled[0].encode(text)
+    assert len(text) - 1 <= rules.lookups <= 3 * len(text.encode())  # at least once for every two neighbors
 
 
 @settings(max_examples=200, deadline=None)
@@ -150,8 +150,8 @@ def test_merging_by_queue_equals_merging_by_scanning(learn_from: str, text: str)
 
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 300)))
-def test_decoding_equals_the_librarys_for_any_ids(shipped: Both, ids: list[int]) -> None:
-    assert shipped[0].decode(ids) == shipped[1].decode(ids, skip_special_tokens=False)
+def test_decoding_equals_the_librarys_for_any_ids(bundled: Both, ids: list[int]) -> None:
+    assert bundled[0].decode(ids) == bundled[1].decode(ids, skip_special_tokens=False)
 
 
 def test_half_a_character_becomes_a_replacement_character() -> None:
@@ -238,7 +238,7 @@ def library_training(text: str, vocab_size: int, min_frequency: int = 0) -> tupl
 
 
 def shuffled_words(seed: int) -> str:
-    """Few letters and many ties: words of a small alphabet, each a few times."""
+    """Few characters and many ties: words of a small alphabet, each a few times."""
     generator = random.Random(seed)
     return " ".join("".join(generator.choices("abcé ", k=generator.randint(1, 9))) for _ in range(400))
 

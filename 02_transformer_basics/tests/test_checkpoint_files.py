@@ -1,4 +1,4 @@
-"""Checkpoints are read as data, in every form of the layout, or refused in one line; nothing in them is ever run."""
+"""Checkpoints are read as data, in every form of the layout, or refused in one line; code in them never runs."""
 
 import json
 import os
@@ -62,10 +62,10 @@ def test_every_form_of_the_layout_gives_the_same_model(folder: Path, kind: str, 
     expected = MODELS[kind].from_pretrained(folder).state_dict()
     write(folder)
     (folder / "model.safetensors").unlink()
-    found = MODELS[kind].from_pretrained(folder)
-    assert not found.training
-    assert found.state_dict().keys() == expected.keys()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
+    loaded = MODELS[kind].from_pretrained(folder)
+    assert not loaded.training
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_names_without_the_prefix_and_the_masks_of_old_releases_are_read(tiny_language: Path, tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_names_without_the_prefix_and_the_masks_of_old_releases_are_read(tiny_la
     tensors |= {"h.0.attn.bias": torch.ones(1, 1, 64, 64).tril(), "h.0.attn.masked_bias": torch.tensor(-1e4)}
     tensors["lm_head.weight"] = tensors["wte.weight"].clone()
     save_file(tensors, folder / "model.safetensors")
-    found = GPT2.from_pretrained(folder).state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    loaded = GPT2.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
 
 
 def test_16_bit_files_are_read_as_float32(folder: Path, kind: str) -> None:
@@ -93,7 +93,7 @@ def test_a_name_that_is_cached_is_found(hub_cache: Path, tiny_language: Path) ->
     assert GPT2.from_pretrained("nobody/tiny").config.n_embd == 16
 
 
-# --------------------------------------------------------------------------------------------------------- what is bad
+# ------------------------------------------------------------------------------------------------------------ bad files
 
 
 class Exploit:
@@ -123,12 +123,12 @@ def add_one(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update({"extra.weight": torch.zeros(2)}))
 
 
-def turn_one(folder: Path) -> None:
-    def turn(tensors: dict[str, torch.Tensor]) -> None:
+def transposed(folder: Path) -> None:
+    def transpose(tensors: dict[str, torch.Tensor]) -> None:
         name = next(name for name in tensors if name.endswith(("wpe.weight", "position_embeddings.weight")))
         tensors[name] = tensors[name].t().contiguous()
 
-    edit_weights(folder, turn)
+    edit_weights(folder, transpose)
 
 
 def integers(folder: Path) -> None:
@@ -187,7 +187,10 @@ def pickled_list(folder: Path) -> None:
         (truncate, "model.safetensors is damaged"),
         (drop_one, "its weights lack"),
         (add_one, "weights of another architecture: unexpected extra.weight"),
-        (turn_one, r"weights for position_embeddings.weight are torch.float32 \(16, (64|256)\), not \((64|256), 16\)"),
+        (
+            transposed,
+            r"weights for position_embeddings.weight are torch.float32 \(16, (64|256)\), not \((64|256), 16\)",
+        ),
         (integers, "torch.int8"),
         (no_shard, "model-00002-of-00002.safetensors, which its index lists, is missing"),
         (shard_elsewhere, "must name files next to it"),

@@ -1,4 +1,4 @@
-"""Our DistilBERT equals the library's: logits, every hidden state and attention map, every parameter's gradient."""
+"""Our DistilBERT equals the library's: logits, all hidden states and attention weights, all gradients."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -47,16 +47,16 @@ def inputs(length: int, side: str, vocab_size: int = 97) -> tuple[Tensor, Tensor
 
 
 def assert_equal(ours: DistilBertClassifier, theirs: Any, input_ids: Tensor, mask: Tensor | None, limit: float) -> None:
-    """`limit`: of the difference relative to the largest number."""
+    """`limit`: the largest difference, relative to the largest number."""
     expected = theirs(input_ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
     inside = ours.forward_with_internals(input_ids, mask)
     pairs = [(ours(input_ids, mask), expected.logits), (inside.logits, expected.logits)]
     pairs.append((accelerate(ours)(input_ids, mask), expected.logits))
     pairs += zip(inside.hidden_states, expected.hidden_states, strict=True)
     pairs += zip(inside.attentions, expected.attentions, strict=True)
-    for found, wanted in pairs:
-        assert found.shape == wanted.shape
-        assert (found - wanted).abs().max() <= limit * max(1.0, wanted.abs().max().item())
+    for actual, desired in pairs:
+        assert actual.shape == desired.shape
+        assert (actual - desired).abs().max() <= limit * max(1.0, desired.abs().max().item())
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
@@ -85,9 +85,9 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
         logits.sin().sum().backward()
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     expected = ours.convert_hf_state_dict(expected)
-    found = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+    actual = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
         assert gradient is not None, name
         assert (gradient - expected[name]).abs().max() <= 1e-9, name
 
@@ -100,7 +100,7 @@ def test_relu_and_labels_are_read(tmp_path: Path) -> None:
     assert_equal(ours, theirs, *inputs(9, "right"), 1e-9)
 
 
-def test_texts_of_any_lengths_get_what_each_gets_alone(small: tuple[Any, Path]) -> None:
+def test_batched_texts_get_the_same_results_as_single_ones(small: tuple[Any, Path]) -> None:
     ours = DistilBertClassifier.from_pretrained(small[1])
     torch.manual_seed(2)
     texts = [torch.randint(1, 97, (int(size),)).tolist() for size in torch.randint(1, 34, (40,))]
@@ -108,7 +108,7 @@ def test_texts_of_any_lengths_get_what_each_gets_alone(small: tuple[Any, Path]) 
     for model in (ours, accelerate(ours)):
         for tokens in (1, 60, 10_000):
             torch.testing.assert_close(model.predict(texts, tokens), alone, rtol=0, atol=1e-5)
-    assert not torch.allclose(alone[0], alone[1], atol=1e-4)  # else a mix-up of the order would go unnoticed
+    assert not torch.allclose(alone[0], alone[1], atol=1e-4)  # else a wrong order would go unnoticed
 
 
 @settings(max_examples=200, deadline=None)
@@ -146,7 +146,7 @@ def test_gradient_at_the_embeddings_says_which_words_decide(small: tuple[Any, Pa
         (torch.ones(1, 4), "integers"),
     ],
 )
-def test_what_cannot_be_read_is_refused(small: tuple[Any, Path], input_ids: Tensor, words: str) -> None:
+def test_invalid_inputs_are_refused(small: tuple[Any, Path], input_ids: Tensor, words: str) -> None:
     with pytest.raises(UserError, match=words):
         DistilBertClassifier.from_pretrained(small[1])(input_ids)
 

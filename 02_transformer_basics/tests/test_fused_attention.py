@@ -1,4 +1,4 @@
-"""Attention in blocks gives what the plain formula gives, with its gradient, and is used where it is faster."""
+"""Attention in blocks equals the plain formula, gradients included, and is used where it is faster."""
 
 import math
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def test_blocks_are_for_texts_of_some_length_without_dropout(
 
 @pytest.mark.parametrize("leave_nan", [False, True])
 def test_other_masks_give_what_the_formula_gives(leave_nan: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that may attend to nothing too, and on a device whose kernel leaves NaN there."""
+    """Also for rows that may attend to nothing, and on a device whose kernel returns NaN for them."""
     query, key, value = torch.randn(3, 3, 4, 7, 6)
     kernel = F.scaled_dot_product_attention
     if leave_nan:
@@ -124,13 +124,13 @@ def test_a_square_mask_that_is_not_causal_is_not_taken_for_one() -> None:
 
 
 def test_masks_for_the_fused_kernel_are_checked() -> None:
-    """It would add a mask of numbers to the scores."""
+    """The fused kernel would add a mask of numbers to the scores."""
     query = torch.randn(3, 4, 7, 6)
     with pytest.raises(UserError, match="boolean"):
         fused_attention(query, query, query, torch.ones(7, 7))
 
 
-# ------------------------------------------------------------------------------------------------------- in a model
+# ----------------------------------------------------------------------------------------------------------- in a model
 
 
 @pytest.mark.parametrize("kind", ["none", "causal", "both"])

@@ -30,14 +30,14 @@ SETTINGS = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
 
 
 def write_reference(folder: Path, **sizes: Any) -> Any:
-    """The library's model with weights so large that it does not say the same token for ever, also in `folder`."""
+    """The library's model with weights so large that it does not repeat one token forever, also in `folder`."""
     torch.manual_seed(0)
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(bos_token_id=0, eos_token_id=0, **sizes))
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, mean=float("ln_" in name and name.endswith("weight")), std=0.1)
     for name, parameter in model.named_parameters():
         if name.endswith("wpe.weight"):
-            torch.nn.init.normal_(parameter, std=0.5)  # else the model says the same token for ever
+            torch.nn.init.normal_(parameter, std=0.5)  # else the model repeats one token forever
     model.save_pretrained(folder)
     return model.eval()
 
@@ -61,9 +61,9 @@ def test_128_greedy_tokens_are_the_librarys(small: tuple[Any, GPT2], lengths: tu
     theirs, ours = small
     input_ids, mask = prompts(*lengths)
     expected = theirs.generate(input_ids, attention_mask=mask, max_new_tokens=128, **SETTINGS)
-    found = generate(ours, input_ids, mask, max_new_tokens=128, use_cache=use_cache)
-    assert found.tolist() == expected.tolist()
-    assert len(set(found[0].tolist())) > 20  # the tokens differ enough for faults to show
+    actual = generate(ours, input_ids, mask, max_new_tokens=128, use_cache=use_cache)
+    assert actual.tolist() == expected.tolist()
+    assert len(set(actual[0].tolist())) > 20  # the tokens differ enough for faults to show
 
 
 @pytest.mark.slow
@@ -72,8 +72,8 @@ def test_128_greedy_tokens_at_the_official_size(tmp_path: Path, use_cache: bool)
     theirs = write_reference(tmp_path)
     input_ids, mask = prompts(12, 3, 1, vocab_size=50257)
     expected = theirs.generate(input_ids, attention_mask=mask, max_new_tokens=128, **SETTINGS)
-    found = generate(GPT2.from_pretrained(tmp_path), input_ids, mask, max_new_tokens=128, use_cache=use_cache)
-    assert found.tolist() == expected.tolist()
+    actual = generate(GPT2.from_pretrained(tmp_path), input_ids, mask, max_new_tokens=128, use_cache=use_cache)
+    assert actual.tolist() == expected.tolist()
 
 
 def test_a_prompt_in_a_batch_continues_as_it_does_alone(small: tuple[Any, GPT2]) -> None:
@@ -105,7 +105,7 @@ def test_padding_is_no_repetition(small: tuple[Any, GPT2]) -> None:
     assert penalize_repetition(logits, tokens, seen, 2.0).tolist() == [[1.0, 1.0, 1.0, 0.5]]
 
 
-# ------------------------------------------------------------------------------------------------------------ sampling
+# ------------------------------------------------------------------------------------------------------------- sampling
 
 
 @settings(max_examples=100, deadline=None)
@@ -119,8 +119,8 @@ def test_filters_are_the_librarys(rows: int, size: int, k: int, p: float, seed: 
         (keep_top_p(logits, p), logits_process.TopPLogitsWarper(p)),
         (penalize_repetition(logits, tokens, None, 1.0 + p), logits_process.RepetitionPenaltyLogitsProcessor(1.0 + p)),
     )
-    for found, processor in processors:
-        assert found.tolist() == processor(tokens, logits.clone()).tolist()  # pyright: ignore[reportArgumentType]
+    for actual, processor in processors:
+        assert actual.tolist() == processor(tokens, logits.clone()).tolist()  # pyright: ignore[reportArgumentType]
 
 
 def test_all_filters_in_the_librarys_order() -> None:
@@ -134,25 +134,25 @@ def test_all_filters_in_the_librarys_order() -> None:
         logits_process.TopPLogitsWarper(0.8),
     ):
         expected = processor(tokens, expected)  # pyright: ignore[reportArgumentType]
-    found = token_probabilities(logits, tokens, None, Sampling(0.7, 9, 0.8, 1.4))
-    torch.testing.assert_close(found, expected.softmax(-1))
-    assert 1 < (found > 0).sum(-1).max() <= 9
+    actual = token_probabilities(logits, tokens, None, Sampling(0.7, 9, 0.8, 1.4))
+    torch.testing.assert_close(actual, expected.softmax(-1))
+    assert 1 < (actual > 0).sum(-1).max() <= 9
 
 
 @pytest.mark.parametrize(
     "options", [{"temperature": 1.0}, {"temperature": 0.5, "top_k": 5}, {"temperature": 2.0, "top_p": 0.5}], ids=str
 )
 def test_frequencies_match_the_probabilities(small: tuple[Any, GPT2], options: dict[str, Any]) -> None:
-    """20,000 draws of one token: no frequency strays by more than five standard deviations."""
+    """20,000 draws of one token: no frequency differs by more than five standard deviations."""
     draws, ours = 20_000, small[1]
     input_ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         probabilities = token_probabilities(ours(input_ids)[:, -1], input_ids, None, Sampling(**options))[0]
     generator = torch.Generator().manual_seed(0)
-    found = generate(
+    actual = generate(
         ours, input_ids.expand(draws, 3), max_new_tokens=1, generator=generator, sampling=Sampling(**options)
     )[:, -1]
-    frequencies = torch.bincount(found, minlength=V) / draws
+    frequencies = torch.bincount(actual, minlength=V) / draws
     deviation = (probabilities * (1 - probabilities) / draws).sqrt()
     assert ((frequencies - probabilities).abs() <= 5 * deviation + 1e-9).all()
     assert ((frequencies > 0) <= (probabilities > 0)).all()
@@ -174,7 +174,7 @@ def test_a_generator_decides_the_draws(small: tuple[Any, GPT2]) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-# ---------------------------------------------------------------------------------------- streaming, stopping, sliding
+# ----------------------------------------------------------------------------------------- streaming, stopping, sliding
 
 
 def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -> None:
@@ -183,8 +183,8 @@ def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -
     steps = stream(small[1], input_ids, mask, max_new_tokens=12)
     first = next(steps)
     assert first.shape == (2,)
-    found = torch.stack([first, *steps], dim=1)
-    assert found.tolist() == expected[:, 6:].tolist()
+    actual = torch.stack([first, *steps], dim=1)
+    assert actual.tolist() == expected[:, 6:].tolist()
     assert torch.is_grad_enabled()
 
 
@@ -202,23 +202,23 @@ def test_rows_stop_where_the_librarys_do(small: tuple[Any, GPT2]) -> None:
     theirs, ours = small
     input_ids, mask = prompts(9, 4, 2)
     free = generate(ours, input_ids, mask, max_new_tokens=60)
-    stop = int(free[1, 9 + 20])  # the second row says it after 20 tokens, or before
+    stop = int(free[1, 9 + 20])  # the second row generates it within 20 tokens
     expected = theirs.generate(
         input_ids, attention_mask=mask, max_new_tokens=60, do_sample=False, eos_token_id=stop, pad_token_id=stop
     )
-    found = generate(ours, input_ids, mask, max_new_tokens=60, stop_tokens=[stop])
-    assert found.tolist() == expected.tolist()
-    ended = [row.index(stop) for row in found[:, 9:].tolist() if stop in row]
+    actual = generate(ours, input_ids, mask, max_new_tokens=60, stop_tokens=[stop])
+    assert actual.tolist() == expected.tolist()
+    ended = [row.index(stop) for row in actual[:, 9:].tolist() if stop in row]
     assert ended
-    for row, begin in zip([row for row in found[:, 9:].tolist() if stop in row], ended, strict=True):
+    for row, begin in zip([row for row in actual[:, 9:].tolist() if stop in row], ended, strict=True):
         assert set(row[begin:]) == {stop}
 
 
 def test_it_ends_when_every_row_has_stopped(small: tuple[Any, GPT2]) -> None:
     free = generate(small[1], torch.tensor([[5, 6]]), max_new_tokens=30)[0, 2:].tolist()
     stops = [free[7], free[12]]
-    found = generate(small[1], torch.tensor([[5, 6]]), max_new_tokens=30, stop_tokens=stops)[0, 2:].tolist()
-    assert found == free[: 1 + min(free.index(stop) for stop in stops)]
+    actual = generate(small[1], torch.tensor([[5, 6]]), max_new_tokens=30, stop_tokens=stops)[0, 2:].tolist()
+    assert actual == free[: 1 + min(free.index(stop) for stop in stops)]
 
 
 def test_beyond_the_context_is_refused_and_up_to_it_is_not(small: tuple[Any, GPT2]) -> None:
@@ -230,15 +230,15 @@ def test_beyond_the_context_is_refused_and_up_to_it_is_not(small: tuple[Any, GPT
 
 @pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no cache"])
 def test_a_sliding_window_forgets_the_earliest(small: tuple[Any, GPT2], use_cache: bool) -> None:
-    """Each token is the most likely one after the window's tokens alone."""
+    """Each token is the most likely one after only the window's tokens."""
     input_ids, mask = prompts(150, 90)
-    found = generate(small[1], input_ids, mask, max_new_tokens=120, slide=True, use_cache=use_cache)
+    actual = generate(small[1], input_ids, mask, max_new_tokens=120, slide=True, use_cache=use_cache)
     mask = torch.cat([mask, torch.ones(2, 120, dtype=torch.long)], dim=1)
     with torch.no_grad():
         for length in (150, 159, 160, 161, 200, 240, 241, 269):
             start = window_start(length, CONTEXT)
-            logits = small[1](found[:, start:length], mask[:, start:length])[:, -1]
-            assert logits.argmax(-1).tolist() == found[:, length].tolist(), length
+            logits = small[1](actual[:, start:length], mask[:, start:length])[:, -1]
+            assert logits.argmax(-1).tolist() == actual[:, length].tolist(), length
 
 
 def test_the_window_is_never_too_long_and_never_shorter_than_half() -> None:
@@ -250,7 +250,7 @@ def test_the_window_is_never_too_long_and_never_shorter_than_half() -> None:
     assert [window_start(length, 8) for length in (8, 9, 12, 13)] == [0, 4, 4, 8]
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------------------------------------------------------ bad input
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,9 @@ def test_the_window_is_never_too_long_and_never_shorter_than_half() -> None:
     ],
     ids=str,
 )
-def test_bad_arguments_are_told_in_one_line(small: tuple[Any, GPT2], options: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_refused_in_one_line(
+    small: tuple[Any, GPT2], options: dict[str, Any], words: str
+) -> None:
     arguments = {"input_ids": torch.tensor([[1, 2, 3]]), "max_new_tokens": 2} | options
     chosen = {name: arguments.pop(name) for name in vars(Sampling()) if name in arguments}
     with pytest.raises(UserError, match=words) as caught:

@@ -56,21 +56,21 @@ def reference(theirs: Any, input_ids: Tensor, mask: Tensor) -> Any:
 
 
 def assert_equal(ours: GPT2, theirs: Any, input_ids: Tensor, mask: Tensor, limit: float) -> None:
-    """Equal wherever there is a token; `limit`: of the difference relative to the largest number."""
+    """Compare at all tokens; `limit`: the largest difference, relative to the largest number."""
     expected, inside, there = (
         reference(theirs, input_ids, mask),
         ours.forward_with_internals(input_ids, mask),
         mask.bool(),
     )
     logits = [ours(input_ids, mask), inside.logits, accelerate(ours)(input_ids, mask)]
-    pairs = [(found[there], expected.logits[there]) for found in logits]
-    for found, wanted in zip(inside.hidden_states, expected.hidden_states, strict=True):
-        pairs.append((found[there], wanted[there]))
-    for found, wanted in zip(inside.attentions, expected.attentions, strict=True):
-        pairs.append((found.transpose(1, 2)[there], wanted.transpose(1, 2)[there]))
-    for found, wanted in pairs:
-        assert found.shape == wanted.shape
-        assert (found - wanted).abs().max() <= limit * max(1.0, wanted.abs().max().item())
+    pairs = [(actual[there], expected.logits[there]) for actual in logits]
+    for actual, desired in zip(inside.hidden_states, expected.hidden_states, strict=True):
+        pairs.append((actual[there], desired[there]))
+    for actual, desired in zip(inside.attentions, expected.attentions, strict=True):
+        pairs.append((actual.transpose(1, 2)[there], desired.transpose(1, 2)[there]))
+    for actual, desired in pairs:
+        assert actual.shape == desired.shape
+        assert (actual - desired).abs().max() <= limit * max(1.0, desired.abs().max().item())
 
 
 @DTYPES
@@ -86,7 +86,7 @@ def test_equal_at_the_official_size(tmp_path: Path, length: int) -> None:
     theirs, ours = write_reference(tmp_path), GPT2.from_pretrained(tmp_path)
     assert sum(parameter.numel() for parameter in ours.parameters()) == 124_439_808
     input_ids, mask = inputs(length, "left", 50257)
-    with torch.no_grad():  # the maps of 1,024 positions alone take gigabytes
+    with torch.no_grad():  # the attention weights of 1,024 positions take gigabytes
         assert_equal(ours, theirs, input_ids[:2], mask[:2], 1e-4)
         ours, theirs = ours.double(), theirs.double()
         for row in (0, 1):
@@ -109,11 +109,11 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
         (theirs, reference(theirs, input_ids, mask).logits),
     ):
         model.zero_grad()
-        (logits.sin() * mask[..., None]).sum().backward()  # what stands at padding means nothing
+        (logits.sin() * mask[..., None]).sum().backward()  # outputs at padding have no meaning
     expected: Any = ours.convert_hf_state_dict({name: p.grad for name, p in theirs.named_parameters()})
-    found = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+    actual = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
         assert gradient is not None, name
         assert (gradient - expected[name]).abs().max() <= 1e-9, name
 
@@ -143,7 +143,7 @@ def test_the_plain_model_runs_the_same_code_with_and_without_gradients(small: tu
     assert logits.requires_grad is grad
 
 
-# ------------------------------------------------------------------------------------------------------- with a cache
+# --------------------------------------------------------------------------------------------------------- with a cache
 
 
 @pytest.mark.parametrize("pieces", [[1] * 12, [5, 1, 1, 5], [3, 4, 5]])
@@ -182,7 +182,7 @@ def test_the_cache_takes_its_memory_once() -> None:
         assert keys.untyped_storage().data_ptr() == cache.buffer.untyped_storage().data_ptr()
 
 
-# ------------------------------------------------------------------------------------------------------------ pitfalls
+# ------------------------------------------------------------------------------------------------------------- pitfalls
 
 
 def test_a_text_gets_the_same_logits_with_padding_on_either_side(small: tuple[Any, Path]) -> None:
@@ -223,7 +223,7 @@ def test_no_position_sees_a_later_one(small: tuple[Any, Path]) -> None:
         (torch.ones(1, 3, dtype=torch.long), torch.full((1, 3), -1e9), "1 for tokens and 0 for padding"),
     ],
 )
-def test_what_cannot_be_read_is_refused(
+def test_invalid_inputs_are_refused(
     small: tuple[Any, Path], input_ids: Tensor, mask: Tensor | None, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
@@ -246,14 +246,15 @@ def test_equal_on_a_gpu(small: tuple[Any, Path], precision: str) -> None:
     ours = accelerate(GPT2.from_pretrained(small[1]).to("cuda"), precision)
     input_ids, mask = inputs(17, "left")
     with torch.no_grad():
-        found, wanted = ours(input_ids.cuda(), mask.cuda()).cpu(), expected(input_ids, mask)
-    assert (found - wanted)[mask.bool()].abs().max() <= (1e-3 if precision == "float32" else 0.1) * wanted.abs().max()
+        actual, desired = ours(input_ids.cuda(), mask.cuda()).cpu(), expected(input_ids, mask)
+    limit = 1e-3 if precision == "float32" else 0.1
+    assert (actual - desired)[mask.bool()].abs().max() <= limit * desired.abs().max()
     tokens = generate(ours, input_ids[:1].cuda(), max_new_tokens=8)
     assert tokens.shape == (1, 25)
 
 
 def test_training_drops_nothing_inside_the_feed_forward_network() -> None:
-    """As in the library: only what the network gives is dropped, not what lies between its two maps."""
+    """As in the library: dropout after the feed-forward network, not between its two linear layers."""
     torch.manual_seed(0)
     model = GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=24, n_layer=2, n_head=2, resid_pdrop=0.5)).train()
     hidden: list[torch.Tensor] = []

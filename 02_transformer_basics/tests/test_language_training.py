@@ -245,7 +245,7 @@ def metrics_of(record: StepRecord) -> tuple[float, float, float | None]:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop", [1, 5, 11])
-def test_a_resumed_run_is_bit_identical(optimizer: str, stop: int) -> None:
+def test_a_resumed_run_is_bit_exact(optimizer: str, stop: int) -> None:
     config = LanguageConfig(**{**vars(SMALL), "optimizer": optimizer})
     ids = random_ids(70)
     whole_model, resumed_model = random_model(config), new_model(config, 20)
@@ -476,15 +476,13 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     flags = "--checkpoint_every 5 --num_steps 60 --batch_size 4 --context 8 --embed_dim 16 --num_layers 1 --num_heads 2"
     command = f"--preset shakespeare --data DATA {flags} --dropout 0.1 --evaluate_every 20"
     assert f"\npython train_language_model.py {command}\n" in card
-    assert "tokens: the first nine tenths of mouse.\n" in card  # and no source: it is not the text of the preset
+    assert "tokens: the first nine tenths of mouse.\n" in card  # no source, since it is not the text of the preset
     assert str(uninterrupted.parent) not in card
     assert (uninterrupted / "train_language_model.json").is_file()
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
-def test_a_killed_run_resumes_bit_identically(
-    tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float
-) -> None:
+def test_a_killed_run_resumes_bit_exactly(tmp_path: Path, text_file: Path, uninterrupted: Path, delay: float) -> None:
     process = start(tmp_path / "model", text_file)
     wait_for(tmp_path / "model/checkpoint.pth", process)
     time.sleep(delay)
@@ -502,12 +500,12 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "--resume goes on from there" in errors
+    assert "rerun with --resume to continue" in errors
     assert "Traceback" not in errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
     finish(tmp_path / "model", text_file, "--resume")
     assert_same_run(tmp_path / "model", uninterrupted)
-    finish(tmp_path / "model", text_file, "--resume")  # a run that is done stays as it is
+    finish(tmp_path / "model", text_file, "--resume")  # a finished run stays as it is
     assert_same_run(tmp_path / "model", uninterrupted)
 
 
@@ -525,7 +523,7 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         assert line, "ended before the first step"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun, which passes it on, and to the processes
     _, errors = process.communicate(timeout=120)
-    assert errors.count("--resume goes on from there") == 1, errors
+    assert errors.count("rerun with --resume to continue") == 1, errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
     for folder, more in (("model", ["--resume"]), ("whole", [])):
         process = begin(folder, *more)
@@ -588,7 +586,7 @@ def test_a_run_of_another_version_is_not_resumed(
 
 
 def write_with_former_names(source: Path, target: Path) -> None:
-    """Write a checkpoint of today as it was written before settings and optimizer groups were renamed."""
+    """Rewrite a checkpoint to the format from before settings and optimizer groups were renamed."""
     saved = load_checkpoint(source, train_language_model.KIND)
     saved["config"]["final_learning_rate"] = saved["config"].pop("min_lr_ratio")
     del saved["config"]["beta1"]
@@ -599,7 +597,7 @@ def write_with_former_names(source: Path, target: Path) -> None:
     save_checkpoint(target, saved.pop("kind"), saved)
 
 
-def test_a_checkpoint_with_the_former_names_resumes_bit_identically(tmp_path: Path, text_file: Path) -> None:
+def test_a_checkpoint_with_the_former_names_resumes_bit_exactly(tmp_path: Path, text_file: Path) -> None:
     flags = ("--final_learning_rate", "0.25", "--num_steps", "30", "--checkpoint_every", "1000")
     process = start(tmp_path / "interrupted", text_file, *flags)
     assert process.stderr is not None
@@ -609,7 +607,7 @@ def test_a_checkpoint_with_the_former_names_resumes_bit_identically(tmp_path: Pa
     process.communicate(timeout=120)
     write_with_former_names(tmp_path / "interrupted/checkpoint.pth", tmp_path / "model/checkpoint.pth")
     flags = ("--min_lr_ratio", *flags[1:])
-    assert "starting afresh" not in finish(tmp_path / "model", text_file, *flags, "--resume")
+    assert "starting a new run" not in finish(tmp_path / "model", text_file, *flags, "--resume")
     finish(tmp_path / "whole", text_file, *flags)
     assert_same_run(tmp_path / "model", tmp_path / "whole")
     config = json.loads((tmp_path / "model/train_language_model.json").read_text())["config"]
@@ -668,7 +666,7 @@ def test_an_unknown_preset_is_refused_in_one_line(refused: Call) -> None:
     refused(train_language_model, ("--preset",), "--preset")
 
 
-def test_the_card_of_the_shipped_model_is_what_the_code_writes() -> None:
+def test_the_card_of_the_bundled_model_is_what_the_code_writes() -> None:
     folder = ROOT / "assets/models/language"
     card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
     config = dataclasses.replace(PRESETS["books"], precision="bfloat16", evaluation_tokens=40_000)

@@ -168,7 +168,7 @@ def test_a_source_that_is_no_bert_is_refused_in_one_line(
 def test_a_folder_with_other_files_is_left_alone(refused: Callable, bert: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
-    refused(minilm, ("--source", str(bert)), "holds other things than a model")
+    refused(minilm, ("--source", str(bert)), "contains other files than a model's")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 

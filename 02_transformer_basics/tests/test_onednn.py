@@ -1,4 +1,4 @@
-"""`use_onednn_linear` gives what PyTorch gives, forward and backward, and leaves all other products alone."""
+"""`use_onednn_linear` equals PyTorch, forward and backward, and does not affect other operations."""
 
 from collections.abc import Callable
 
@@ -36,11 +36,11 @@ def every_product_is_large_enough(monkeypatch: pytest.MonkeyPatch, request: pyte
     monkeypatch.setattr(onednn, "MIN_FLOPS_PER_TRANSPOSED_ELEMENT", request.param)
 
 
-def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, given: Tensor) -> list[Tensor]:
-    """The product and what it gives back to its inputs."""
+def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, grad_output: Tensor) -> list[Tensor]:
+    """The product, then the gradients of its inputs."""
     inputs = [each.detach().clone().requires_grad_() for each in (x, weight, bias) if each is not None]
     output = F.linear(*inputs)
-    return [output.detach(), *torch.autograd.grad(output, inputs, given)]
+    return [output.detach(), *torch.autograd.grad(output, inputs, grad_output)]
 
 
 @needs_onednn
@@ -51,11 +51,11 @@ def test_product_and_gradients_are_those_of_float64(
 ) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(shape), torch.randn(outputs, shape[-1])
-    bias, given = torch.randn(outputs) if has_bias else None, torch.randn(*shape[:-1], outputs)
+    bias, grad_output = torch.randn(outputs) if has_bias else None, torch.randn(*shape[:-1], outputs)
     with use_onednn_linear():
-        found = gradients(x, weight, bias, given)
-    wanted = gradients(x.double(), weight.double(), None if bias is None else bias.double(), given.double())
-    for ours, exact in zip(found, wanted, strict=True):
+        actual = gradients(x, weight, bias, grad_output)
+    exact_values = gradients(x.double(), weight.double(), None if bias is None else bias.double(), grad_output.double())
+    for ours, exact in zip(actual, exact_values, strict=True):
         torch.testing.assert_close(ours.double(), exact, atol=2e-4, rtol=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_product_and_gradients_are_those_of_float64(
 def test_gradients_of_small_weights_are_left_to_mkl(
     inputs: int, outputs: int, by_onednn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forward and the gradient of the input are oneDNN's in any case; that of the weights if they are large."""
+    """oneDNN always computes the output and the gradient of the input; that of the weights only if they are large."""
     calls: list[int] = []
     monkeypatch.setattr(onednn, "MIN_FLOPS_PER_TRANSPOSED_ELEMENT", MIN_FLOPS_PER_TRANSPOSED_ELEMENT)
     monkeypatch.setattr(onednn, "onednn_linear", lambda *each: calls.append(1) or onednn_linear(*each))
@@ -82,16 +82,16 @@ def test_any_size_and_any_order_in_memory(
     x = torch.randn(*((inputs, rows) if x_transposed else (rows, inputs)), generator=generator)
     weight = torch.randn(*((inputs, outputs) if weight_transposed else (outputs, inputs)), generator=generator)
     x, weight = x.t() if x_transposed else x, weight.t() if weight_transposed else weight
-    given = torch.randn(rows, outputs, generator=generator)
+    grad_output = torch.randn(rows, outputs, generator=generator)
     with use_onednn_linear():
-        found = gradients(x, weight, None, given)
-    for ours, theirs in zip(found, gradients(x, weight, None, given), strict=True):
+        actual = gradients(x, weight, None, grad_output)
+    for ours, theirs in zip(actual, gradients(x, weight, None, grad_output), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 @needs_onednn
 @pytest.mark.parametrize("frozen", ["x", "weight", "bias", "all"])
-def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
+def test_inputs_that_need_no_gradient_get_none(frozen: str) -> None:
     tensors = {"x": torch.randn(8, 16), "weight": torch.randn(4, 16), "bias": torch.randn(4)}
     for name, tensor in tensors.items():
         tensor.requires_grad_(frozen not in (name, "all"))
@@ -106,7 +106,7 @@ def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
 
 
 def by_onednn(x: Tensor, weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Return True if the context takes this product from PyTorch."""
+    """Return True if oneDNN computes this product within the context."""
     called: list[int] = []
 
     def recorded(*tensors: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def by_onednn(x: Tensor, weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> boo
 
 
 @needs_onednn
-def test_large_float32_products_on_the_processor_are_onednns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_float32_products_on_the_cpu_use_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "MIN_FLOPS", MIN_FLOPS)
     assert by_onednn(torch.randn(64, 128), torch.randn(128, 128), monkeypatch)
     assert by_onednn(torch.randn(2, 32, 128), torch.randn(128, 128, requires_grad=True), monkeypatch)
@@ -145,7 +145,7 @@ def generated() -> None:
 
 @needs_onednn
 @pytest.mark.parametrize("work", [predicted, measured, validated, generated])
-def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_and_generation_use_onednn(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
     for module in (onednn, quantization):
         monkeypatch.setattr(module, "onednn_linear", lambda *each: called.append(1) or onednn_linear(*each))
@@ -155,7 +155,7 @@ def test_what_has_many_products_asks_for_fast_ones(work: Callable[[], None], mon
 
 @needs_onednn
 @pytest.mark.parametrize(("rows", "avx512", "expected"), [(128, False, True), (129, False, False), (129, True, True)])
-def test_without_wide_registers_only_few_rows_are_onednns(
+def test_without_avx512_only_few_rows_use_onednn(
     rows: int, avx512: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onednn, "HAS_AVX512", avx512)
@@ -164,7 +164,7 @@ def test_without_wide_registers_only_few_rows_are_onednns(
 
 
 @pytest.mark.parametrize("why", ["small", "float64", "one row", "one dimension", "autocast", "not there"])
-def test_all_other_products_are_pytorchs(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_other_products_use_pytorch(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = torch.randn(64, 128), torch.randn(128, 128)
     if why == "small":
         monkeypatch.setattr(onednn, "MIN_FLOPS", x.numel() * 128 + 1)
@@ -196,9 +196,9 @@ def test_sizes_that_do_not_fit_get_pytorchs_message() -> None:
 
 @needs_onednn
 def test_the_same_product_has_the_same_bits() -> None:
-    x, weight, given = torch.randn(500, 128), torch.randn(96, 128), torch.randn(500, 96)
+    x, weight, grad_output = torch.randn(500, 128), torch.randn(96, 128), torch.randn(500, 96)
     with use_onednn_linear():
-        first, second = (gradients(x, weight, None, given) for _ in range(2))
+        first, second = (gradients(x, weight, None, grad_output) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Where a model comes from: what is asked for by name is loaded or refused; without a name nobody waits for the hub."""
+"""Finding models: a model asked for by name is loaded or refused; without a name nobody waits for the hub."""
 
 import json
 import os
@@ -211,11 +211,11 @@ def test_a_file_is_no_model(hub_cache: Path, tmp_path: Path) -> None:
         load_model(SENTIMENT, str(tmp_path / "file"))
 
 
-# --- without a name: the official model where it can be had, else the one that ships ---------------------------------
+# --- without a name: the official model if available, else the bundled one --------------------------------------------
 
 
 @pytest.mark.parametrize("task", [SENTIMENT, GENERATION], ids=["sentiment", "generation"])
-def test_an_empty_cache_without_a_hub_gives_the_model_that_ships(hub_cache: Path, task: Task) -> None:
+def test_an_empty_cache_without_a_hub_gives_the_bundled_model(hub_cache: Path, task: Task) -> None:
     loaded = load_model(task)
     assert loaded.note is not None
     assert task.official[0] in loaded.note
@@ -257,7 +257,7 @@ def test_a_cached_config_without_weights_is_no_model(hub_cache: Path, tiny_class
         load_model(SENTIMENT, SENTIMENT.official[0])
 
 
-def test_a_damaged_official_model_in_the_cache_is_told_of(hub_cache: Path, tiny_classifier: Path) -> None:
+def test_a_damaged_official_model_in_the_cache_is_reported(hub_cache: Path, tiny_classifier: Path) -> None:
     truncated(cache(hub_cache, SENTIMENT.official[0], tiny_classifier))
     assert "cannot be loaded" in str(load_model(SENTIMENT).note)
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -332,7 +332,7 @@ def test_a_name_resolution_that_hangs_costs_little(hub_cache: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_asks_nobody(hub_cache: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_offline_sends_no_request(hub_cache: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     with web_server(lambda path: (200, b"")) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         assert hub_reachable()
@@ -352,7 +352,7 @@ def test_what_counts_as_an_answer(
         assert hub_reachable() == reachable
 
 
-def test_a_server_that_is_no_hub_gives_the_model_that_ships(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_no_hub_gives_the_bundled_model(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with web_server(lambda path: (200, b"<html>Please log in</html>")) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         assert "the download failed" in str(load_model(SENTIMENT).note)

@@ -1,4 +1,4 @@
-"""Accelerated models equal the plain ones; 16 and 8 bits stay as close as their rounding allows, and cost little."""
+"""Accelerated models equal the plain ones; 16 and 8 bits stay within their rounding error, and cost little accuracy."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ CLASSIFIER = ROOT / "assets/models/sentiment"
 
 @pytest.fixture(autouse=True)
 def _seed_and_threads() -> Iterator[None]:
-    """One thread, but where products are shared out among several."""
+    """One thread, except where products are split over several."""
     threads = torch.get_num_threads()
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -56,7 +56,7 @@ def stored_by_inputs(inputs: int, outputs: int) -> nn.Linear:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 @pytest.mark.parametrize("shape", [(24,), (1, 1, 24), (3, 24), (2, 5, 24), (8, 4, 24), (33, 24)], ids=str)
-def test_sharing_out_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int) -> None:
+def test_splitting_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int) -> None:
     torch.set_num_threads(threads)
     linear, x = stored_by_inputs(24, 31), torch.randn(shape)
     torch.testing.assert_close(stacked(linear)(x), linear(x))
@@ -64,7 +64,7 @@ def test_sharing_out_the_inputs_gives_the_same_product(shape: tuple[int, ...], t
     torch.testing.assert_close(stacked(embedding)(x), x @ linear.weight.t())
 
 
-def test_a_row_is_really_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_row_is_really_split(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     calls: list[tuple[int, ...]] = []
     batched = torch.bmm
@@ -126,7 +126,7 @@ def test_a_scripted_block_with_a_cache_in_pieces_of_any_length_equals_all_at_onc
         assert relative_error(torch.cat(outputs, 1), expected) < limit
 
 
-# ------------------------------------------------------------------------------------------------------- 16 and 8 bits
+# -------------------------------------------------------------------------------------------------------- 16 and 8 bits
 
 
 @settings(max_examples=100, deadline=None)
@@ -143,8 +143,8 @@ def test_int8_is_off_by_half_a_step_at_most(outputs: int, inputs: int, size: flo
     torch.testing.assert_close(scale[1:] * 127, largest[1:])
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 768), (3, 5, 768)], ids=str)
@@ -163,15 +163,15 @@ def test_a_product_is_as_close_as_its_bits(
 ) -> None:
     weight, bias, x = torch.randn(300, 768) * 0.02, torch.randn(300), torch.randn(shape)
     expected = F.linear(x, weight, bias)
-    found = kind(weight, bias, **options)(x)
-    assert found.dtype == torch.float32
-    assert 0 < relative_error(found, expected) < limit
+    actual = kind(weight, bias, **options)(x)
+    assert actual.dtype == torch.float32
+    assert 0 < relative_error(actual, expected) < limit
     assert relative_error(kind(weight, None, **options)(x), expected - bias) < 2 * limit
 
 
 @FBGEMM
 def test_packed_int8_is_the_plain_one_with_rounded_inputs() -> None:
-    """Rounding the inputs to 8 bits by hand, 7 of which are used on x86, and then the plain rung: nothing else differs.
+    """Equal to the plain layer with its inputs rounded to 8 bits by hand, of which x86 uses 7: nothing else differs.
 
     The kernel's scale is (max - min) / 127, its zero the whole number that stands for 0.
     """
@@ -185,7 +185,7 @@ def test_packed_int8_is_the_plain_one_with_rounded_inputs() -> None:
 
 
 def bits_per_token(model: GPT2) -> float:
-    """Cross-entropy of the bundled model on tokens that it is likely to write: those it sampled, in float32."""
+    """Cross-entropy of the bundled model on tokens that it sampled itself, in float32."""
     generator = torch.Generator().manual_seed(0)
     start = torch.zeros(4, 1, dtype=torch.long)
     plain = GPT2.from_pretrained(BUNDLED)
@@ -296,7 +296,7 @@ assert torch.allclose(x.grad, weight.sum(0).expand(2000, 64), atol=1e-3)
 
 
 def test_all_works_without_the_private_and_deprecated_operators() -> None:
-    """In a process of its own, from which they are removed before anything is imported."""
+    """In its own process, in which they are removed before anything is imported."""
     project = ROOT / "02_transformer_basics"
     program = REMOVED.format(project=str(project), root=str(ROOT), language=str(BUNDLED), classifier=str(CLASSIFIER))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

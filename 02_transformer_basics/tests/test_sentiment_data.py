@@ -1,4 +1,4 @@
-"""Labeled sentences: the lesson's files, a user's CSV, mistakes in both, and leaks."""
+"""Labeled sentences: the lesson's files, a user's CSV, errors in both, and leaks."""
 
 import importlib.machinery
 import importlib.util
@@ -219,7 +219,7 @@ def test_rotten_tomatoes_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         read_data(None, 0)
 
 
-# --- a CSV -----------------------------------------------------------------------------------------------------------
+# --- a CSV ------------------------------------------------------------------------------------------------------------
 
 
 def write_csv(folder: Path, text: str) -> Path:
@@ -338,7 +338,7 @@ def test_no_validation_or_test_sentence_is_in_the_training_set() -> None:
 
 
 def word_ngrams(text: str, n: int = 12) -> list[str]:
-    """Return all n consecutive words of a text that have enough letters to be a leak."""
+    """Return all n consecutive words of a text that have enough characters to be a leak."""
     words = text.lower().split()
     ngrams = (normalize_for_matching("".join(words[i : i + n])) for i in range(len(words) - n + 1))
     return [ngram for ngram in ngrams if len(ngram) >= NGRAM]

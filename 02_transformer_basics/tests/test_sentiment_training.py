@@ -140,7 +140,7 @@ def test_every_text_is_visited_once_per_epoch(count: int, size: int) -> None:
         assert first != other
         assert first != next_one
         padding = sum(max(lengths[i] for i in batch) * len(batch) for batch in first) / sum(lengths)
-        assert padding < 1.2  # texts of similar length share a batch
+        assert padding < 1.2  # texts of similar length are in one batch
 
 
 def test_records_every_few_steps_and_metrics_after_every_epoch() -> None:
@@ -185,7 +185,7 @@ def test_lower_blocks_have_smaller_learning_rates() -> None:
     assert rates == pytest.approx(expected)
 
 
-def test_a_resumed_run_ends_bit_equal() -> None:
+def test_a_resumed_run_is_bit_exact() -> None:
     settings = {"epochs": 3, "word_dropout": 0.1, "layer_decay": 0.8, "average_over": 3}
     whole, dev = tiny_trainer(**settings)
     records = list(train(whole, dev))
@@ -428,7 +428,7 @@ def test_fine_tuned_and_distilled(call: Call, csv_file: Path, encoder: Path, tmp
     assert not (student / "answers.pth").exists()
 
 
-def test_a_run_interrupted_by_ctrl_c_resumes_bit_equal(
+def test_a_run_interrupted_by_ctrl_c_resumes_bit_exactly(
     call: Call, csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ("--data", str(csv_file), *TINY, "--epochs", "3", "--batch_size", "16")
@@ -463,7 +463,7 @@ def test_resuming_a_finished_run_trains_nothing_more(call: Call, trained: Path, 
     assert {name: (trained / name).read_bytes() for name in names} == before
 
 
-def test_a_killed_run_resumes_bit_equal(call: Call, csv_file: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_bit_exactly(call: Call, csv_file: Path, tmp_path: Path) -> None:
     flags = ["--data", str(csv_file), *TINY, "--epochs", "2", "--batch_size", "4", "--checkpoint_every", "20"]
     assert call(train_sentiment, *flags, "--output_dir", str(tmp_path / "whole")).status == 0
     out = tmp_path / "parts"
@@ -508,9 +508,7 @@ def test_a_killed_run_resumes_bit_equal(call: Call, csv_file: Path, tmp_path: Pa
         ("--seed", ("-1", "99999999999999999999999")),
     ],
 )
-def test_impossible_values_are_refused_by_name(
-    refused: Call, csv_file: Path, flag: str, values: tuple[str, ...]
-) -> None:
+def test_invalid_values_are_refused_by_name(refused: Call, csv_file: Path, flag: str, values: tuple[str, ...]) -> None:
     for value in values:
         refused(train_sentiment, ("--data", str(csv_file), f"{flag}={value}"), flag, value)
 
@@ -547,7 +545,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(mixed, labels) == pytest.approx((0.2 + 0.4) / 2)
 
 
-def test_the_best_temperature_gives_the_least_loss() -> None:
+def test_the_best_temperature_gives_the_lowest_loss() -> None:
     torch.manual_seed(0)
     logits = torch.randn(500, 2) * 2
     labels = logits.softmax(-1).multinomial(1).squeeze(1)
@@ -896,7 +894,7 @@ def test_the_bundled_card_agrees_with_its_metrics() -> None:
     assert any(line.startswith("- NEGATIVE, predicted POSITIVE with p = 1.00: ") for line in lines)
 
 
-# --- comparison ------------------------------------------------------------------------------------------------------
+# --- comparison -------------------------------------------------------------------------------------------------------
 
 
 def test_runs_of_one_method_are_seeds_of_one_row(call: Call, csv_file: Path, trained: Path, tmp_path: Path) -> None:

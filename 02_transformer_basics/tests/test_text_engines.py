@@ -1,4 +1,4 @@
-"""Both engines of the text scripts: the same answers, side by side, and what only our own shows."""
+"""Both engines of the text scripts: the same results, the comparison, and the features of our own engine."""
 
 import json
 import subprocess
@@ -40,10 +40,10 @@ def test_labels_and_scores_are_the_pipelines(tiny_classifier: Path, model: str) 
     folder = tiny_classifier if model == "tiny" else SENTIMENT.bundled
     theirs, ours = load_folder(SENTIMENT, folder, "x"), load_own(SENTIMENT, folder, "x")
     pairs = zip(sentiment_analysis.classify(theirs, TEXTS, 4), sentiment_analysis.classify(ours, TEXTS, 4), strict=True)
-    for expected, found in pairs:
-        assert found.keys() == expected.keys()
-        assert (found["text"], found["label"]) == (expected["text"], expected["label"])
-        assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
+    for expected, actual in pairs:
+        assert actual.keys() == expected.keys()
+        assert (actual["text"], actual["label"]) == (expected["text"], expected["label"])
+        assert actual["score"] == pytest.approx(expected["score"], abs=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -63,20 +63,20 @@ def test_texts_are_the_pipelines_sampled_ones_too(batch_size: int, settings: dic
 
 
 def test_a_repetition_penalty_is_the_pipelines() -> None:
-    """One prompt a batch: the library counts padding as seen, ours does not."""
+    """One prompt per batch: the library penalizes padding as a token already present, ours does not."""
     config = text_generation.Config(batch_size=1, max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
     theirs, ours = (read(GENERATION, GENERATION.bundled, "x") for read in (load_folder, load_own))
-    found = text_generation.new_tokens(ours, ["Once upon a time"], config)
-    assert found == text_generation.new_tokens(theirs, ["Once upon a time"], config)
+    actual = text_generation.new_tokens(ours, ["Once upon a time"], config)
+    assert actual == text_generation.new_tokens(theirs, ["Once upon a time"], config)
     without = replace(config, sampling=Sampling())
-    assert found != text_generation.new_tokens(ours, ["Once upon a time"], without)
+    assert actual != text_generation.new_tokens(ours, ["Once upon a time"], without)
 
 
 def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
-    """Both engines stop at the token that ends a text, and show nothing of it."""
+    """Both engines stop at the end-of-text token, and do not print it."""
     config = text_generation.Config(max_new_tokens=30, sampling=Sampling(temperature=1.0), batch_size=3)
     loaded_engines = [read(GENERATION, tiny_language, "x") for read in (load_folder, load_own)]
-    stop = 70  # any token: this model ends no text by itself
+    stop = 70  # any token: this model never predicts the end of a text
     for loaded in loaded_engines:
         loaded.tokenizer.eos_token_id = stop
     theirs, ours = (text_generation.new_tokens(loaded, ["fine", "a", "Once"] * 4, config) for loaded in loaded_engines)
@@ -143,7 +143,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 import {script} as script
-script.write_pictures = lambda *_: None  # Matplotlib is imported for pictures alone, after the answers
+script.draw_plots = lambda *_: None  # Matplotlib is imported only for plots, after the answers
 script.main(script.Config(("fine",), engine="scratch", model=sys.argv[1], output_dir=Path(sys.argv[2])))
 print([name for name in ("transformers", "matplotlib", "torch._dynamo") if name in sys.modules])
 """
@@ -219,7 +219,7 @@ def test_compare_notices_a_faulty_model(
     assert float(figure["value"]) > 1e-4
 
 
-def test_timing_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_is_interleaved_and_keeps_the_shortest_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now, order = [0.0], []
 
     def runner(name: str, times: list[float]) -> str:
@@ -230,19 +230,19 @@ def test_timing_takes_turns_and_keeps_the_shortest_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(engines.time, "perf_counter", lambda: now[0])
     times = {"a": [4.0, 1.0, 2.0], "b": [3.0, 2.5, 0.5]}
     runs = {name: lambda name=name: runner(name, times[name]) for name in times}
-    found = engines.time_interleaved(runs, seconds=11.0)
+    timings = engines.time_interleaved(runs, seconds=11.0)
     assert order == ["a", "b"] * 2 + ["a", "b"]
-    assert found == {"a": ("A", 1.0), "b": ("B", 0.5)}
+    assert timings == {"a": ("A", 1.0), "b": ("B", 0.5)}
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
-def test_fewer_bits_are_for_our_own_engine(call: Call, refused: Call, tiny_language: Path, precision: str) -> None:
+def test_lower_precision_needs_our_own_engine(call: Call, refused: Call, tiny_language: Path, precision: str) -> None:
     flags = ("fine", "--precision", precision, "--model", str(tiny_language), "--max_new_tokens", "3")
     refused(text_generation, flags, "--precision", precision, "--engine scratch")
     assert call(text_generation, *flags, "--engine", "scratch", "--show_attention", "--show_probs", "2").status == 0
     result = call(text_generation, *flags, "--compare", "--temperature", "0")
     assert result.status == 0
-    assert f"the cost of {precision}" in result.out
+    assert f"most; {precision} rounds the weights" in result.out
     assert f"accelerated, {precision}" in result.out
 
 
@@ -272,16 +272,16 @@ def test_the_head_that_is_drawn_is_the_librarys(
     ids = AutoTokenizer.from_pretrained(SENTIMENT.bundled)(text, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         expected = model(ids, output_attentions=True).attentions[1][0, 3]
-    found = torch.as_tensor(axes.images[0].get_array())
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    actual = torch.as_tensor(axes.images[0].get_array())
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["[CLS]", "a", "wonderful", "film", "[SEP]"]
     record = json.loads((tmp_path / "out/sentiment_analysis.json").read_text())
     assert "sentiment_attention.png" in record["files"]
     assert record["results"]["attention"] == {"text": text, "layer": 1, "head": 3}
 
 
-def test_the_library_gives_attention_weights_only_when_asked_for_them_at_loading() -> None:
-    """Why the heads are drawn from our own model, which can tell at any time."""
+def test_the_library_returns_attention_weights_only_if_requested_at_loading() -> None:
+    """This is the reason that the heads are drawn from our own model."""
     loaded = load_folder(SENTIMENT, SENTIMENT.bundled, "x")
     with torch.inference_mode():
         assert not loaded.model(torch.tensor([[2, 3]]), output_attentions=True).attentions
@@ -297,7 +297,7 @@ def test_attention_of_a_generated_text_is_causal(
     axes = heat_map_of(monkeypatch, lambda: call(text_generation, "a b", *flags))
     values = axes.images[0].get_array()
     assert values.shape[0] >= 6
-    assert values.mask[~torch.ones(values.shape).tril().bool()].all()  # what comes later is not shown
+    assert values.mask[~torch.ones(values.shape).tril().bool()].all()  # later positions are hidden
     assert values.sum(axis=1).tolist() == pytest.approx([1.0] * len(values))
     assert axes.get_xticklabels()[1].get_text() == "␣"
 
@@ -336,8 +336,8 @@ def test_explain_prints_draws_and_records(call: Call, tmp_path: Path, engine: st
     result = call(sentiment_analysis, *flags)
     assert (result.status, result.err) == (0, "")
     assert "  wonderful +0." in result.out
-    with Image.open(tmp_path / "out/sentiment_explanation.png") as picture:
-        assert picture.width > 800
+    with Image.open(tmp_path / "out/sentiment_explanation.png") as image:
+        assert image.width > 800
     result = call(sentiment_analysis, *flags, "--json")
     words = json.loads(result.out.splitlines()[0])["words"]
     assert max(words, key=lambda pair: pair[1])[0] == "wonderful"
@@ -353,11 +353,11 @@ def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, e
     flags = ("--model", str(GENERATION.bundled), "--engine", engine, "--max_new_tokens", "4", "--temperature", "0")
     result = call(text_generation, "Once upon", *flags, "--show_probs", "3", "--json")
     (line,) = result.out.splitlines()
-    found = json.loads(line)
-    assert "".join(step["token"] for step in found["steps"]) == found["continuation"]
+    output = json.loads(line)
+    assert "".join(step["token"] for step in output["steps"]) == output["continuation"]
     loaded = load_model(GENERATION, str(GENERATION.bundled))
     ids = loaded.tokenizer("Once upon", return_tensors="pt")["input_ids"]
-    for step in found["steps"]:
+    for step in output["steps"]:
         with torch.inference_mode():
             expected = loaded.model(ids).logits[0, -1].softmax(-1).topk(3)
         named = [loaded.tokenizer.decode([token]) for token in expected.indices.tolist()]
@@ -367,7 +367,7 @@ def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, e
         assert step["probability"] == pytest.approx(float(expected.values[0]), abs=1e-5)
         ids = torch.cat([ids, expected.indices[None, :1]], dim=1)
     shown = call(text_generation, "Once upon", *flags, "--show_probs", "3").out
-    assert f"   1 {text_generation.visible(found['steps'][0]['token']):<12}" in shown
+    assert f"   1 {text_generation.visible(output['steps'][0]['token']):<12}" in shown
 
 
 def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
@@ -382,8 +382,8 @@ def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:
 
 def test_tokens_that_cannot_be_drawn_are_not_shown(call: Call) -> None:
     flags = ("--model", str(GENERATION.bundled), "--top_k", "2", "--max_new_tokens", "3", "--show_probs", "5", "--json")
-    found = json.loads(call(text_generation, "Once upon", *flags).out)
-    for step in found["steps"]:
+    output = json.loads(call(text_generation, "Once upon", *flags).out)
+    for step in output["steps"]:
         assert len(step["likeliest"]) == 2
         assert sum(p for _, p in step["likeliest"]) == pytest.approx(1.0, abs=1e-5)
         assert step["token"] in dict(step["likeliest"])
@@ -406,7 +406,7 @@ def test_a_stream_shows_each_token_as_it_comes_and_no_half_characters(
     list(text_generation.print_while_generating(loaded, ["a", "b"], steps()))
     assert seen[0].startswith("a")
     assert "".join(seen) == "a film 😀!"
-    assert len([part for part in seen if part]) > 3  # it came in parts
+    assert len([part for part in seen if part]) > 3  # it was printed in parts
     assert not any("\ufffd" in part for part in seen)
     assert capsys.readouterr().out == "\n\nb and\\x07\n\n"
 
@@ -441,7 +441,7 @@ def test_both_scripts_run_on_cuda(call: Call, flags: tuple[str, ...]) -> None:
     assert call(text_generation, "fine", "--model", str(GENERATION.bundled), "--device", "cuda", *flags).status == 0
 
 
-def test_the_loader_makes_the_form_asked_for(tiny_language: Path) -> None:
+def test_the_loader_makes_the_requested_form(tiny_language: Path) -> None:
     for options, kind in ((EngineOptions(), "GPT2"), (EngineOptions(precision="int8"), "AcceleratedGPT2")):
         loaded = load_model(GENERATION, str(tiny_language), loader(options))
         assert type(loaded.model).__name__ == kind
@@ -452,7 +452,7 @@ def test_the_loader_makes_the_form_asked_for(tiny_language: Path) -> None:
 
 
 def lesson_calls(run: Callable[[], Any]) -> set[str]:
-    """The functions of transformer_block.py that `run` calls, seen by the interpreter's own profiler."""
+    """The functions of transformer_block.py that `run` calls, recorded with the interpreter's profiler."""
     called: set[str] = set()
 
     def record(frame: FrameType, event: str, argument: object) -> None:

@@ -1,4 +1,4 @@
-"""The two text scripts, as a user would call them: labels, texts from everywhere, and what happens to mistakes."""
+"""The two text scripts, as a user would call them: results, all sources of texts, and invalid input."""
 
 import io
 import json
@@ -35,7 +35,7 @@ ENGINES = ("pipeline", "scratch")
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Let `content` stand on standard input."""
+    """Make `content` the standard input."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
@@ -43,12 +43,12 @@ def texts_of(out: str, field: str = "text") -> list[str]:
     return [json.loads(line)[field] for line in out.split("\n")[:-1]]
 
 
-# --- in a process of their own ----------------------------------------------------------------------------------------
+# --- in their own process ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def open_pipe() -> Iterator[int]:
-    """A standard input on which nothing ever comes, and which does not end."""
+    """A standard input that stays open and empty."""
     reader, writer = os.pipe()
     yield reader
     os.close(writer)
@@ -68,10 +68,10 @@ def test_sentiment_of_the_examples_without_network_or_standard_input(tmp_path: P
     assert [line.split()[0] for line in lines] == list(EXAMPLES.values())
     figure = json.loads((tmp_path / "out/sentiment_analysis.json").read_text())["figures"][0]
     assert figure["ok"]
-    assert figure["value"].endswith("6 of 6 examples labelled correctly")
+    assert figure["value"].endswith("6 of 6 examples labeled correctly")
 
 
-def test_generation_of_the_examples_beside_a_silent_hub_and_an_open_pipe(tmp_path: Path) -> None:
+def test_generation_of_the_examples_with_a_silent_hub_and_an_open_pipe(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "no_proxy": "*", "HF_HUB_OFFLINE": "0"}
     script = [sys.executable, str(PROJECT / "text_generation.py"), "--output_dir", str(tmp_path / "out")]
     with open_pipe() as nothing, socket.create_server(("127.0.0.1", 0)) as silent:
@@ -123,8 +123,8 @@ def test_sentiment_prints_draws_and_records(call: Call, tmp_path: Path) -> None:
     assert second.startswith("NEGATIVE")
     assert {path.name for path in tmp_path.iterdir()} == {"sentiment_analysis.png", "sentiment_analysis.json"}
     assert wrote.startswith("wrote ")
-    with Image.open(tmp_path / "sentiment_analysis.png") as picture:
-        assert picture.width > 800
+    with Image.open(tmp_path / "sentiment_analysis.png") as image:
+        assert image.width > 800
     record = json.loads((tmp_path / "sentiment_analysis.json").read_text())
     assert record["results"]["labels"] == {"POSITIVE": 1, "NEGATIVE": 1}
     assert record["config"]["texts"] == ["What a great film!", "Boring $ and $ dull."]
@@ -155,7 +155,7 @@ def test_texts_come_from_arguments_file_and_standard_input(
 
 
 @pytest.mark.parametrize("script", [sentiment_analysis, text_generation])
-def test_json_is_one_plain_object_a_line_and_nothing_else(
+def test_json_is_one_plain_object_per_line_and_nothing_else(
     call: Call, tiny_classifier: Path, tiny_language: Path, script: ModuleType
 ) -> None:
     texts = ["new\nline", "next\x85line", "sep\u2028arator", "\x1b[31mred \x9b31m", "😀 naïve"]
@@ -228,7 +228,7 @@ def test_a_terminal_without_the_characters_is_no_reason_to_fail(
         (("--device", "abacus"), b"", ("--device abacus",)),
     ],
 )
-def test_mistakes_cost_one_line_and_no_loading(
+def test_invalid_input_costs_one_line_and_no_loading(
     refused: Call,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -270,7 +270,7 @@ def forbidden(*_: Any) -> None:
         ("--batch_size", ("0", "none")),
     ],
 )
-def test_impossible_numbers_are_refused_by_name(refused: Call, flag: str, values: tuple[str, ...]) -> None:
+def test_invalid_numbers_are_refused_by_name(refused: Call, flag: str, values: tuple[str, ...]) -> None:
     for value in values:
         for engine in ENGINES:
             refused(text_generation, ("fine", f"{flag}={value}", "--engine", engine), flag, value[:20])
@@ -282,7 +282,7 @@ def test_large_seeds_are_seeds(call: Call, tiny_language: Path, seed: int) -> No
     assert call(text_generation, *arguments).status == 0
 
 
-# --- what the models are asked ----------------------------------------------------------------------------------------
+# --- input of the models ----------------------------------------------------------------------------------------------
 
 
 def test_batches_change_neither_labels_nor_scores() -> None:
@@ -296,7 +296,7 @@ def test_batches_change_neither_labels_nor_scores() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_text_longer_than_the_model_reads_is_cut_and_told_of(call: Call, tiny_classifier: Path, engine: str) -> None:
+def test_a_long_text_is_truncated_with_a_warning(call: Call, tiny_classifier: Path, engine: str) -> None:
     long, model = "a funny film " * 200, ("--model", str(tiny_classifier), "--engine", engine)
     result = call(sentiment_analysis, "dull", long, *model)
     assert result.status == 0
@@ -314,7 +314,7 @@ def test_100_000_characters_are_cut_or_refused(
     assert len(text) >= 100_000
     result = call(sentiment_analysis, text, "--model", str(tiny_classifier), "--engine", engine, "--explain")
     assert result.status == 0
-    cut = "" if text[0] == text[1] else "only the first 256 are used\n"  # a word of 100,000 letters is one unknown
+    cut = "" if text[0] == text[1] else "only the first 256 are used\n"  # one word is one unknown token
     assert result.err.endswith(cut)
     assert result.err.count("\n") == bool(cut)
     refused(text_generation, (text, "--model", str(tiny_language), "--engine", engine), "prompt 1", "tokens", "64")
@@ -328,7 +328,7 @@ def test_a_prompt_that_does_not_fit_is_refused(call: Call, refused: Call, tiny_l
 
 
 def greedy_text(loaded: pretrained.LoadedModel, prompt: str, count: int) -> str:
-    """The greedy continuation, a token at a time."""
+    """The greedy continuation, token by token."""
     ids = loaded.tokenizer(prompt, return_tensors="pt")["input_ids"]
     start = ids.shape[1]
     with torch.inference_mode():
@@ -366,7 +366,7 @@ def test_temperature_divides_the_logits_of_the_whole_vocabulary(tiny_language: P
         expected = (loaded.model(ids).logits[0, -1] / 3.0).softmax(-1)  # (V,)
     config = text_generation.Config(sampling=Sampling(temperature=3.0), max_new_tokens=1, batch_size=1000)
     drawn = continue_prompts(loaded, ["Once"] * 1000, config)
-    spread = math.exp(-float((expected * expected.log()).sum()))  # the number of tokens it is like, if all were equal
+    spread = math.exp(-float((expected * expected.log()).sum()))  # the effective number of equally likely tokens
     assert spread > 60
     assert len(set(drawn)) > spread / 2
 
@@ -381,7 +381,7 @@ def test_the_record_of_a_generation(call: Call, tiny_language: Path, tmp_path: P
     assert record["files"] == ["text_generation.json"]
 
 
-# --- models that are not what they should be, whichever engine reads them ---------------------------------------------
+# --- damaged and unsuitable models, with both engines -----------------------------------------------------------------
 
 
 def edit(folder: Path, name: str, **changes: Any) -> None:
@@ -411,7 +411,7 @@ def half_a_file(folder: Path, proof: Path) -> None:
 
 
 class Exploit:
-    """A class whose pickle makes a folder when it is loaded."""
+    """A class whose pickle creates a folder when it is loaded."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof

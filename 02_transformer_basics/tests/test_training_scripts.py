@@ -1,4 +1,4 @@
-"""Both scripts that train the shipped models: invalid input is refused, and failed runs change no files."""
+"""Both training scripts: invalid input is refused, and failed runs change no files."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ LANGUAGE_FLAGS = (*LANGUAGE_FLAGS, "--context", "16", "--batch_size", "4", "--he
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of labelled sentences."""
+    """A CSV of labeled sentences."""
     path = tmp_path_factory.mktemp("sentences") / "mine.csv"
     path.write_text("text,label\n" + "".join(f"a {('dull', 'fine')[n % 2]} film no {n},{n % 2}\n" for n in range(60)))
     return path
@@ -45,7 +45,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(not (DATA / "sentiment").is_dir(), reason="needs the sentiment files of shared/data")
 @pytest.mark.parametrize("part", ["sst2_dev", "uci_amazon"])
-def test_the_shipped_classifier_reaches_the_metrics_of_its_card(part: str) -> None:
+def test_the_bundled_classifier_reaches_the_metrics_of_its_card(part: str) -> None:
     model, tokenizer = DistilBertClassifier.from_pretrained(SENTIMENT.bundled), load_tokenizer(SENTIMENT.bundled)
     card = json.loads((SENTIMENT.bundled / "metrics.json").read_text())
     file = {"sst2_dev": "stsa.binary.dev", "uci_amazon": "amazon_cells_labelled.txt"}[part]
@@ -56,7 +56,7 @@ def test_the_shipped_classifier_reaches_the_metrics_of_its_card(part: str) -> No
     assert metrics.calibration_error == pytest.approx(card[f"{part}_calibration_error"], abs=0.005)
 
 
-def test_the_shipped_classifier_is_small_and_accurate_enough() -> None:
+def test_the_bundled_classifier_is_small_and_accurate_enough() -> None:
     folder = SENTIMENT.bundled
     card = json.loads((folder / "metrics.json").read_text())
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 10_000_000

@@ -41,7 +41,7 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=st
 
 @pytest.fixture(autouse=True)
 def _seed_and_one_thread() -> Iterator[None]:
-    """One thread: with tensors this small, more of them only wait for each other."""
+    """One thread: with tensors this small, more threads only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -230,7 +230,7 @@ def test_rungs_of_the_ladder_agree() -> None:
     assert_same(multi_head_by_loop(heads, x), heads(x)[0])
 
 
-# ------------------------------------------------------------------------------------------------------ what is special
+# ---------------------------------------------------------------------------------------------- properties and pitfalls
 
 
 def test_scale_is_the_root_of_the_head_size() -> None:
@@ -304,7 +304,7 @@ def test_rows_that_may_attend_to_nothing_are_zero(dtype: torch.dtype) -> None:
     assert (weights[:, :, 3] == 0).all()
     assert (output[:, :, 3] == 0).all()
     assert_same(weights[:, :, 4].sum(-1), torch.ones(B, H, dtype=dtype), "sum of the next row")
-    with torch.autograd.set_detect_anomaly(True):  # raises at a NaN on the way, even one that is overwritten later
+    with torch.autograd.set_detect_anomaly(True):  # raises at any intermediate NaN, even one that is overwritten later
         attention(q, k, v, mask)[0].square().sum().backward()
     for tensor in (q, k, v):
         assert tensor.grad is not None
@@ -342,7 +342,7 @@ def test_the_queries_of_a_causal_mask_are_the_last_of_the_keys(queries: int, key
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(0, 0), (0, 3), (4, 3)])
-def test_a_causal_mask_of_impossible_sizes_is_refused(queries: int, keys: int) -> None:
+def test_a_causal_mask_of_invalid_sizes_is_refused(queries: int, keys: int) -> None:
     with pytest.raises(UserError, match="1 <= queries <= keys"):
         causal_mask(queries, keys)
 
@@ -394,7 +394,7 @@ def test_dropout_on_the_weights_is_unbiased_and_of_the_right_rate() -> None:
     for linear, value in ((layer.query, 0.0), (layer.key, 0.0), (layer.value, 1.0), (layer.output, 1.0)):
         nn.init.constant_(linear.weight, value)
         nn.init.zeros_(linear.bias)
-    x = torch.ones(4000, 10, 1)  # 10 weights of 1/10 each: the output is the share kept, over 1 - p
+    x = torch.ones(4000, 10, 1)  # 10 weights of 1/10 each: the output is the fraction kept, over 1 - p
     output, weights = layer(x)
     assert_same(weights, torch.full_like(weights, 0.1), "weights before dropout")
     assert abs(output.mean().item() - 1.0) < 0.01
@@ -487,7 +487,7 @@ def test_gelu_tanh_is_the_published_approximation() -> None:
 
 
 class Subclass(nn.TransformerEncoderLayer):
-    """Could compute anything."""
+    """A subclass, which could compute anything."""
 
 
 def _with(**attributes: object) -> nn.TransformerEncoderLayer:
@@ -540,7 +540,7 @@ def test_copy_refuses_what_it_cannot_represent(layer, message: str) -> None:
         (lambda: SimpleSelfAttention(E)(torch.ones(B, T, dtype=torch.long)), "x must be"),
     ],
 )
-def test_bad_arguments_are_told_in_one_line(make, message: str) -> None:
+def test_invalid_arguments_are_refused_in_one_line(make, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         make()
     assert isinstance(caught.value, ValueError)
@@ -619,7 +619,7 @@ def test_running_the_file(tmp_path: Path) -> None:
     ("flags", "message"),
     [(["--num_heads", "3"], "embed_dim 64 must be a multiple of num_heads 3"), (["--length", "0"], "length")],
 )
-def test_a_mistake_in_the_flags_is_told_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+def test_an_invalid_flag_is_refused_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
     done = run("--output_dir", str(tmp_path / "new"), *flags)
     assert done.returncode == 2
     assert message in done.stderr
@@ -630,7 +630,7 @@ def test_a_mistake_in_the_flags_is_told_in_one_line(tmp_path: Path, flags: list[
 def test_the_lessons_show_what_the_committed_run_printed() -> None:
     """The ladder in README.md is the one in results/transformer_block.json, and the names it points to exist."""
     lesson = (FOLDER / "README.md").read_text(encoding="utf-8")
-    # as committed: a run of the reader's own may have replaced the file, and rounding differs from run to run
+    # as committed: the reader's runs may have replaced the file, and rounding differs between processors
     committed = ["git", "show", "HEAD:./results/transformer_block.json"]
     record = json.loads(subprocess.run(committed, cwd=FOLDER, capture_output=True, check=True).stdout)
     for row in record["results"]["ladder"]:

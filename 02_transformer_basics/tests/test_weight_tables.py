@@ -1,4 +1,4 @@
-"""The lesson's tables of weights: complete for a checkpoint, and every row true of the code."""
+"""The lesson's tables of weights: complete for a checkpoint, and every row in agreement with the code."""
 
 import inspect
 import re
@@ -40,7 +40,7 @@ def table(number: int) -> list[Row]:
 
 
 def sizes(model: Any) -> dict[str, int]:
-    """The sizes that the letters of the shapes stand for."""
+    """The sizes behind the letters of the shapes."""
     config, block = model.config, model.blocks[0]
     embedding = model.position_embeddings.weight.shape
     classes = len(getattr(model, "labels", ()))
@@ -57,8 +57,8 @@ def test_the_table_covers_exactly_the_keys_and_shapes_of_a_checkpoint(number: in
         for name, shape in zip(row.theirs, row.shapes, strict=True):
             for layer in range(len(model.blocks)) if ".N." in name else (0,):
                 listed[name.replace(".N.", f".{layer}.")] = tuple(letters[letter] for letter in shape.split(","))
-    found = {name: tuple(tensor.shape) for name, tensor in load_file(task.bundled / "model.safetensors").items()}
-    assert listed == found
+    stored = {name: tuple(tensor.shape) for name, tensor in load_file(task.bundled / "model.safetensors").items()}
+    assert listed == stored
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["distilbert", "gpt2"])

@@ -55,7 +55,7 @@ def readable(token: bytes) -> str:
 
 
 def print_merges(merges: Iterable[Merge], max_merges: int) -> Iterator[Merge]:
-    """Pass merges on and print them as they are learned: the first 20, and about 20 of the others."""
+    """Yield the merges and print them as they are learned: the first 20, and about 20 of the others."""
     tokens = [bytes([CHAR_TO_BYTE[character]]) for character in ALPHABET]
     print(f"{'merge':>6} {'id':>6} {'count':>7}  pair -> token")
     for number, merge in enumerate(merges, 1):

@@ -114,7 +114,7 @@ def test_gae_equals_stable_baselines3_where_episodes_terminate() -> None:
 
 @pytest.mark.parametrize("gamma", [0.5, 0.9, 0.99])
 def test_constant_reward_with_a_time_limit_has_the_value_of_the_geometric_series(gamma: float) -> None:
-    """With the true value V = 1 / (1 - gamma) everywhere, all advantages are 0, at a time limit too."""
+    """With the true value V = 1 / (1 - gamma) everywhere, all advantages are 0, also at a time limit."""
     shape = (20, 2)
     value = torch.full(shape, 1 / (1 - gamma), dtype=torch.float64)
     at_limit = torch.zeros(shape, dtype=torch.bool)

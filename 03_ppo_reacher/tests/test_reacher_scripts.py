@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recorded_options(folder: Path) -> dict[str, Any]:
-    """The options of the algorithm in train.json, in a group of their own or next to the others."""
+    """The options of the algorithm in train.json, in a separate group or next to the others."""
     config = json.loads((folder / "train.json").read_text())["config"]
     return config.get("ppo", config)
 

@@ -83,7 +83,7 @@ def test_ctrl_c_saves_a_checkpoint_with_a_note(tmp_path: Path, uninterrupted: Pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "--resume goes on from there" in errors
+    assert "rerun with --resume to continue" in errors
     assert "Traceback" not in errors
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pth"}
     finish(tmp_path, "--resume", "--checkpoint_every", "100")
@@ -116,7 +116,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, uninterrupted: 
 
 
 def test_resume_without_a_checkpoint_starts_a_new_run_with_a_note(tmp_path: Path, uninterrupted: Path) -> None:
-    assert "starting afresh" in finish(tmp_path, "--resume")
+    assert "starting a new run" in finish(tmp_path, "--resume")
     assert_same_run(tmp_path, uninterrupted)
 
 
