@@ -160,9 +160,9 @@ def _ppo_returns() -> Iterator[Claim]:
             yield Claim(claim, interval(row["mean"], row["low"], row["high"]), measured_on=_processor(results))
 
 
-def _accuracy(claim: str, value: float, ends: list[float], target: float, source: Any, highlight: bool) -> Claim:
+def _accuracy(claim: str, value: float, ends: list[float], target: float, source: Any) -> Claim:
     result = f"{value:.1%} ({ends[0]:.1%} to {ends[1]:.1%})"
-    return Claim(claim, result, f"at least {target:.0%}", value >= target, _processor(source), highlight)
+    return Claim(claim, result, f"at least {target:.0%}", value >= target, _processor(source))
 
 
 def _sentiment_accuracies() -> Iterator[Claim]:
@@ -171,7 +171,7 @@ def _sentiment_accuracies() -> Iterator[Claim]:
             if f"{name}_accuracy" in model:
                 value, ends = model[f"{name}_accuracy"], model[f"{name}_interval"]
                 claim = f"Bundled sentiment model: accuracy, {title}"
-                yield _accuracy(claim, value, ends, target, model, highlight=name == "sst2_test")
+                yield _accuracy(claim, value, ends, target, model)
     comparison = read_json("02_transformer_basics/results/compare_sentiment.json") or {}
     methods = comparison.get("results", {})
     seeds = methods.get("finetune", {}).get("seeds")
@@ -181,7 +181,7 @@ def _sentiment_accuracies() -> Iterator[Claim]:
     }
     for method, claim in claims.items():
         if test := methods.get(method, {}).get("sst2_test"):  # absent for the reader's own sentences
-            yield _accuracy(claim, test["accuracy"], test["interval"], 0.89, comparison, highlight=False)
+            yield _accuracy(claim, test["accuracy"], test["interval"], 0.89, comparison)
 
 
 def _language_losses() -> Iterator[Claim]:
@@ -222,7 +222,7 @@ SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its w
             + ("DistilBERT" if record["configuration"] == "sentiment" else f"GPT-2, {record['configuration']}")
             + f", {FORMS.get(record['side'], record['side'])}"
         ),
-        {("one prompt", "float32"), ("one prompt", "int8")},
+        {("one prompt", "int8")},
     ),
     "training": (
         lambda record: (
@@ -236,7 +236,7 @@ SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its w
             f"Time to {record['configuration']} relative to the Hugging Face pipeline, "
             f"{record['side']} form of our model"
         ),
-        {("first token", "accelerated")},
+        set(),
     ),
 }
 LOWER_IS_BETTER = ("text_startup",)
