@@ -139,7 +139,7 @@ def compare(
     record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
     for name in ("scratch", options.form) if options.precision != "float32" else ("scratch",):
         same = sum(a["label"] == b["label"] for a, b in zip(labels["pipeline"], labels[name], strict=True))
-        expected = "all" if name == "scratch" else f"most; {options.precision} rounds the weights"
+        expected = "all" if name == "scratch" else f"may be fewer; {options.precision} rounds the weights"
         ok = name != "scratch" or same == len(texts)
         record.check(f"labels that agree, {name}", f"{same} of {len(texts)}", expected, ok)
     ratio = speeds[options.form] / speeds["pipeline"]

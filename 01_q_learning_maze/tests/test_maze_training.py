@@ -242,5 +242,5 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "error: interrupted; files written before stand as they were\n"
+    assert errors == "error: interrupted; existing files were left unchanged\n"
     assert list(folder.iterdir()) == []

@@ -242,7 +242,7 @@ def test_lower_precision_needs_our_own_engine(call: Call, refused: Call, tiny_la
     assert call(text_generation, *flags, "--engine", "scratch", "--show_attention", "--show_probs", "2").status == 0
     result = call(text_generation, *flags, "--compare", "--temperature", "0")
     assert result.status == 0
-    assert f"most; {precision} rounds the weights" in result.out
+    assert f"may be fewer; {precision} rounds the weights" in result.out
     assert f"accelerated, {precision}" in result.out
 
 
