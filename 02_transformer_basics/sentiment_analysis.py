@@ -26,7 +26,7 @@ from engines import EngineOptions, load_own, loader, note_form, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
-from lab.record import RunRecord
+from lab.record import FLAT, RunRecord
 from lab.texts import collect_texts, printable
 from models.batching import check_ids
 from models.distilbert import DistilBertClassifier
@@ -57,7 +57,7 @@ class Config:
     """Folder or Hugging Face hub name of a model. Default: the official DistilBERT, or the bundled one offline."""
     engine: Literal["pipeline", "scratch"] = "pipeline"
     """Hugging Face's pipeline, or our own DistilBERT (models/distilbert.py)."""
-    own_model: EngineOptions = field(default_factory=EngineOptions)
+    own_model: EngineOptions = field(default_factory=EngineOptions, metadata=FLAT)
     compare: bool = False
     """Run the pipeline and our own model on the same texts and show them side by side, with the time of each."""
     explain: bool = False

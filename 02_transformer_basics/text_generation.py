@@ -28,7 +28,7 @@ from engines import EngineOptions, load_own, loader, note_form, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
-from lab.record import RunRecord
+from lab.record import FLAT, RunRecord
 from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
 from models.batching import check_ids, pad_left
@@ -53,12 +53,12 @@ class Config:
     """Folder or Hugging Face hub name of a model. Default: the official GPT-2, or the bundled one offline."""
     engine: Literal["pipeline", "scratch"] = "pipeline"
     """Hugging Face's pipeline, or our own GPT-2 (models/gpt2.py), which prints the text as it is generated."""
-    own_model: EngineOptions = field(default_factory=EngineOptions)
+    own_model: EngineOptions = field(default_factory=EngineOptions, metadata=FLAT)
     compare: bool = False
     """Run the pipeline and our own model on the same prompts and show them side by side, with the time of each."""
     max_new_tokens: int = 40
     """Tokens to add to each prompt."""
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8), metadata=FLAT)
     show_probs: int = 0
     """Show this many of the most likely tokens at each step, with their probabilities."""
     show_attention: bool = False

@@ -19,6 +19,7 @@ import torch
 
 from lab.files import ROOT, display_path, writable_folder, write_json
 
+FLAT = {"flat": True}  # metadata of a field that holds a group of options
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "transformers", "tokenizers")
 
 
@@ -71,7 +72,7 @@ class RunRecord:
             "figures": self.checks,
             "results": _plain(self.results),
             "files": [path.name for path in self.files],
-            "config": _plain(_flat(self.config)),
+            "config": _plain(_options(self.config)),
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
             "processor": processor(),
@@ -117,12 +118,13 @@ def processor() -> str:
     return f"{name} (family {family}, model {model})" if family and model else name
 
 
-def _flat(config: Any) -> dict[str, Any]:
-    """Return the options of a configuration by name; those of a nested group stand next to the others, as flags do."""
+def _options(config: Any) -> dict[str, Any]:
+    """Return the options of a configuration; those of a group with the metadata FLAT stand next to the others."""
     options: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        options |= _flat(value) if dataclasses.is_dataclass(value) else {field.name: value}
+        nested = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # pyright: ignore[reportArgumentType]
+        options |= nested if field.metadata.get("flat") else {field.name: nested}
     return options
 
 

@@ -41,7 +41,7 @@ from lab.launch import launch, parse_arguments, warn_once
 from lab.memory import keep_freed_memory
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import track
-from lab.record import RunRecord, environment_info
+from lab.record import FLAT, RunRecord, environment_info
 from lab.rendering import prepare_rendering, rendering_problem
 from lab.seeding import seed_everything
 from lab.texts import collect_texts, printable
@@ -408,6 +408,16 @@ def test_failed_checkpoint_write_keeps_the_previous_one(tmp_path: Path) -> None:
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_flat_group_of_options_is_recorded_next_to_the_others(tmp_path: Path) -> None:
+    @dataclass
+    class Flat:
+        name: str = "Ada"
+        inner: Inner = field(default_factory=Inner, metadata=FLAT)
+
+    RunRecord("script.py", tmp_path, Flat()).save(quiet=True)
+    assert json.loads((tmp_path / "script.json").read_text())["config"] == {"name": "Ada", "rate": 0.5}
 
 
 def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
