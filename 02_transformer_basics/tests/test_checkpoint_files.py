@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
 from lab.errors import UserError
-from models.distilbert import DistilBertClassifier
-from models.gpt2 import GPT2
+from models.distilbert import DistilBertClassifier, DistilBertConfig
+from models.gpt2 import GPT2, GPT2Config
 
 MODELS = {"language": GPT2, "classifier": DistilBertClassifier}
 
@@ -243,3 +244,22 @@ def test_variants_that_would_compute_something_else_are_refused(tiny_language: P
     edit_config(tmp_path / "model", **{flag: True})
     with pytest.raises(UserError, match="attention that GPT-2 as published does not have"):
         GPT2.from_pretrained(tmp_path / "model")
+
+
+def test_training_checkpoints_with_former_module_names_load() -> None:
+    """Also inside another module, as in the average of a model's weights."""
+    small = DistilBertConfig(vocab_size=20, max_position_embeddings=8, dim=8, n_heads=2, n_layers=1, hidden_dim=8)
+    models = (GPT2(GPT2Config(20, 8, 8, 1, 2)), DistilBertClassifier(small))
+    former = {"token_embeddings": "tokens", "word_embeddings": "words", "position_embeddings": "positions"}
+    former["pre_classifier"] = "hidden"
+    for model in models:
+        for module in (model, AveragedModel(model)):
+            expected = {name: torch.randn_like(tensor.float()) for name, tensor in module.state_dict().items()}
+            old = {}
+            for name, tensor in expected.items():
+                parts = [former.get(part, part) for part in name.split(".")]
+                old[".".join(parts)] = tensor
+            assert old.keys() != expected.keys()
+            module.load_state_dict(old)
+            for name, tensor in module.state_dict().items():
+                torch.testing.assert_close(tensor.float(), expected[name].to(tensor.dtype).float())
