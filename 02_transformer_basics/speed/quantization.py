@@ -55,8 +55,12 @@ class StackedLinear:
         self.weight, self.bias = weight, bias  # (O, I), (O,)
 
     def __call__(self, x: Tensor) -> Tensor:
-        threads, inputs, stored = torch.get_num_threads(), x.shape[-1], self.weight.t()  # (I, O)
-        if threads == 1 or x.numel() > inputs or inputs % threads or not stored.is_contiguous() or x.is_cuda:
+        threads = torch.get_num_threads()
+        inputs = x.shape[-1]
+        stored = self.weight.t()  # (I, O)
+        is_single_row = x.numel() == inputs
+        can_be_split = x.device.type == "cpu" and stored.is_contiguous() and inputs % threads == 0
+        if threads == 1 or not is_single_row or not can_be_split:
             multiply = onednn_linear if is_supported(x, self.weight) else F.linear
             return multiply(x, self.weight, self.bias)  # (..., I) -> (..., O)
         parts = x.reshape(threads, 1, -1)  # (..., I) -> (P, 1, I / P)
