@@ -1,5 +1,6 @@
 """`accelerate(model, precision)`: the fast form of a model, for inference; it equals the plain one within rounding."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -9,9 +10,11 @@ from lab.errors import UserError
 from models.distilbert import DistilBertClassifier
 from models.generation import KVCache
 from models.gpt2 import GPT2
+from models.internals import ModelOutput
 from speed.inference_block import ScriptedBlock
 from speed.quantization import StackedLinear, check_precision, linear_factory
 
+ASK_THE_PLAIN_MODEL = "an accelerated model is for inference only; ask the plain model"
 Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
@@ -49,6 +52,14 @@ class AcceleratedGPT2(GPT2):
         """Return the logits (B, T, V) of x (B, T, E)."""
         return self.lm_head(x)
 
+    def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
+        """Raise UserError: the fused kernels keep no attention weights."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
+    def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        """Raise UserError: packed weights have no place in a checkpoint."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
 
 class AcceleratedDistilBert(DistilBertClassifier):
     """A DistilBERT with fast blocks, the last for the first position only; for inference only. Use `accelerate`."""
@@ -72,6 +83,10 @@ class AcceleratedDistilBert(DistilBertClassifier):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return super().forward(input_ids, attention_mask)
 
+    def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
+        """Raise UserError: the fused kernels keep no attention weights."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
 
 @torch.no_grad()
 def accelerate(model: Model, precision: str = "float32") -> Model:
@@ -82,16 +97,16 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
     Args:
         precision: of the weights: "float32" (equal to the plain model within rounding), "float16", "bfloat16", "int8".
 
-    Raises UserError for another precision, another model, and one that is accelerated already.
+    Raises UserError for another precision, another model, one that is accelerated already, and a lower precision of a
+    model that is not float32.
     """
     check_precision(precision)
     if isinstance(model, AcceleratedGPT2 | AcceleratedDistilBert):
         raise UserError("the model is accelerated already; accelerate the plain one")
-    accelerated: Any
-    if isinstance(model, GPT2):
-        accelerated = AcceleratedGPT2(model, precision)
-    elif isinstance(model, DistilBertClassifier):
-        accelerated = AcceleratedDistilBert(model, precision)
-    else:
+    if not isinstance(model, GPT2 | DistilBertClassifier):
         raise UserError(f"only GPT2 and DistilBertClassifier can be accelerated, not {type(model).__name__}")
-    return accelerated
+    dtype = model.norm.weight.dtype
+    if precision != "float32" and dtype != torch.float32:
+        raise UserError(f"precision {precision} is made from a float32 model, not {dtype}; call model.float() first")
+    accelerated: Any = AcceleratedGPT2 if isinstance(model, GPT2) else AcceleratedDistilBert
+    return accelerated(model, precision)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,8 +263,24 @@ def test_what_cannot_be_accelerated_is_refused() -> None:
         accelerate(plain, "int4")
     with pytest.raises(UserError, match="accelerated already"):
         accelerate(accelerate(plain))
+    with pytest.raises(UserError, match=r"call model.float\(\) first"):
+        accelerate(GPT2.from_pretrained(BUNDLED).double(), "int8")
     with pytest.raises(UserError, match="not Linear"):
         accelerate(nn.Linear(2, 2))  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def test_an_accelerated_model_is_neither_saved_nor_looked_into(tmp_path: Path) -> None:
+    gpt2 = accelerate(GPT2.from_pretrained(BUNDLED))
+    bert = accelerate(DistilBertClassifier.from_pretrained(CLASSIFIER))
+    ids = torch.tensor([[2, 3]])
+    for refused in (
+        lambda: gpt2.save_pretrained(tmp_path),
+        lambda: gpt2.forward_with_internals(ids),
+        lambda: bert.forward_with_internals(ids),
+    ):
+        with pytest.raises(UserError, match="ask the plain model"):
+            refused()
+    assert list(tmp_path.iterdir()) == []
 
 
 REMOVED = """
