@@ -1,0 +1,247 @@
+"""Do the tests notice? Break the code in small ways, one at a time, and count how many breaks a test catches.
+
+pip install cosmic-ray==8.7.0
+python tests/mutants.py --mutants 200                       # writes benchmarks/results/mutants.json
+python tests/mutants.py --mutants 20 --only 03_ppo_reacher  # some files only
+
+A *mutant* is the code with one operator, comparison, number or word exchanged. Cosmic Ray makes them; this script
+draws places at random, evenly over the files, and runs the tests on each mutant in a copy of the checkout: first the
+test files that import the changed module, then all of its project. A mutant that no test catches has survived.
+`EQUIVALENT` names those that no test can catch, because they compute the same.
+"""
+
+# pyright: reportMissingImports=false
+import ast
+import concurrent.futures
+import os
+import queue
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cosmic_ray.plugins
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+
+from lab.errors import require_at_least
+from lab.files import ROOT
+from lab.launch import launch
+from lab.progress import track
+from lab.record import environment_info
+from lab.results import RESULTS, new_record, write_results
+
+FILES = {
+    "01_q_learning_maze": (
+        "q_learning_agent maze_env value_iteration batched_q_learning transition_tables replay_q_learning maze_layout "
+        "maze_studies q_table_files"
+    ),
+    "02_transformer_basics": (
+        "transformer_block optimization bpe_tokenizer models/gpt2 models/distilbert models/generation models/internals "
+        "models/checkpoints models/batching tokenizer/byte_level tokenizer/training speed/quantization "
+        "speed/fused_attention speed/onednn speed/inference_block speed/accelerated language_model/data "
+        "language_model/ngram_baseline language_model/training sentiment/data sentiment/training "
+        "sentiment/distillation sentiment/metrics sentiment/attribution sentiment/comparison sentiment/model_setup"
+    ),
+    "03_ppo_reacher": (
+        "networks normalization rollout ppo environments reacher_vec agent evaluation controllers training_run"
+    ),
+    "lab": "intervals seeding distributed metrics results compare training",
+}
+SECONDS = 900  # for one run of tests; a mutant that takes longer is caught
+# Mutants that no test can catch, and why: (file, line before, line after) -> reason.
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+
+@dataclass
+class Config:
+    """Break the code in small ways and count how many breaks the tests catch."""
+
+    output: Path = RESULTS / "mutants.json"
+    """Results file."""
+    mutants: int = 200
+    """Number of mutants."""
+    only: str = ""
+    """Only files whose path contains this text."""
+    seed: int = 0
+    """Seed of the places and of the changes."""
+    processes: int = 2
+    """Mutants that are tested at a time."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "mutants", "processes")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One small change of one file, and the line that it changes, before and after."""
+
+    file: str
+    line: int
+    before: str
+    after: str
+    code: str  # of the whole changed file
+
+    @property
+    def reason(self) -> str:
+        """Return why no test can catch it; "" if one could."""
+        return EQUIVALENT.get((self.file, self.before, self.after), "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change as plain data."""
+        return {"file": self.file, "line": self.line, "before": self.before, "after": self.after}
+
+
+def places(code: str) -> dict[tuple[Any, Any], list[tuple[str, int]]]:
+    """Return the places of a file that can be changed: (start, end) -> [(operator, occurrence), ...].
+
+    Type annotations and decorators are left out: a change there shows nothing about the tests.
+    """
+    annotations = set()
+    for node in ast.walk(ast.parse(code)):
+        for name in ("annotation", "returns"):
+            annotation = getattr(node, name, None)
+            if annotation is not None:
+                annotations |= set(range(annotation.lineno * 1000 + annotation.col_offset, _end(annotation)))
+    found: dict[tuple[Any, Any], list[tuple[str, int]]] = {}
+    tree = get_ast(code)
+    for name in cosmic_ray.plugins.operator_names():
+        operator_class = cosmic_ray.plugins.get_operator(name)
+        if operator_class.arguments() or "Decorator" in name:
+            continue
+        operator = operator_class()
+        positions = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
+        for occurrence, (start, end) in enumerate(positions):
+            if start[0] * 1000 + start[1] not in annotations:
+                found.setdefault((start, end), []).append((name, occurrence))
+    return found
+
+
+def _end(node: ast.expr) -> int:
+    return (node.end_lineno or 0) * 1000 + (node.end_col_offset or 0)
+
+
+def mutants_of(file: str, draw: random.Random) -> Iterator[Mutant]:
+    """Yield mutants of one file, at places in random order, one for each place."""
+    code = (ROOT / file).read_text(encoding="utf-8")
+    found = places(code)
+    for place in draw.sample(sorted(found), len(found)):
+        name, occurrence = draw.choice(found[place])
+        mutated = mutate_code(code, cosmic_ray.plugins.get_operator(name)(), occurrence)
+        if mutated is None or mutated == code:
+            continue
+        old, new = code.splitlines(), mutated.splitlines()
+        line = next(number for number, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1])
+        yield Mutant(file, line + 1, old[line].strip(), new[line].strip(), mutated)
+
+
+def draw_mutants(config: Config) -> list[Mutant]:
+    """Return the mutants to test: one of each file, then a second one of each, and so on."""
+    files = [f"{folder}/{name}.py" for folder, names in FILES.items() for name in names.split()]
+    streams = [mutants_of(file, random.Random(f"{config.seed} {file}")) for file in files if config.only in file]
+    mutants: list[Mutant] = []
+    while streams and len(mutants) < config.mutants:
+        for stream in list(streams):
+            mutant = next(stream, None)
+            if mutant is None:
+                streams.remove(stream)
+            else:
+                mutants.append(mutant)
+    return mutants[: config.mutants]
+
+
+def relevant_tests(file: str) -> list[list[str]]:
+    """Return the tests for a mutant of `file`, as lists of paths: those that import it, then all of its project."""
+    folder = file.split("/")[0]
+    tests = "tests" if folder == "lab" else f"{folder}/tests"
+    module = file.removeprefix(f"{folder}/").removesuffix(".py").replace("/", ".")
+    module = f"lab.{module}" if folder == "lab" else module
+    names = (f"import {module}\n", f"from {module} import", f"import {module} as")
+    paths = sorted((ROOT / tests).glob("test_*.py"), key=lambda path: path.stat().st_size)
+    direct = [
+        f"{tests}/{path.name}" for path in paths if any(name in path.read_text(encoding="utf-8") for name in names)
+    ]
+    whole = ["tests", "01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher"] if folder == "lab" else [tests]
+    return [direct, whole] if direct else [whole]
+
+
+def is_caught(mutant: Mutant, copy: Path) -> bool:
+    """Return True if a test fails or does not end with the mutant; the copy of the checkout is left as it was."""
+    path = copy / mutant.file
+    original = path.read_text(encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    skipped = ["--ignore=tests/test_house.py", "--ignore=tests/test_readme.py"]  # they look at the text of the code
+    path.write_text(mutant.code, encoding="utf-8")
+    try:
+        for tests in relevant_tests(mutant.file):
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *skipped, *tests]
+            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS)
+            if done.returncode != 0:
+                return True
+        return False
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        path.write_text(original, encoding="utf-8")
+
+
+def copy_checkout(folder: Path) -> Path:
+    """Copy the committed files into a new folder, and return it."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+def outcomes_of(mutants: list[Mutant], processes: int) -> list[bool]:
+    """Return for each mutant whether a test catches it; `processes` of them are tested at a time."""
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        copies: queue.Queue[Path] = queue.Queue()
+        for number in range(processes):
+            copies.put(copy_checkout(Path(scratch) / str(number)))
+
+        def test(mutant: Mutant) -> bool:
+            copy = copies.get()
+            try:
+                caught = is_caught(mutant, copy)
+            finally:
+                copies.put(copy)
+            if not caught:
+                print(f"survived: {mutant.file}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True)
+            return caught
+
+        outcomes = pool.map(test, mutants)
+        return list(track(outcomes, len(mutants), "mutant", lambda caught: "caught" if caught else "survived"))
+
+
+def main(config: Config) -> None:
+    """Make the mutants, test them, and write the counts of each file and the survivors."""
+    mutants = draw_mutants(config)
+    outcomes = outcomes_of(mutants, config.processes)
+    survivors = [mutant for mutant, caught in zip(mutants, outcomes, strict=True) if not caught]
+    environment = environment_info()
+    records = []
+    for file in sorted({mutant.file for mutant in mutants}):
+        caught = sum(outcome for mutant, outcome in zip(mutants, outcomes, strict=True) if mutant.file == file)
+        total = sum(mutant.file == file for mutant in mutants)
+        equivalent = sum(mutant.file == file and mutant.reason != "" for mutant in survivors)
+        counts = {"mutants": total, "caught": caught, "equivalent": equivalent}
+        records.append(new_record(file, "tests", environment, **counts))
+    different = len(mutants) - sum(mutant.reason != "" for mutant in survivors)
+    share = sum(outcomes) / max(different, 1)
+    write_results(
+        config.output,
+        "mutants",
+        records,
+        settings={"mutants": config.mutants, "seed": config.seed, "only": config.only},
+        environment=environment,
+        summary={"mutants": len(mutants), "caught": sum(outcomes), "different": different, "share": round(share, 4)},
+        survivors=[mutant.as_dict() | {"reason": mutant.reason} for mutant in survivors],
+    )
+    print(f"{sum(outcomes)} of {different} mutants that are not equivalent were caught: {share:.1%}")
+
+
+if __name__ == "__main__":
+    launch(Config, main)
