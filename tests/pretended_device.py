@@ -161,7 +161,7 @@ class PretendedGpu(TorchDispatchMode):
 
 
 class GpuModule(_DummyBackendModule):
-    """What `torch.gpu` answers."""
+    """The module `torch.gpu`."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
