@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -92,7 +93,7 @@ class CheckedEnv(gym.Wrapper):
 
 
 @contextmanager
-def faults_of(env_id: str, place: str, rule: str) -> Iterator[None]:
+def faults_of(env_id: str, place: str, rule: str = "") -> Iterator[None]:
     """Turn any exception of an environment into a UserError that says where it was raised."""
     try:
         yield
@@ -101,7 +102,7 @@ def faults_of(env_id: str, place: str, rule: str) -> Iterator[None]:
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(line.filename).name}, line {line.lineno}"
-        rule = f"; {rule}" if isinstance(error, (TypeError, ValueError)) else ""
+        rule = f"; {rule}" if rule and isinstance(error, (TypeError, ValueError)) else ""
         raise UserError(f"--env_id {env_id}: {place}: {reason_of(error)} ({where}){rule}") from error
 
 
@@ -115,11 +116,13 @@ def make_env(env_id: str, **settings: Any) -> CheckedEnv:
     if ":" in env_id and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own module may be in the current folder
     try:
-        return CheckedEnv(gym.make(env_id, disable_env_checker=True, **settings), env_id)
-    except (gym.error.Error, ImportError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*environment creator metadata")  # only for rendering, checked there
+            return CheckedEnv(gym.make(env_id, disable_env_checker=True, **settings), env_id)
+    except gym.error.Error as error:
         raise UserError(f"--env_id {env_id}: {' '.join(str(error).split())}") from error
     except Exception as error:  # whatever the user's own constructor raises
-        rule = "the environment must be creatable from its id alone"
+        rule = "it must accept render_mode" if settings else "it must need nothing but its id"
         raise UserError(f"--env_id {env_id}: cannot be made ({reason_of(error)}); {rule}") from error
 
 
@@ -139,7 +142,8 @@ def make_envs(env_id: str, num_envs: int) -> VectorEnv:
 def try_environment(env_id: str) -> None:
     """Reset the environment and take a few steps. Raises UserError if something is wrong with it."""
     env = make_env(env_id)
-    check_spaces(env_id, env.observation_space, env.action_space)
+    with faults_of(env_id, "spaces"):
+        check_spaces(env.observation_space, env.action_space)
     space: Any = env.action_space
     ended = True
     for seed in range(3):
@@ -164,24 +168,27 @@ def is_reacher(env_id: str) -> bool:
     return re.fullmatch(r"Reacher-v\d+", env_id) is not None
 
 
-def check_spaces(env_id: str, observation_space: gym.Space, action_space: gym.Space) -> None:
+def check_spaces(observation_space: gym.Space, action_space: gym.Space) -> None:
     """Raise UserError unless observations are a flat Box and actions a flat, bounded float Box."""
-    box = gym.spaces.Box
-    if not isinstance(observation_space, box) or len(observation_space.shape) != 1 or 0 in observation_space.shape:
-        raise UserError(f"--env_id {env_id}: observations are {describe(observation_space)}; PPO needs a flat Box")
-    actions = f"--env_id {env_id}: actions are {describe(action_space)}"
-    if not isinstance(action_space, box) or len(action_space.shape) != 1 or 0 in action_space.shape:
-        raise UserError(f"{actions}; PPO needs a flat Box of floats")
-    if action_space.dtype.kind != "f":
-        raise UserError(f"{actions}; PPO needs a flat Box of floats")
-    if not action_space.is_bounded():
-        raise UserError(f"{actions} without bounds; PPO needs finite bounds")
+    if not is_flat_box(observation_space):
+        raise UserError(f"observations are {describe(observation_space)}; PPO needs a flat Box")
+    box: Any = action_space
+    if not is_flat_box(box) or box.dtype.kind != "f":
+        raise UserError(f"actions are {describe(box)}; PPO needs a flat Box of floats")
+    if not box.is_bounded():
+        raise UserError(f"actions are {describe(box)}, without bounds; PPO needs finite bounds")
+
+
+def is_flat_box(space: gym.Space) -> bool:
+    """Return True for a Box of vectors with at least one number."""
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
 
 
 def describe(space: gym.Space) -> str:
     """Return the kind of a space, for a Box with its shape and type."""
-    kind = f"a {type(space).__name__}"
-    return f"{kind} of shape {space.shape}, {space.dtype}" if isinstance(space, gym.spaces.Box) else kind
+    if isinstance(space, gym.spaces.Box):
+        return f"a Box of shape {space.shape}, {space.dtype}"
+    return f"a {type(space).__name__} of the package {type(space).__module__.partition('.')[0]}"
 
 
 def true_next_observations(next_observations: np.ndarray, info: dict[str, Any]) -> np.ndarray:

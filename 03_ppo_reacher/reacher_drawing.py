@@ -111,12 +111,21 @@ def open_rendered(env_id: str, mode: str, **settings: Any) -> gym.Env:
     env = make_env(env_id, render_mode=mode, **settings)
     env.reset()
     try:
-        pixels: Any = env.render()  # some environments notice only here that a library is missing
         if mode == "rgb_array":
-            Image.fromarray(pixels)
-    except Exception as error:  # whatever the environment's own code raises
+            rendered(env)
+        else:
+            env.render()
+    except Exception as error:  # some environments notice only here that a library is missing
         raise UserError(f"{env_id} cannot be rendered here: {reason_of(error)}") from error
     return env
+
+
+def rendered(env: gym.Env) -> Image.Image:
+    """Return what the environment renders. Raises TypeError if it is not an RGB image."""
+    pixels: Any = env.render()
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise TypeError(f"render() must return an array (height, width, 3) of uint8, not {type(pixels).__name__}")
+    return Image.fromarray(pixels)
 
 
 def frames_per_second(env_id: str) -> float:
@@ -135,18 +144,11 @@ def draw_frame(
 
     With an empty path only the scene and the caption are drawn.
     """
-    image = draw_scene(env, observation)
+    has_opengl = not path or env.render_mode is not None
+    image = rendered(env) if has_opengl else draw_arm(observation)
     if path:
         draw_path(image, path, target=observation[4:6])
     return captioned(image, caption)
-
-
-def draw_scene(env: gym.Env, observation: NDArray) -> Image.Image:
-    """Return the current scene, rendered or drawn from Reacher's observation."""
-    if env.render_mode is None:
-        return draw_arm(observation)
-    pixels: Any = env.render()
-    return Image.fromarray(pixels)
 
 
 def joints(observation: NDArray) -> NDArray:
