@@ -51,7 +51,7 @@ def requested_processes() -> int:
         reason = f"WORLD_SIZE is {count}, without {', '.join(missing)}"
         raise UserError(f"{reason}; start the processes with torchrun, or unset WORLD_SIZE")
     if _number("RANK", least=0) >= count:
-        raise UserError(f"RANK is {os.environ['RANK']}; it must be below WORLD_SIZE, {count}")
+        raise UserError(f"RANK is {os.environ['RANK']}, but WORLD_SIZE {count}; start the processes with torchrun")
     _number("MASTER_PORT", least=0)
     return count
 

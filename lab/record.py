@@ -58,8 +58,10 @@ class RunRecord:
 
     def save(self, quiet: bool = False) -> None:
         """Write the record and, unless `quiet`, print the checks and the files written."""
-        self.files = [path for path in self.files if _version(path) not in (None, self.earlier.get(path))]
-        write_json(self.file(f"{self.name}.json"), self.as_dict())
+        record = self.output_dir / f"{self.name}.json"
+        written = [path for path in self.files if _version(path) not in (None, self.earlier.get(path))]
+        self.files = [*(path for path in written if path != record), record]
+        write_json(record, self.as_dict())
         if quiet:
             return
         for check in self.checks:
