@@ -53,8 +53,8 @@ class Agent:
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the weights and statistics, on the CPU."""
         return {
-            "policy": _copy_to_cpu(self.policy.state_dict()),
-            "value": _copy_to_cpu(self.value.state_dict()),
+            "policy": copy_to_cpu(self.policy.state_dict()),
+            "value": copy_to_cpu(self.value.state_dict()),
             "normalizer": self.normalizer.statistics.state_dict(),
             "scaled_actions": self.scaled_actions,
         }
@@ -67,7 +67,8 @@ class Agent:
         self.scaled_actions = bool(state.get("scaled_actions", False))  # added later
 
 
-def _copy_to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def copy_to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 

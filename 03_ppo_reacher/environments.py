@@ -32,9 +32,11 @@ STEP = "step(action) must return (observation, reward, terminated, truncated, in
 def training_seed(seed: int, num_envs: int) -> int:
     """Return the seed of the first of `num_envs` training environments; number i is seeded with the result + i.
 
-    It is --seed itself, or, from the held-out seeds on, --seed shifted by their number.
+    It is --seed itself or, if a held-out seed would be among them, --seed shifted beyond those.
     """
-    return seed if seed + num_envs <= HELD_OUT_SEEDS.start else seed + len(HELD_OUT_SEEDS)
+    if seed + num_envs <= HELD_OUT_SEEDS.start:
+        return seed
+    return seed + len(HELD_OUT_SEEDS) + num_envs
 
 
 def restart_seed(seed: int, iteration: int, num_envs: int) -> int:

@@ -4,6 +4,7 @@ With `torchrun` every process holds a copy of the agent and its own part of the 
 gradients and all statistics are averaged over the processes, so that the copies stay equal.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agent import Agent, make_agent
+from agent import Agent, copy_to_cpu, make_agent
 from environments import make_envs, restart_seed, training_seed
 from lab.devices import pick_device
 from lab.distributed import gather, rank, world_size
@@ -140,10 +141,12 @@ class TrainingRun:
             "scaled_returns": self.reward_scaler.returns.clone(),
             "random": random_state(),
         }
+        optimizer = self.optimizer.state_dict()
+        moments = {index: copy_to_cpu(state) for index, state in optimizer["state"].items()}
         return {
             "iteration": self.iteration,
             "agent": self.agent.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {"state": moments, "param_groups": optimizer["param_groups"]},
             "scaler": self.reward_scaler.statistics.state_dict(),
             "processes": gather(process_state),
         }
@@ -157,7 +160,7 @@ class TrainingRun:
         process_state = state["processes"][rank()]
         self.iteration = state["iteration"]
         self.agent.load_state_dict(state["agent"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.reward_scaler.statistics.load_state_dict(state["scaler"])
         self.reward_scaler.returns = process_state["scaled_returns"].clone()
         self.load_episodes_state(process_state["collector"])

@@ -20,7 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _DummyPrivateUse1Hook,
+    _setup_privateuseone_for_python_backend,
+)
 
 import lab.devices
 
@@ -161,16 +165,40 @@ class PretendedGpu(TorchDispatchMode):
 
 
 class GpuModule(_DummyBackendModule):
-    """The module `torch.gpu`."""
+    """The module `torch.gpu`; outside of `pretended_gpu` it has no device."""
+
+    is_there = False
+
+    def is_available(self) -> bool:
+        return self.is_there
+
+    def device_count(self) -> int:
+        return int(self.is_there)
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
 
+    def get_rng_state(self, device: Any = None) -> Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: Tensor, device: Any = None) -> None:
+        pass
+
+
+class GpuHook(_DummyPrivateUse1Hook):
+    """Answers PyTorch's questions about the device."""
+
+    def is_available(self) -> bool:
+        return MODULE.is_there
+
+
+MODULE = GpuModule()
+
 
 @cache
 def register() -> None:
-    """Tell PyTorch that there is a device of this name; once per process."""
-    _setup_privateuseone_for_python_backend(NAME, GpuModule())
+    """Tell PyTorch that there can be a device of this name; once per process."""
+    _setup_privateuseone_for_python_backend(NAME, MODULE, GpuHook())
     AUTOCAST.fallback(torch.library.fallthrough_kernel)
 
 
@@ -189,6 +217,7 @@ def pretended_gpu() -> Iterator[None]:
     )
     with ExitStack() as stack:
         stack.enter_context(patch.object(lab.devices, "torch", known))
+        stack.enter_context(patch.object(MODULE, "is_there", True))
         stack.enter_context(patch.object(torch, "Generator", AnyGenerator))
         # `torch.tensor(..., device=device)` makes the tensor on the CPU and then moves it.
         stack.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())

@@ -34,6 +34,9 @@ def test_the_device_is_there_only_within_the_context() -> None:
     with pretended_gpu():
         assert pick_device("auto") == pick_device("cuda") != torch.device("cpu")
         assert pick_device("cpu") == torch.device("cpu")
+    assert not torch.accelerator.is_available() or torch.cuda.is_available()
+    with torch.random.fork_rng():
+        torch.rand(1)
     if not torch.cuda.is_available():
         assert pick_device("auto").type in ("cpu", "mps")
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import ppo
+import training_run
 from agent import Agent, make_agent
 from environments import make_envs
 from lab.errors import UserError
@@ -26,6 +27,7 @@ from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
 from ppo import compute_gae, explained_variance, normalize, policy_loss
 from ppo_config import PPOConfig
 from rollout import RolloutCollector
+from training_run import check_processes
 
 SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
 
@@ -426,6 +428,18 @@ def test_unsupported_environments_are_rejected_in_one_line(env_id: str, message:
 def test_invalid_options_are_rejected_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(change))}"):
         PPOConfig(**change)
+
+
+def test_every_process_needs_two_transitions_per_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PPOConfig(steps_per_iter=64, num_envs=4, num_minibatches=16)
+    check_processes(config)
+    monkeypatch.setattr(training_run, "world_size", lambda: 2)
+    check_processes(config)
+    with pytest.raises(UserError, match=r"--num_minibatches 17 .* each of the 2 processes"):
+        check_processes(dataclasses.replace(config, num_minibatches=17))
+    monkeypatch.setattr(training_run, "world_size", lambda: 3)
+    with pytest.raises(UserError, match=r"--num_envs 4 .* the 3 processes"):
+        check_processes(config)
 
 
 def test_divergence_stops_the_training_with_an_error() -> None:
