@@ -35,6 +35,7 @@ from pretended_device import pretended_gpu
 
 import evaluation
 import ppo
+import ppo_reports
 import reacher_drawing
 import training_run
 from agent import Agent, TrainedAgent, load_agent, make_agent, save_agent
@@ -45,7 +46,6 @@ from lab import launch
 from lab.checkpoints import save_checkpoint
 from lab.errors import UserError
 from ppo_config import PPOConfig, config_to_file
-from ppo_reports import metrics_row
 from reacher_drawing import frames_per_second, open_rendered, render_episodes
 from rollout import RolloutCollector
 
@@ -127,7 +127,7 @@ def test_bounds_of_the_largest_floats_do_not_overflow() -> None:
 
 def test_any_box_is_learned_in_every_dimension() -> None:
     """The best action is 0.7 of the way through [100, 200], [0, 10], [-0.001, 0.001] and [-1, 1]."""
-    config = PPOConfig(id_of(Scaled), num_iterations=40, steps_per_iter=400, num_envs=4, discount=0.0, num_epochs=8)
+    config = PPOConfig(id_of(Scaled), num_iterations=25, steps_per_iter=400, num_envs=4, discount=0.0, num_epochs=8)
     *_, last = ppo.train(config)
     low, high = torch.from_numpy(Scaled.low), torch.from_numpy(Scaled.high)
     action = TrainedAgent(last.agent, config, low, high).policy()(np.zeros((1, 3)))[0]
@@ -385,8 +385,11 @@ def test_the_record_lists_only_files_that_exist(run: Callable[..., Any], tmp_pat
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
-def test_commands_on_a_gpu_equal_those_on_the_cpu(run: Callable[..., Any], tmp_path: Path) -> None:
-    """Training, resuming from a checkpoint of either device, and evaluating the model without a GPU."""
+def test_commands_on_a_gpu_equal_those_on_the_cpu(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training, resuming and evaluating."""
+    monkeypatch.setattr(ppo_reports, "EVALUATION_EPISODES", 2)
     flags = ("--num_iterations", "4", "--steps_per_iter", "256", "--num_envs", "4", "--checkpoint_every", "2")
     folders = {name: tmp_path / name for name in ("cpu", "gpu", "resumed")}
     assert run("train", *flags, "--output_dir", str(folders["cpu"])) == (0, [])
@@ -396,7 +399,7 @@ def test_commands_on_a_gpu_equal_those_on_the_cpu(run: Callable[..., Any], tmp_p
         records = ppo.train(half)
         next(records)
         state = next(records).snapshot()
-        rows = [metrics_row(record) for record in itertools.islice(ppo.train(half), 2)]
+        rows = [ppo_reports.metrics_row(record) for record in itertools.islice(ppo.train(half), 2)]
         contents = {"config": dataclasses.asdict(config_to_file(half)), "state": state, "rows": rows}
         folders["resumed"].mkdir()
         save_checkpoint(folders["resumed"] / "checkpoint.pth", "a PPO training run", contents)
