@@ -24,11 +24,27 @@ KIND = "a PPO policy"  # stored in the model file, to recognize it
 
 @dataclass
 class Agent:
-    """Everything that is learned: policy, critic, and the statistics of the observations."""
+    """Everything that is learned: policy, critic, and the statistics of the observations.
+
+    The policy acts in [-1, 1], which is scaled to the bounds of an environment's actions. Agents of
+    earlier versions have `scaled_actions` false: their actions are only clipped to the bounds.
+    """
 
     policy: PolicyNetwork
     value: ValueNetwork
     normalizer: ObservationNormalizer
+    scaled_actions: bool = True
+
+    def environment_actions(self, actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the policy's actions (..., A) as an environment with bounds (A,) receives them.
+
+        With bounds of -1 and 1 nothing but clipping happens.
+        """
+        if self.scaled_actions:
+            center = high / 2 + low / 2  # (A,)
+            half_width = high / 2 - low / 2  # (A,)
+            actions = center + half_width * actions.clamp(-1.0, 1.0)  # (..., A)
+        return actions.to(low.dtype).clamp(low, high)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters of both networks."""
@@ -37,9 +53,10 @@ class Agent:
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the weights and statistics, on the CPU."""
         return {
-            "policy": _copy_to_cpu(self.policy.state_dict()),
-            "value": _copy_to_cpu(self.value.state_dict()),
+            "policy": copy_to_cpu(self.policy.state_dict()),
+            "value": copy_to_cpu(self.value.state_dict()),
             "normalizer": self.normalizer.statistics.state_dict(),
+            "scaled_actions": self.scaled_actions,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -47,9 +64,11 @@ class Agent:
         self.policy.load_state_dict(state["policy"])
         self.value.load_state_dict(state["value"])
         self.normalizer.statistics.load_state_dict(state["normalizer"])
+        self.scaled_actions = bool(state.get("scaled_actions", False))  # added later
 
 
-def _copy_to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def copy_to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
@@ -79,13 +98,13 @@ class TrainedAgent:
     high: Tensor
 
     def policy(self) -> Policy:
-        """Return the deterministic policy: the mean action, clipped to the bounds."""
+        """Return the deterministic policy: the mean action, within the bounds."""
 
         @torch.inference_mode()
         def act(observations: NDArray) -> NDArray:
             normalized = self.agent.normalizer(torch.as_tensor(observations))  # (N, O)
             mean = self.agent.policy.mean(normalized)  # (N, O) -> (N, A)
-            return mean.clamp(self.low, self.high).numpy()
+            return self.agent.environment_actions(mean, self.low, self.high).numpy()
 
         return act
 
@@ -121,6 +140,6 @@ def load_agent(path: Path) -> TrainedAgent:
 def load_policy(path: str | Path) -> Policy:
     """Load a model file and return its deterministic policy.
 
-    The policy maps observations (N, O) to clipped actions (N, A), both NumPy arrays.
+    The policy maps observations (N, O) to actions (N, A) within their bounds, both NumPy arrays.
     """
     return load_agent(Path(path)).policy()

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import torch
 
 from agent import TrainedAgent, load_agent
+from environments import training_seed
 from evaluation import HELD_OUT_SEED, check_return, evaluate_policy
 from lab.animations import save_gif, save_video
 from lab.errors import require_at_least
-from lab.launch import launch
+from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
 from lab.seeding import check_seed
-from reacher_drawing import render_episodes, show_episodes
+from reacher_drawing import frames_per_second, render_episodes, show_episodes
 
 RECORDED_EPISODES = 4
 FRAME_STEP = 2  # record every second frame
@@ -64,19 +64,27 @@ def print_table(summary: dict[str, Any]) -> None:
         print(f"final distance      {distance:.1f} mm from fingertip to target")
 
 
+def warn_of_training_episodes(config: Config, trained: TrainedAgent) -> None:
+    """Print a note if training began with some of these episodes, so that they are not held out."""
+    first = training_seed(trained.config.seed, trained.config.num_envs)
+    common = min(first + trained.config.num_envs, config.seed + config.episodes) - max(first, config.seed)
+    if common > 0:
+        warn_once(f"--seed {config.seed}: training began with {common} of these episodes; they are not held out")
+
+
 def record_episodes(config: Config, trained: TrainedAgent) -> list[Path]:
     """Write the first episodes as a GIF, a video or both, in real time; return the files' paths."""
     env_id = trained.config.env_id
     seeds = range(config.seed, config.seed + RECORDED_EPISODES)
     frames = render_episodes(trained.policy(), env_id, seeds, FRAME_STEP)
-    frames_per_second = gym.make(env_id).metadata.get("render_fps", 50) / FRAME_STEP
+    speed = frames_per_second(env_id) / FRAME_STEP
     files = []
     if config.save_gif:
         files.append(config.model_path.with_name("trained_agent.gif"))
-        save_gif(files[-1], frames, frames_per_second)
+        save_gif(files[-1], frames, speed)
     if config.record_video:
         files.append(config.model_path.with_name("trained_agent.mp4"))
-        save_video(files[-1], frames, frames_per_second)
+        save_video(files[-1], frames, speed)
     return files
 
 
@@ -86,6 +94,7 @@ def main(config: Config) -> None:
     trained = load_agent(config.model_path)
     record = RunRecord(__file__, config.output_dir or config.model_path.parent, config)
     env_id = trained.config.env_id
+    warn_of_training_episodes(config, trained)
     summary = evaluate_policy(trained.policy(), env_id, config.episodes, config.seed).summary()
     if not config.json:
         print_table(summary)

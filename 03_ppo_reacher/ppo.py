@@ -9,46 +9,19 @@ off one by one, to show what each is worth.
 # O observation_dim, A action_dim
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agent import Agent
 from lab.distributed import average_gradients
-from lab.errors import UserError
 from ppo_config import PPOConfig
 from rollout import Rollout
-from training_run import TrainingRun
-
-
-@dataclass(frozen=True)
-class UpdateStats:
-    """Diagnostics of an update, computed on the whole rollout after its last gradient step."""
-
-    policy_loss: float
-    value_loss: float
-    entropy: float  # nats
-    approx_kl: float  # nats, KL(old policy || new policy)
-    clip_fraction: float  # fraction of the transitions whose ratio is outside the clipping range
-
-
-@dataclass(frozen=True)
-class IterationRecord:
-    """Results of one iteration. `agent` and `snapshot` are live: the next one changes them."""
-
-    iteration: int  # starts at 1
-    steps: int  # environment steps since the start of the run
-    episode_returns: list[float]  # of the episodes that ended during this iteration
-    explained_variance: float
-    learning_rate: float
-    update: UpdateStats
-    agent: Agent = field(repr=False)
-    snapshot: Callable[[], dict[str, Any]] = field(repr=False)  # returns what `train` resumes from
+from training_run import IterationRecord, TrainingRun, UpdateStats
 
 
 def compute_gae(
@@ -250,7 +223,7 @@ class Trainer(TrainingRun):
 
         # Collect T steps of N environments with the current policy.
         num_steps = config.steps_per_iter // config.num_envs  # T
-        rollout = self.collector.collect(agent.policy, agent.normalizer, num_steps)
+        rollout = self.collect(num_steps)
 
         # Compute values, advantages and returns of all steps.
         observations = agent.normalizer(rollout.observations).to(self.device)  # (T, N, O)
@@ -284,7 +257,6 @@ class Trainer(TrainingRun):
 
     def begin_iteration(self) -> float:
         """Set this iteration's learning rate and return it; it decays linearly to zero."""
-        self.restart_unsaved_episodes()
         remaining = 1.0
         if self.config.anneal_learning_rate:  # detail 6
             remaining = 1 - self.iteration / self.config.num_iterations
@@ -355,12 +327,6 @@ class Trainer(TrainingRun):
         last_observations = self.agent.normalizer(next_observations[is_last])  # (K, O)
         next_values[is_last] = self.agent.value(last_observations.to(self.device)).cpu()  # (K,)
         return values, next_values
-
-    def check_finite(self, stats: UpdateStats) -> None:
-        """Raise UserError if the last update diverged."""
-        if not np.isfinite(stats.policy_loss + stats.value_loss + stats.approx_kl):
-            reason = f"diverged in iteration {self.iteration}: a loss is not finite"
-            raise UserError(f"{reason}; try a lower --learning_rate")
 
 
 def train(config: PPOConfig, state: dict[str, Any] | None = None) -> Iterator[IterationRecord]:

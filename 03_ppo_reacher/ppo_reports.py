@@ -5,12 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from controllers import inverse_kinematics_controller, random_policy
-from environments import spec_of
+from environments import make_env, spec_of
 from evaluation import evaluate_policy
 from lab.files import ROOT
 from lab.plots import learning_curve
@@ -49,7 +48,7 @@ def baselines(env_id: str) -> dict[str, float]:
         controller = inverse_kinematics_controller()
         evaluation = evaluate_policy(controller, env_id, EVALUATION_EPISODES)
         lines["inverse kinematics + PD"] = float(evaluation.returns.mean())
-    action_space: Any = gym.make(env_id).action_space
+    action_space: Any = make_env(env_id).action_space
     policy = random_policy(action_space, seed=0)
     evaluation = evaluate_policy(policy, env_id, EVALUATION_EPISODES)
     lines["random policy"] = float(evaluation.returns.mean())

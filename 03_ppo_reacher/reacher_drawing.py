@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from controllers import FOREARM, UPPER_ARM, Policy
-from environments import spec_of
+from environments import is_reacher, make_env, reason_of, spec_of
 from lab.animations import captioned
 from lab.errors import UserError
 from lab.launch import warn_once
@@ -21,6 +21,7 @@ CAMERA_DISTANCE = 0.62  # meters above the plane, looking straight down
 FIELD_OF_VIEW = np.radians(45.0)  # MuJoCo's default, vertical
 PIXELS_PER_METER = SIZE / (2 * CAMERA_DISTANCE * np.tan(FIELD_OF_VIEW / 2))
 TOP_VIEW = {"distance": CAMERA_DISTANCE, "elevation": -90.0, "azimuth": 90.0, "lookat": np.zeros(3)}
+MAX_STEPS = 1_000  # an episode that has not ended by then is shown only up to there
 FINAL_FRAMES = 8  # the last frame of an episode is repeated this often
 ARENA = 0.3  # meters from the center to the walls
 
@@ -34,36 +35,40 @@ def render_episodes(
     """Return every `frame_step`th frame of one episode per seed.
 
     Captions show the step and the return so far; for Reacher, the frames show the fingertip's path.
-    Raises UserError where an environment other than Reacher cannot be rendered.
+    An episode is shown for at most `MAX_STEPS` steps. Raises UserError where an environment other
+    than Reacher cannot be rendered.
     """
-    is_reacher = env_id.startswith("Reacher-")
-    env = open_for_rendering(env_id, is_reacher)
+    has_path = is_reacher(env_id)
+    name = "target" if has_path else "episode"
+    env = open_for_rendering(env_id)
     frames = []
     for episode, seed in enumerate(seeds, 1):
         observation, _ = env.reset(seed=seed)
         total = 0.0
         step = 0
         ended = False
-        path = [fingertip(observation)] if is_reacher else []
-        while not ended:
+        path = [fingertip(observation)] if has_path else []
+        while not ended and step < MAX_STEPS:
             if step % frame_step == 0:
-                caption = f"target {episode}   step {step}   return {total:.2f}"
+                caption = f"{name} {episode}   step {step}   return {total:.2f}"
                 frames.append(draw_frame(env, observation, path, caption))
             action = policy(observation[None])[0]
             observation, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
             step += 1
             ended = terminated or truncated
-            if is_reacher:
+            if has_path:
                 path.append(fingertip(observation))
-        caption = f"target {episode}   step {step}   return {total:.2f}"
+        if not ended:
+            warn_once(f"{env_id}: an episode had not ended after {MAX_STEPS:,} steps; the recording stops there")
+        caption = f"{name} {episode}   step {step}   return {total:.2f}"
         frames += [draw_frame(env, observation, path, caption)] * FINAL_FRAMES
     env.close()
     return frames
 
 
 def show_episodes(policy: Policy, env_id: str, seeds: Iterable[int]) -> None:
-    """Show one episode per seed in a window, in real time.
+    """Show one episode per seed in a window, in real time, for at most `MAX_STEPS` steps.
 
     Raises UserError if there is no display or the environment cannot be rendered.
     """
@@ -73,43 +78,60 @@ def show_episodes(policy: Policy, env_id: str, seeds: Iterable[int]) -> None:
     env = open_rendered(env_id, "human")
     for seed in seeds:
         observation, _ = env.reset(seed=seed)
-        ended = False
-        while not ended:
+        for _ in range(MAX_STEPS):
             action = policy(observation[None])[0]
             observation, _, terminated, truncated, _ = env.step(action)
-            ended = terminated or truncated
+            if terminated or truncated:
+                break
     env.close()
 
 
-def open_for_rendering(env_id: str, is_reacher: bool) -> gym.Env:
+def open_for_rendering(env_id: str) -> gym.Env:
     """Return the environment with rendering, or Reacher without it if OpenGL is missing.
 
     In that case a note is printed.
     """
     settings: dict[str, Any] = {}
-    if is_reacher:
+    if is_reacher(env_id):
         settings = {"width": SIZE, "height": SIZE, "default_camera_config": TOP_VIEW}
     uses_mujoco = "mujoco" in str(spec_of(env_id).entry_point)
     problem = rendering_problem() if uses_mujoco else None
     if problem is None:
         return open_rendered(env_id, "rgb_array", **settings)
-    if not is_reacher:
+    if not is_reacher(env_id):
         raise UserError(f"{env_id} cannot be rendered here: {problem}")
     warn_once(f"OpenGL is not available ({problem}); the arm is drawn in 2D with Pillow instead")
-    return gym.make(env_id)
+    return make_env(env_id)
 
 
 def open_rendered(env_id: str, mode: str, **settings: Any) -> gym.Env:
     """Return the environment in a render mode. Raises UserError with the reason if it has none."""
-    if mode not in gym.make(env_id).metadata["render_modes"]:
+    if mode not in (make_env(env_id).metadata.get("render_modes") or ()):
         raise UserError(f"{env_id} cannot be rendered (its render modes do not include {mode})")
+    env = make_env(env_id, render_mode=mode, **settings)
+    env.reset()
     try:
-        env = gym.make(env_id, render_mode=mode, **settings)
-        env.reset()
-        env.render()  # some environments notice only here that a library is missing
-        return env
-    except (gym.error.Error, ImportError) as error:
-        raise UserError(f"{env_id} cannot be rendered here: {str(error).splitlines()[0]}") from None
+        if mode == "rgb_array":
+            rendered(env)
+        else:
+            env.render()
+    except Exception as error:  # some environments notice only here that a library is missing
+        raise UserError(f"{env_id} cannot be rendered here: {reason_of(error)}") from error
+    return env
+
+
+def rendered(env: gym.Env) -> Image.Image:
+    """Return what the environment renders. Raises TypeError if it is not an RGB image."""
+    pixels: Any = env.render()
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise TypeError(f"render() must return an array (height, width, 3) of uint8, not {type(pixels).__name__}")
+    return Image.fromarray(pixels)
+
+
+def frames_per_second(env_id: str) -> float:
+    """Return how many steps per second the environment declares; 50 if it does not say."""
+    declared = make_env(env_id).metadata.get("render_fps")
+    return declared if isinstance(declared, (int, float)) and 0 < declared < float("inf") else 50.0
 
 
 def draw_frame(
@@ -122,18 +144,11 @@ def draw_frame(
 
     With an empty path only the scene and the caption are drawn.
     """
-    image = draw_scene(env, observation)
+    has_opengl = not path or env.render_mode is not None
+    image = rendered(env) if has_opengl else draw_arm(observation)
     if path:
         draw_path(image, path, target=observation[4:6])
     return captioned(image, caption)
-
-
-def draw_scene(env: gym.Env, observation: NDArray) -> Image.Image:
-    """Return the current scene, rendered or drawn from Reacher's observation."""
-    if env.render_mode is None:
-        return draw_arm(observation)
-    pixels: Any = env.render()
-    return Image.fromarray(pixels)
 
 
 def joints(observation: NDArray) -> NDArray:

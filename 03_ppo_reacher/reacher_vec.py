@@ -7,9 +7,6 @@ them together: about 8 microseconds per arm.
 # N environments, n arms of one world
 """
 
-# pyright: reportAttributeAccessIssue=false
-# (MuJoCo's functions are compiled, without stubs for a type checker)
-
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+
+from lab.rendering import import_mujoco
+
+mujoco = import_mujoco()
 
 MODEL_FILE = str(Path(gym.__file__).parent / "envs/mujoco/assets/reacher.xml")
 FRAME_SKIP = 2  # physics steps per environment step
@@ -37,7 +37,7 @@ STATE = mujoco.mjtState
 ARM_STATE = STATE.mjSTATE_QPOS | STATE.mjSTATE_QVEL | STATE.mjSTATE_WARMSTART
 
 
-def build_model(num_arms: int) -> mujoco.MjModel:
+def build_model(num_arms: int) -> Any:
     """Return a model of `num_arms` arms in the same place, without walls.
 
     Nothing collides with anything in Gymnasium's file, either.

@@ -11,10 +11,8 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from agent import Agent
 from environments import true_next_observations
-from networks import PolicyNetwork
-from normalization import ObservationNormalizer
-from reacher_vec import ReacherVectorEnv
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Rollout:
 
     observations: Tensor  # (T, N, O) not normalized
     next_observations: Tensor  # (T, N, O) not normalized
-    actions: Tensor  # (T, N, A) as sampled, before clipping to the bounds
+    actions: Tensor  # (T, N, A) as sampled, not as the environments received them
     rewards: Tensor  # (T, N)
     terminated: Tensor  # (T, N) bool: the episode reached a terminal state
     truncated: Tensor  # (T, N) bool: the episode was cut off by the time limit
@@ -39,6 +37,9 @@ class RolloutCollector:
 
     def __init__(self, envs: VectorEnv, seed: int) -> None:
         self.envs = envs
+        space: Any = envs.single_action_space
+        self.low = torch.from_numpy(space.low)  # (A,)
+        self.high = torch.from_numpy(space.high)  # (A,)
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
@@ -47,14 +48,9 @@ class RolloutCollector:
         self.running_returns = np.zeros(self.envs.num_envs)  # (N,)
 
     @torch.inference_mode()
-    def collect(
-        self,
-        policy: PolicyNetwork,
-        normalizer: ObservationNormalizer,
-        num_steps: int,
-    ) -> Rollout:
+    def collect(self, agent: Agent, num_steps: int) -> Rollout:
         """Step the environments `num_steps` = T times with actions sampled from the policy."""
-        low, high = self._action_bounds()
+        policy = agent.policy
 
         # The standard deviation is equal for all states: draw the noise of all steps at once.
         std = policy.log_std.exp().cpu()  # (A,)
@@ -69,15 +65,15 @@ class RolloutCollector:
         episode_returns: list[float] = []
         for t in range(num_steps):
             # Sample an action from the Gaussian policy: its mean plus noise.
-            normalized = normalizer(torch.from_numpy(self.observations))  # (N, O)
+            normalized = agent.normalizer(torch.from_numpy(self.observations))  # (N, O)
             mean = policy.mean(normalized.to(policy.log_std.device)).cpu()  # (N, O) -> (N, A)
             action = mean + noise[t]
 
-            # The environments receive the clipped action.
-            clipped = action.clamp(low, high).numpy()
-            next_obs, reward, terminated, truncated, info = self.envs.step(clipped)
+            # The environments receive the action clipped, and scaled to their bounds.
+            bounded = agent.environment_actions(action, self.low, self.high).numpy()  # (N, A)
+            next_obs, reward, terminated, truncated, info = self.envs.step(bounded)
 
-            # The rollout stores the unclipped one, which the log-probability belongs to.
+            # The rollout stores the sampled one, which the log-probability belongs to.
             observations.append(self.observations)
             next_observations.append(true_next_observations(next_obs, info))
             actions.append(action.numpy())
@@ -98,11 +94,6 @@ class RolloutCollector:
             episode_returns=episode_returns,
         )
 
-    def _action_bounds(self) -> tuple[Tensor, Tensor]:
-        """Return the lowest and the highest action, (A,) each."""
-        space: Any = self.envs.single_action_space
-        return torch.from_numpy(space.low), torch.from_numpy(space.high)
-
     def _finished_returns(self, rewards: np.ndarray, ended: np.ndarray) -> list[float]:
         """Add one step's rewards (N,); return the returns of the episodes that ended, (N,) bool."""
         self.running_returns += rewards
@@ -111,23 +102,6 @@ class RolloutCollector:
         finished = self.running_returns[ended].tolist()
         self.running_returns[ended] = 0.0
         return finished
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the episodes, or {} if the environments cannot save theirs."""
-        if not isinstance(self.envs, ReacherVectorEnv):
-            return {}
-        return {
-            "observations": torch.from_numpy(self.observations),
-            "running_returns": self.running_returns.tolist(),
-            "envs": self.envs.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume the episodes from a `state_dict` that is not empty."""
-        assert isinstance(self.envs, ReacherVectorEnv)
-        self.observations = state["observations"].numpy()
-        self.running_returns = np.array(state["running_returns"])
-        self.envs.load_state_dict(state["envs"])
 
 
 def _stack(steps: list[np.ndarray]) -> Tensor:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from agent import Agent, TrainedAgent, make_agent, save_agent
+from environments import make_env
 from evaluation import check_return, evaluate_policy
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
@@ -134,7 +134,7 @@ def trained_agent(
 
     If a resumed run was finished already, there is no `agent`, and `state` contains it.
     """
-    env = gym.make(config.env_id)
+    env = make_env(config.env_id)
     space: Any = env.action_space
     if agent is None:
         observation_shape = env.observation_space.shape

@@ -4,13 +4,16 @@ With `torchrun` every process holds a copy of the agent and its own part of the 
 gradients and all statistics are averaged over the processes, so that the copies stay equal.
 """
 
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from agent import make_agent
-from environments import make_envs
+from agent import Agent, copy_to_cpu, make_agent
+from environments import make_envs, restart_seed, training_seed
 from lab.devices import pick_device
 from lab.distributed import gather, rank, world_size
 from lab.errors import UserError
@@ -18,7 +21,43 @@ from lab.seeding import random_state, restore_random_state, seed_everything
 from networks import as_one_vector
 from normalization import RewardScaler
 from ppo_config import PPOConfig
-from rollout import RolloutCollector
+from reacher_vec import ReacherVectorEnv
+from rollout import Rollout, RolloutCollector
+
+
+@dataclass(frozen=True)
+class UpdateStats:
+    """Diagnostics of an update, computed on the whole rollout after its last gradient step."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float  # nats
+    approx_kl: float  # nats, KL(old policy || new policy)
+    clip_fraction: float  # fraction of the transitions whose ratio is outside the clipping range
+
+
+@dataclass(frozen=True)
+class IterationRecord:
+    """Results of one iteration. `agent` and `snapshot` are live: the next one changes them."""
+
+    iteration: int  # starts at 1
+    steps: int  # environment steps since the start of the run
+    episode_returns: list[float]  # of the episodes that ended during this iteration
+    explained_variance: float
+    learning_rate: float
+    update: UpdateStats
+    agent: Agent = field(repr=False)
+    snapshot: Callable[[], dict[str, Any]] = field(repr=False)  # returns what `train` resumes from
+
+
+def check_processes(config: PPOConfig) -> None:
+    """Raise UserError unless every process gets the same number of environments and enough steps."""
+    processes = f"the {world_size()} processes"
+    if config.num_envs % world_size():
+        raise UserError(f"--num_envs {config.num_envs} is not a multiple of {processes}")
+    if config.num_minibatches * 2 > config.steps_per_iter // world_size():
+        result = f"fewer than 2 transitions per minibatch in each of {processes}"
+        raise UserError(f"--num_minibatches {config.num_minibatches} leaves {result}")
 
 
 class TrainingRun:
@@ -28,15 +67,14 @@ class TrainingRun:
     """
 
     def __init__(self, config: PPOConfig) -> None:
-        if config.num_envs % world_size():
-            processes = f"the {world_size()} processes"
-            raise UserError(f"--num_envs {config.num_envs} is not a multiple of {processes}")
-        seed_everything(config.seed)  # the same initial weights in every process
+        check_processes(config)
         num_envs = config.num_envs // world_size()
         self.config = config
         self.iteration = 0
         self.device = pick_device(config.device)
+        seed_everything(config.seed)
         self.envs = make_envs(config.env_id, num_envs)
+        seed_everything(config.seed)  # again, whatever the environments drew: equal initial weights in every process
 
         observation_shape = self.envs.single_observation_space.shape
         action_shape = self.envs.single_action_space.shape
@@ -54,39 +92,61 @@ class TrainingRun:
         )
 
         self.reward_scaler = RewardScaler(num_envs, config.discount)
-        self.collector = RolloutCollector(self.envs, config.seed + rank() * num_envs)
+        first_seed = training_seed(config.seed, config.num_envs)
+        self.collector = RolloutCollector(self.envs, first_seed + rank() * num_envs)
         torch.manual_seed(config.seed + 1_000_003 * rank())  # different exploration in each process
 
     def gather_returns(self, episode_returns: list[float]) -> list[float]:
         """Return the episode returns of all processes, in order of rank."""
         return [value for returns in gather(episode_returns) for value in returns]
 
-    def restart_unsaved_episodes(self) -> None:
-        """After a checkpoint, reset environments whose state cannot be saved.
+    def collect(self, num_steps: int) -> Rollout:
+        """Collect a rollout of `num_steps` steps. Raises UserError for a fault of an environment."""
+        try:
+            return self.collector.collect(self.agent, num_steps)
+        except UserError as error:
+            raise UserError(f"{error} (in iteration {self.iteration + 1})") from error
 
-        The seeds of the reset depend only on the run's seed, the iteration and the rank, so that a
-        run resumed from the checkpoint equals an uninterrupted one.
-        """
-        after_checkpoint = self.iteration > 0 and self.iteration % self.config.checkpoint_every == 0
-        if after_checkpoint and not self.collector.state_dict():
-            self._restart_episodes()
+    def check_finite(self, stats: UpdateStats) -> None:
+        """Raise UserError if the last update diverged."""
+        if not np.isfinite(stats.policy_loss + stats.value_loss + stats.approx_kl):
+            reason = f"diverged in iteration {self.iteration}: a loss is not finite"
+            raise UserError(f"{reason}; try a lower --learning_rate")
 
-    def _restart_episodes(self) -> None:
-        entropy = [self.config.seed, self.iteration, rank()]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.collector.restart(seed % 900_000)  # below the seeds reserved for evaluation
+    def episodes_state(self) -> dict[str, Any]:
+        """Return the state of the episodes, or {} if the environments cannot save theirs."""
+        if not isinstance(self.envs, ReacherVectorEnv):
+            return {}
+        return {
+            "observations": torch.from_numpy(self.collector.observations),
+            "running_returns": self.collector.running_returns.tolist(),
+            "envs": self.envs.state_dict(),
+        }
+
+    def load_episodes_state(self, state: dict[str, Any]) -> None:
+        """Continue the episodes of an `episodes_state`; without one, start new ones with new seeds."""
+        if isinstance(self.envs, ReacherVectorEnv):
+            self.collector.observations = state["observations"].numpy()
+            self.collector.running_returns = np.array(state["running_returns"])
+            self.envs.load_state_dict(state["envs"])
+        else:
+            first = restart_seed(self.config.seed, self.iteration, self.config.num_envs)
+            self.collector.restart(first + rank() * self.envs.num_envs)
+            self.reward_scaler.returns.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to resume exactly. All processes must call it together."""
         process_state = {
-            "collector": self.collector.state_dict(),
+            "collector": self.episodes_state(),
             "scaled_returns": self.reward_scaler.returns.clone(),
             "random": random_state(),
         }
+        optimizer = self.optimizer.state_dict()
+        moments = {index: copy_to_cpu(state) for index, state in optimizer["state"].items()}
         return {
             "iteration": self.iteration,
             "agent": self.agent.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {"state": moments, "param_groups": optimizer["param_groups"]},
             "scaler": self.reward_scaler.statistics.state_dict(),
             "processes": gather(process_state),
         }
@@ -100,11 +160,8 @@ class TrainingRun:
         process_state = state["processes"][rank()]
         self.iteration = state["iteration"]
         self.agent.load_state_dict(state["agent"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.reward_scaler.statistics.load_state_dict(state["scaler"])
         self.reward_scaler.returns = process_state["scaled_returns"].clone()
-        if process_state["collector"]:
-            self.collector.load_state_dict(process_state["collector"])
-        else:
-            self._restart_episodes()
+        self.load_episodes_state(process_state["collector"])
         restore_random_state(process_state["random"])

@@ -1,7 +1,9 @@
 """Animations: frames with a caption, written atomically as a GIF or a video."""
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from lab.errors import UserError
 from lab.files import atomic
 
 CAPTION_HEIGHT = 28
+MIN_GIF_DELAY = 0.02  # seconds; browsers show shorter delays as 0.1 seconds
 
 
 def captioned(image: Image.Image | NDArray[np.uint8], caption: str) -> Image.Image:
@@ -36,11 +39,14 @@ def side_by_side(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
 
 
 def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float, hold_seconds: float = 1.0) -> None:
-    """Write `frames` as a looping GIF; the last frame is held for `hold_seconds`. Raises UserError without frames."""
+    """Write `frames` as a looping GIF; the last frame is held for `hold_seconds`. Raises UserError without frames.
+
+    Frames are left out where there are more of them than a GIF can show in real time.
+    """
     if not frames:
         raise UserError(f"{path}: there are no frames to write")
-    durations = [round(1000 / frames_per_second)] * len(frames)
-    durations[-1] = round(1000 * hold_seconds)
+    indices, durations = gif_timing(len(frames), frames_per_second, hold_seconds)
+    frames = [frames[index] for index in indices]
     palette = _shared_palette([frames[0], frames[len(frames) // 2], frames[-1]])
     palette_frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with atomic(path) as temporary:
@@ -53,6 +59,19 @@ def save_gif(path: Path, frames: Sequence[Image.Image], frames_per_second: float
             loop=0,
             optimize=False,
         )
+
+
+def gif_timing(num_frames: int, frames_per_second: float, hold_seconds: float) -> tuple[list[int], list[int]]:
+    """Return which frames a GIF shows and for how many milliseconds each; the last one is held for `hold_seconds`.
+
+    A GIF counts hundredths of a second, and browsers show delays below 20 ms as 100 ms. So only every nth frame is
+    shown, up to the last one, and delays are rounded such that the animation stays in real time.
+    """
+    every = max(1, math.ceil(MIN_GIF_DELAY * frames_per_second - 1e-9))
+    indices = list(range((num_frames - 1) % every, num_frames, every))
+    starts = [round(100 * index / frames_per_second) for index in indices]  # hundredths of a second
+    durations = [10 * (end - start) for start, end in pairwise(starts)]
+    return indices, [*durations, round(1000 * hold_seconds)]
 
 
 def save_video(path: Path, frames: Sequence[Image.Image], frames_per_second: float) -> None:

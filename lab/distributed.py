@@ -13,21 +13,56 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lab.errors import UserError
+
+RENDEZVOUS = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets beside WORLD_SIZE
+
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the process group that torchrun started, for the duration of the block; a no-op without torchrun."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the process group that torchrun started, for the duration of the block; a no-op without torchrun.
+
+    Raises UserError if its environment variables are incomplete or invalid.
+    """
+    if requested_processes() == 1:
         yield
         return
     # Optimizers import this module at their first step. A process group that exists by then becomes a default argument
     # of its functions, is never destroyed and can abort the process at exit. Imported now, there is none to keep.
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (ValueError, RuntimeError) as error:  # an invalid address or port, or nobody answers there
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the processes cannot reach each other ({reason}); start them with torchrun") from error
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def requested_processes() -> int:
+    """Return the number of processes that torchrun started; 1 without it. Raises UserError as `process_group`."""
+    count = _number("WORLD_SIZE", least=1) if os.environ.get("WORLD_SIZE") else 1
+    if count == 1:
+        return 1
+    missing = [name for name in RENDEZVOUS if not os.environ.get(name)]
+    if missing:
+        reason = f"WORLD_SIZE is {count}, without {', '.join(missing)}"
+        raise UserError(f"{reason}; start the processes with torchrun, or unset WORLD_SIZE")
+    if _number("RANK", least=0) >= count:
+        raise UserError(f"RANK is {os.environ['RANK']}, but WORLD_SIZE {count}; start the processes with torchrun")
+    _number("MASTER_PORT", least=0)
+    return count
+
+
+def _number(name: str, least: int) -> int:
+    """Return an environment variable as a number. Raises UserError, naming it, unless it is `least` or more."""
+    text = os.environ[name]
+    if not text.strip().isdecimal() or int(text) < least:
+        hint = "start several processes with torchrun, or unset it"
+        raise UserError(f"{name} is {text!r}; it must be a number, {least} or more; {hint}")
+    return int(text)
 
 
 def world_size() -> int:

@@ -45,7 +45,7 @@ def state() -> dict[str, str]:
         "devices": ", ".join(["cpu", *devices]),
         "rendering": f"works, through {backend}"
         if problem is None
-        else f"does not work ({problem}); 2D drawings are used instead",
+        else f"does not work ({problem}); only Reacher can be recorded, drawn in 2D instead",
         "official models": ", ".join(cached_models())
         or "none cached; the bundled models are used when the hub is unreachable",
         "bundled models": ", ".join(display_path(path) for path in bundled_models())

@@ -43,11 +43,13 @@ class RunRecord:
         self.checks: list[dict[str, Any]] = []
         self.results: dict[str, Any] = {}
         self.files: list[Path] = []
+        self.earlier: dict[Path, tuple[int, ...] | None] = {}  # what `_version` returned before this run wrote the file
 
     def file(self, name: str) -> Path:
-        """Return the path for an output file of this name and list it in the record."""
+        """Return the path for an output file of this name; `save` lists it if this run has written it."""
         path = self.output_dir / name
         self.files.append(path)
+        self.earlier[path] = _version(path)
         return path
 
     def check(self, name: str, value: float | str, expected: str, ok: bool) -> None:
@@ -56,7 +58,10 @@ class RunRecord:
 
     def save(self, quiet: bool = False) -> None:
         """Write the record and, unless `quiet`, print the checks and the files written."""
-        write_json(self.file(f"{self.name}.json"), self.as_dict())
+        record = self.output_dir / f"{self.name}.json"
+        written = [path for path in self.files if _version(path) not in (None, self.earlier.get(path))]
+        self.files = [*(path for path in written if path != record), record]
+        write_json(record, self.as_dict())
         if quiet:
             return
         for check in self.checks:
@@ -78,6 +83,14 @@ class RunRecord:
             "processor": processor(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Return numbers that change whenever the file is written; None if there is no file."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:

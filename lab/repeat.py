@@ -10,6 +10,7 @@ from lab.compare import Group, draw, format_estimate, print_table, read_group
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
+from lab.launch import warn_once
 from lab.runner import SCRIPTS, read_record, run_script, takes_flag
 from lab.training import CHECKPOINT
 
@@ -101,10 +102,20 @@ def report(folder: Path, group: Group, config: Repeat) -> None:
         for name in names
     }
     print_table(display_path(folder), columns, rows)
-    drawn = draw(folder / "curve.png", [group], config.y)
     estimates = {name: dict(zip(("mean", "low", "high"), estimate(group.values(name)), strict=True)) for name in names}
     claimed = read_record(folder / "repeat.json")
     write_json(folder / "repeat.json", {**claimed, "seeds": len(group.runs), "figures": estimates})
-    print(
-        f"wrote {display_path(folder / 'repeat.json')}" + (f", {display_path(folder / 'curve.png')}" if drawn else "")
-    )
+    print(f"wrote {display_path(folder / 'repeat.json')}")
+    if draw_if_possible(folder / "curve.png", group, config.y):
+        print(f"wrote {display_path(folder / 'curve.png')}")
+
+
+def draw_if_possible(path: Path, group: Group, y: str | None) -> bool:
+    """Plot the curve; return False, with a note, if there is none. Raises UserError for a column that was asked for."""
+    try:
+        return draw(path, [group], y)
+    except UserError as error:
+        if y is not None:
+            raise
+        warn_once(f"no curve: {error}")
+        return False

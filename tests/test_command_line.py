@@ -197,7 +197,7 @@ def test_doctor_works_in_any_folder_and_without_opengl(tmp_path: Path) -> None:
     assert expected <= lines.keys()
     assert all(lines.values())
     assert lines["rendering"].startswith("does not work (")
-    assert lines["rendering"].endswith("2D drawings are used instead")
+    assert lines["rendering"].endswith("drawn in 2D instead")
     assert lines["official models"].startswith("none cached")
     assert lines["bundled models"] == "assets/models/language, assets/models/sentiment"
     assert lines["hub"] == "offline (HF_HUB_OFFLINE is set)"

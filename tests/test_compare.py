@@ -165,6 +165,27 @@ def test_failed_seed_resumes_from_its_checkpoint(seeds: Any, tmp_path: Path, mon
     assert lines[:-1] == ["0 new", "1 new", "1 resumed", "2 new"]
 
 
+def test_seeds_without_a_curve_are_still_reported(
+    learner: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The metrics of a very short run of PPO have no value of `mean_return`."""
+    learner.write_text(
+        SCRIPT.replace("step,loss,note", "step,mean_return,note").replace("{config.skill / i + noise}", "")
+    )
+    folder = tmp_path / "out"
+    repeat(2, [str(learner)], Repeat(output_dir=folder))
+    captured = capsys.readouterr()
+    assert "score" in captured.out
+    assert "repeat.json" in captured.out
+    assert "curve.png" not in captured.out
+    assert captured.err.splitlines()[-1].startswith("note: no curve: ")
+    assert "mean_return" in captured.err.splitlines()[-1]
+    assert json.loads((folder / "repeat.json").read_text())["seeds"] == 2
+    assert not (folder / "curve.png").exists()
+    with pytest.raises(UserError, match="mean_return"):
+        repeat(2, [str(learner)], Repeat(output_dir=folder, y="mean_return"))
+
+
 def test_ctrl_c_stops_all_seeds(seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "run_script", lambda *_: 130)
     with pytest.raises(KeyboardInterrupt):

@@ -444,6 +444,27 @@ def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == ""
 
 
+def test_record_lists_only_the_files_that_this_run_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("stale.png", "replaced.png", "same.csv"):
+        (tmp_path / name).write_text("of an earlier run")
+    record = RunRecord("walk.py", tmp_path, Config("Ada"))
+    for name in ("never.png", "stale.png"):
+        record.file(name)
+    record.file("new.csv").write_text("new")
+    record.file("same.csv").write_text("of an earlier run")
+    with atomic(record.file("replaced.png")) as temporary:
+        temporary.write_text("of an earlier run")
+    record.files += [tmp_path / "other.gif"]
+    (tmp_path / "other.gif").write_text("written without asking for a path")
+    for _ in range(2):
+        record.save()
+        files = json.loads((tmp_path / "walk.json").read_text())["files"]
+        assert files == ["new.csv", "same.csv", "replaced.png", "other.gif", "walk.json"]
+        out = capsys.readouterr().out
+        assert "stale.png" not in out
+        assert "never.png" not in out
+
+
 def test_unwritable_output_folder_fails_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):

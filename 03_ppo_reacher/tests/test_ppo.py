@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended_device import pretended_gpu
 from stable_baselines3 import PPO as StableBaselines3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import ppo
+import training_run
 from agent import Agent, make_agent
 from environments import make_envs
 from lab.errors import UserError
@@ -25,6 +27,7 @@ from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
 from ppo import compute_gae, explained_variance, normalize, policy_loss
 from ppo_config import PPOConfig
 from rollout import RolloutCollector
+from training_run import check_processes
 
 SMALL = PPOConfig(num_iterations=3, steps_per_iter=256, num_envs=4, num_epochs=2, hidden_sizes=(16,))
 
@@ -260,10 +263,10 @@ def test_update_sees_the_sampled_actions_and_the_means_of_the_rollout(monkeypatc
     noise, differences, sampled = [], [], []
     collect, update = RolloutCollector.collect, ppo.update
 
-    def spy_collect(self: Any, policy: PolicyNetwork, normalizer: Any, num_steps: int) -> Any:
+    def spy_collect(self: Any, agent: Agent, num_steps: int) -> Any:
         with torch.random.fork_rng():
-            noise.append(policy.log_std.detach().exp() * torch.randn(num_steps * self.envs.num_envs, 2))
-        return collect(self, policy, normalizer, num_steps)
+            noise.append(agent.policy.log_std.detach().exp() * torch.randn(num_steps * self.envs.num_envs, 2))
+        return collect(self, agent, num_steps)
 
     def spy_update(agent: Agent, optimizer: Any, observations: Tensor, actions: Tensor, *rest: Any, **more: Any) -> Any:
         differences.append(actions - agent.policy.mean(observations).detach())
@@ -334,7 +337,7 @@ def test_reward_scale_is_the_deviation_of_the_discounted_return_within_episodes(
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "InvertedPendulum-v5"])  # one is truncated, the other terminates
 def test_next_values_are_those_of_the_true_next_observations(env_id: str) -> None:
     trainer = ppo.Trainer(PPOConfig(env_id, steps_per_iter=480, num_envs=4, hidden_sizes=(16,)))
-    rollout = trainer.collector.collect(trainer.agent.policy, trainer.agent.normalizer, num_steps=120)
+    rollout = trainer.collector.collect(trainer.agent, num_steps=120)
     ended = rollout.terminated | rollout.truncated
     assert 0 < ended.sum() < ended.numel() / 2
     assert not ended[-1].all()
@@ -361,7 +364,7 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
     torch.manual_seed(0)
     agent = make_agent(SMALL, 10, 2)
     envs = make_envs("Reacher-v5", 3)
-    rollout = RolloutCollector(envs, seed=7).collect(agent.policy, agent.normalizer, num_steps=60)
+    rollout = RolloutCollector(envs, seed=7).collect(agent, num_steps=60)
     assert not rollout.terminated.any()
     assert rollout.truncated.nonzero()[:, 0].tolist() == [49, 49, 49]
     assert not torch.equal(rollout.next_observations[49], rollout.observations[50])
@@ -378,35 +381,16 @@ def test_rollout_equals_stepping_single_environments_and_holds_the_true_next_obs
         assert total == pytest.approx(rollout.episode_returns[n])
 
 
-class PretendedDevice:
-    """A tensor that remembers the device it was moved to, without leaving the CPU."""
-
-    def __init__(self, tensor: Tensor, device: str) -> None:
-        self.tensor, self.device = tensor, device
-
-    def to(self, device: str) -> "PretendedDevice":
-        return PretendedDevice(self.tensor, device)
-
-    def exp(self) -> "PretendedDevice":
-        return PretendedDevice(self.tensor.exp(), self.device)
-
-    def cpu(self) -> Tensor:
-        return self.tensor
-
-
-class PolicyOnAnotherDevice:
-    log_std = PretendedDevice(torch.zeros(2), "gpu")
-
-    def mean(self, observations: PretendedDevice) -> PretendedDevice:
-        assert observations.device == "gpu", "the policy needs its observations on its own device"
-        return PretendedDevice(observations.tensor[:, :2], "gpu")
-
-
-def test_rollout_moves_observations_to_the_device_of_the_policy() -> None:
-    policy: Any = PolicyOnAnotherDevice()
-    normalizer: Any = lambda observations: PretendedDevice(observations, "cpu")  # noqa: E731
-    rollout = RolloutCollector(make_envs("Reacher-v5", 3), seed=0).collect(policy, normalizer, num_steps=4)
-    assert rollout.actions.shape == (4, 3, 2)
+def test_training_on_a_gpu_equals_training_on_the_cpu() -> None:
+    *_, on_cpu = ppo.train(SMALL)
+    with pretended_gpu():
+        *_, on_gpu = ppo.train(dataclasses.replace(SMALL, device="cuda"))
+        assert on_gpu.agent.policy.log_std.device.type != "cpu"
+        weights = [parameter.detach().cpu() for parameter in on_gpu.agent.parameters()]
+    assert on_gpu.update == on_cpu.update
+    assert on_gpu.episode_returns == on_cpu.episode_returns
+    for ours, theirs in zip(weights, on_cpu.agent.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.cuda
@@ -444,6 +428,18 @@ def test_unsupported_environments_are_rejected_in_one_line(env_id: str, message:
 def test_invalid_options_are_rejected_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(change))}"):
         PPOConfig(**change)
+
+
+def test_every_process_needs_two_transitions_per_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PPOConfig(steps_per_iter=64, num_envs=4, num_minibatches=16)
+    check_processes(config)
+    monkeypatch.setattr(training_run, "world_size", lambda: 2)
+    check_processes(config)
+    with pytest.raises(UserError, match=r"--num_minibatches 17 .* each of the 2 processes"):
+        check_processes(dataclasses.replace(config, num_minibatches=17))
+    monkeypatch.setattr(training_run, "world_size", lambda: 3)
+    with pytest.raises(UserError, match=r"--num_envs 4 .* the 3 processes"):
+        check_processes(config)
 
 
 def test_divergence_stops_the_training_with_an_error() -> None:
