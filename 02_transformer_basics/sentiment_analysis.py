@@ -11,6 +11,7 @@ python sentiment_analysis.py --compare                         # both engines si
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -96,9 +97,18 @@ def classify(
         from transformers import pipeline  # here: it takes seconds, and our own model does not need it
 
         classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
+        size = batch_size if can_pad(loaded) else 1
         with torch.inference_mode():
-            answers = classifier(texts, batch_size=batch_size, truncation=True)
+            answers = classifier(texts, batch_size=size, truncation=True, function_to_apply="softmax")
+    if not all(math.isfinite(answer["score"]) for answer in answers):
+        raise UserError(f"{loaded.name}: its probabilities are not finite; its weights are damaged")
     return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
+
+
+def can_pad(loaded: LoadedModel) -> bool:
+    """Return True if the library's tokenizer has a token for padding that the model has and knows as such."""
+    padding, config = loaded.tokenizer.pad_token_id, loaded.model.config
+    return padding is not None and padding == config.pad_token_id and padding < config.vocab_size
 
 
 def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
@@ -109,7 +119,8 @@ def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
     longest = loaded.tokenizer.model_max_length
     for number, ids in enumerate(loaded.tokenizer(texts, verbose=False)["input_ids"], 1):
         if len(ids) > longest:
-            warn_once(f"text {number} has {len(ids)} tokens; only the first {longest} are used")
+            side = "first" if loaded.tokenizer.truncation_side == "right" else "last"
+            warn_once(f"text {number} has {len(ids)} tokens; only the {side} {longest} are used")
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:

@@ -21,7 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from lab.files import atomic, write_json
-from models.hub import WEIGHTS, find_on_hub
+from lab.launch import warn_once
+from models.hub import WEIGHTS, check_path, find_on_hub
+from models.settings import describe_extra_tensors
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=Any)
@@ -41,6 +43,7 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
 
     Raises UserError where there is none, where it is of another architecture than `model_type`, damaged, or incomplete.
     """
+    check_path(str(name))
     folder = Path(name) if Path(name).exists() else find_on_hub((str(name),))
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
@@ -107,16 +110,18 @@ def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
         # PyTorch imports its compiler for them, which takes longer than loading the model.
         with torch.device("meta"), _SkipInit():
             model = make()
+        tensors = model.convert_hf_state_dict(checkpoint.tensors)
     except UserError as error:
         raise UserError(f"{checkpoint.name}: {error}") from None
-    assign_state_dict(model, model.convert_hf_state_dict(checkpoint.tensors), checkpoint.name)
+    assign_state_dict(model, tensors, checkpoint.name)
     return model.eval()
 
 
 def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Make `tensors`, named like the model's parameters, its parameters, without a copy.
 
-    Raises UserError for one that is missing, unexpected, of another shape, or not of floating-point numbers.
+    Tensors that the model has no place for are ignored, with a note on standard error. Raises UserError for one that is
+    missing, of another shape, or not of floating-point numbers.
     """
     expected = model.state_dict()
     for key, parameter in expected.items():
@@ -125,9 +130,9 @@ def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str
         if tensors[key].shape != parameter.shape or not tensors[key].is_floating_point():
             shape, expected_shape = tuple(tensors[key].shape), tuple(parameter.shape)
             raise UserError(f"{name}: weights for {key} are {tensors[key].dtype} {shape}, not {expected_shape}")
-    if unexpected := sorted(tensors.keys() - expected.keys()):
-        raise UserError(f"{name}: weights of another architecture: unexpected {unexpected[0]}")
-    model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, assign=True)
+    if extra := tensors.keys() - expected.keys():
+        warn_once(f"{name}: {describe_extra_tensors(list(extra))}")
+    model.load_state_dict({key: tensors[key].float() for key in expected}, assign=True)
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.errors import UserError
 from models.batching import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
 from models.checkpoints import accept_old_names, build, read_checkpoint, read_settings
 from models.internals import ModelOutput, recorded
+from models.settings import class_labels
 from transformer_block import TransformerBlock, padding_mask
 
 LAYER_NAMES = {  # ours -> Hugging Face's, in every block
@@ -91,10 +91,7 @@ class DistilBertClassifier(nn.Module):
         """
         checkpoint = read_checkpoint(name_or_folder, "distilbert")
         config = read_settings(DistilBertConfig, checkpoint)
-        names = checkpoint.settings.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-        if not isinstance(names, dict) or not names:
-            raise UserError(f"{checkpoint.name}: id2label in config.json must name each class")
-        return build(checkpoint, lambda: cls(config, [str(label) for label in names.values()]))
+        return build(checkpoint, lambda: cls(config, class_labels(checkpoint.settings)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.classify(self.embed(input_ids), attention_mask)

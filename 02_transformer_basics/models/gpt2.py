@@ -44,8 +44,7 @@ LAYER_NAMES = {  # Hugging Face's -> ours, in every block; c_attn is three proje
     "mlp.c_proj": ("ff_out",),
 }
 OLD_NAMES = {"tokens": "token_embeddings", "positions": "position_embeddings"}
-# Not parameters: masks, and the token embeddings a second time.
-IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
+IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias")  # masks, not parameters
 
 
 @dataclass(frozen=True)
@@ -198,6 +197,7 @@ class GPT2(nn.Module):
         """Return the checkpoint's tensors under our names; unknown ones keep their own.
 
         OpenAI stored the weights of projections as (in, out), nn.Linear wants (out, in).
+        Raises UserError for an output projection that is not the token embeddings.
         """
         ours = {}
         names = self.hf_parameter_names()
@@ -210,6 +210,12 @@ class GPT2(nn.Module):
             for target, part in zip(targets, parts, strict=False):
                 stored_in_out = ".c_" in module and kind == "weight" and part.ndim == 2
                 ours[f"{target}.{kind}"] = part.t() if stored_in_out else part
+        # Some files hold the token embeddings a second time, as the output projection.
+        if "lm_head.weight" in ours:
+            lm_head = ours.pop("lm_head.weight").float()  # (V, E)
+            embeddings = ours.setdefault("token_embeddings.weight", lm_head).float()  # (V, E)
+            if not torch.equal(lm_head.nan_to_num(), embeddings.nan_to_num()):
+                raise UserError("lm_head.weight is not wte.weight; GPT-2 as published ties them")
         return ours
 
     def to_hf_state_dict(self) -> dict[str, Tensor]:
