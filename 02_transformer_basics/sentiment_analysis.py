@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy
 import torch
 import tyro
 from rich.console import Console
@@ -98,7 +99,7 @@ def classify(
 
         classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
         size = batch_size if can_pad(loaded) else 1
-        with torch.inference_mode():
+        with torch.inference_mode(), numpy.errstate(invalid="ignore"):  # NaN is refused below
             answers = classifier(texts, batch_size=size, truncation=True, function_to_apply="softmax")
     if not all(math.isfinite(answer["score"]) for answer in answers):
         raise UserError(f"{loaded.name}: its probabilities are not finite; its weights are damaged")

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from lab.errors import UserError
 from lab.files import atomic, write_json
 from lab.launch import warn_once
-from models.hub import WEIGHTS, check_path, find_on_hub
+from models.hub import WEIGHTS, check_finite, check_path, find_on_hub
 from models.settings import describe_extra_tensors
 
 Config = TypeVar("Config")
@@ -121,7 +121,7 @@ def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str
     """Make `tensors`, named like the model's parameters, its parameters, without a copy.
 
     Tensors that the model has no place for are ignored, with a note on standard error. Raises UserError for one that is
-    missing, of another shape, or not of floating-point numbers.
+    missing, of another shape, or not of finite floating-point numbers.
     """
     expected = model.state_dict()
     for key, parameter in expected.items():
@@ -130,9 +130,13 @@ def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str
         if tensors[key].shape != parameter.shape or not tensors[key].is_floating_point():
             shape, expected_shape = tuple(tensors[key].shape), tuple(parameter.shape)
             raise UserError(f"{name}: weights for {key} are {tensors[key].dtype} {shape}, not {expected_shape}")
+    model.load_state_dict({key: tensors[key].float() for key in expected}, assign=True)
+    try:
+        check_finite(model.parameters())
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     if extra := tensors.keys() - expected.keys():
         warn_once(f"{name}: {describe_extra_tensors(list(extra))}")
-    model.load_state_dict({key: tensors[key].float() for key in expected}, assign=True)
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

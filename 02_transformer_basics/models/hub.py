@@ -11,7 +11,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,17 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
     transformers.logging.disable_progress_bar()
     try:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         if task is SENTIMENT:
             check_one_label_per_text(read_settings_file(folder / "config.json"))
-        else:  # the scripts say every setting themselves
-            options["generation_config"] = transformers.GenerationConfig()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        if task is GENERATION:
+            options["generation_config"] = transformers.GenerationConfig()  # the flags decide, not the model's files
         auto_class = getattr(transformers, task.auto_class)
-        options |= {"dtype": torch.float32, "return_dict": True}  # our own models compute in float32 too
+        options |= {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+        options["dtype"] = torch.float32  # as our own models compute
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+        if not report["missing_keys"]:  # else the library made some up
+            check_finite(model.parameters())
     except Exception as error:  # damaged files raise errors of several libraries
         raise UserError(f"{name}: cannot be loaded for {task.name} ({describe(error)})") from None
     if report["missing_keys"]:
@@ -219,6 +222,12 @@ def special_tokens(tokenizer: Any) -> set[str]:
     """Return the special tokens of the library's tokenizer."""
     added = tokenizer.added_tokens_decoder.values()
     return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+
+
+def check_finite(weights: Iterable[torch.Tensor]) -> None:
+    """Raise UserError if any weight is NaN or infinite: attention kernels differ in what they make of it."""
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise UserError("its weights are damaged: they hold NaN or infinite numbers")
 
 
 def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_size: int, name: str) -> None:
