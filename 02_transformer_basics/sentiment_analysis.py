@@ -29,7 +29,7 @@ from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
 from lab.record import FLAT, RunRecord
-from lab.texts import collect_texts, printable
+from lab.texts import collect_texts, one_line, printable
 from models.batching import check_ids
 from models.distilbert import DistilBertClassifier
 from models.hub import SENTIMENT, LoadedModel, load_folder, load_model
@@ -146,7 +146,7 @@ def compare(
     if not config.json:
         print(f"{'pipeline':<17}{'scratch':<17}{'difference':<12}text")
         for (theirs, ours), difference in zip(pairs, differences, strict=True):
-            sides = "".join(f"{side['label']:<9}{side['score']:.4f}  " for side in (theirs, ours))
+            sides = "".join(f"{one_line(side['label']):<9}{side['score']:.4f}  " for side in (theirs, ours))
             print(f"{sides}{difference:<12.1e}{printable(theirs['text'])}")
     record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
     for name in ("scratch", options.form) if options.precision != "float32" else ("scratch",):
@@ -175,7 +175,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.text(
             result["score"] - 0.01,
             row,
-            f"{result['label']} {result['score']:.2f}",
+            drawable(f"{one_line(result['label'])} {result['score']:.2f}"),
             color="white",
             ha="right",
             va="center",
@@ -205,7 +205,7 @@ def show(results: list[dict[str, Any]], explanations: list[Explanation], config:
             words = explanations[number].as_dict() if explanations else {}
             print(json.dumps({**result, **words, "model": name}))
             continue
-        print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
+        print(f"{one_line(result['label']):<8} {result['score']:.4f}  {printable(result['text'])}")
         if explanations and console.is_terminal:
             console.print(" " * 17, colored(explanations[number]), sep="")
         elif explanations:
@@ -269,7 +269,7 @@ def draw_plots(
 def check_examples(results: list[dict[str, Any]], record: RunRecord) -> None:
     """Add a check to the record: are the built-in examples labeled correctly?"""
     correct = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
-    first = f"{results[0]['label']} {results[0]['score']:.2f}"
+    first = f"{one_line(results[0]['label'])} {results[0]['score']:.2f}"
     expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
     value = f"{first}; {correct} of {len(EXAMPLES)} examples labeled correctly"
     record.check("label and score", value, expected, ok=correct == len(EXAMPLES))

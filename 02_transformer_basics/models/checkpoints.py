@@ -22,10 +22,10 @@ from torch.overrides import TorchFunctionMode
 from lab.errors import UserError
 from lab.files import atomic, write_json
 from lab.launch import warn_once
-from models.hub import WEIGHTS, check_finite, check_path, find_on_hub
+from lab.texts import one_line
+from models.hub import WEIGHTS, check_finite, find_model
 from models.settings import describe_extra_tensors
 
-Config = TypeVar("Config")
 Model = TypeVar("Model", bound=Any)
 
 
@@ -43,8 +43,7 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
 
     Raises UserError where there is none, where it is of another architecture than `model_type`, damaged, or incomplete.
     """
-    check_path(str(name))
-    folder = Path(name) if Path(name).exists() else find_on_hub((str(name),))
+    folder = find_model(str(name))
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
     settings = _read_json(folder / "config.json", str(name))
@@ -53,14 +52,16 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
     return Checkpoint(str(name), settings, _read_tensors(folder, str(name)))
 
 
-def read_settings(config_class: type[Config], checkpoint: Checkpoint) -> Config:
+def read_settings(config_class: Any, checkpoint: Checkpoint) -> Any:
     """Return `config_class` with its fields from `config.json`; missing ones keep their default, the official size.
 
+    Its ALIASES are the names that `transformers` has for fields in all architectures, which files may use instead.
     Raises UserError for a value of another type than the default's, and for sizes below 1.
     """
     values = {}
-    for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
+    for field in dataclasses.fields(config_class):
         value = checkpoint.settings.get(field.name, field.default)
+        value = checkpoint.settings.get(config_class.ALIASES.get(field.name), value)
         if not _is_like(value, field.default):
             raise UserError(f"{checkpoint.name}: {field.name} in config.json is {value!r}, not like {field.default!r}")
         if type(value) is int and value < 1 and not isinstance(field.default, float):
@@ -174,7 +175,7 @@ def _shards(index: dict[str, Any], name: str) -> list[str]:
 
 def _read_file(path: Path, name: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UserError(f"{name}: {path.name}, which its index lists, is missing")
+        raise UserError(f"{name}: {one_line(path.name)}, which its index lists, is missing")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

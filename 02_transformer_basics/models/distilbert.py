@@ -10,7 +10,7 @@ exact GELU, are BERT's: Devlin et al. 2018. Weights and their names: the Hugging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,12 @@ OLD_NAMES = {
 @dataclass(frozen=True)
 class DistilBertConfig:
     """Sizes, by the names of `config.json`; the defaults are those of distilbert-base."""
+
+    ALIASES: ClassVar = {
+        "dim": "hidden_size",
+        "n_heads": "num_attention_heads",
+        "n_layers": "num_hidden_layers",
+    }
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512

@@ -10,7 +10,7 @@ names: OpenAI's release, as the Hugging Face `transformers` library stores it.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,13 @@ IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias")  # masks, not parameters
 @dataclass(frozen=True)
 class GPT2Config:
     """Sizes, by the names of `config.json`; the defaults are the smallest GPT-2 (124M)."""
+
+    ALIASES: ClassVar = {
+        "n_embd": "hidden_size",
+        "n_positions": "max_position_embeddings",
+        "n_head": "num_attention_heads",
+        "n_layer": "num_hidden_layers",
+    }
 
     vocab_size: int = 50257
     n_positions: int = 1024

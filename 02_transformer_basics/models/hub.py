@@ -24,8 +24,14 @@ from huggingface_hub.errors import HFValidationError
 from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import warn_once
-from lab.texts import printable
-from models.settings import check_one_label_per_text, class_labels, describe_extra_tensors, read_settings_file
+from lab.texts import one_line
+from models.settings import (
+    check_one_label_per_text,
+    class_labels,
+    describe_extra_tensors,
+    lacks_padding_token,
+    read_settings_file,
+)
 
 PROBE_SECONDS = 2.0  # by default the hub's client retries for over 20 seconds
 WANTED_FILES = [
@@ -86,9 +92,7 @@ def load_model(task: Task, name: str | None = None, loader: Loader | None = None
     """
     loader = loader or load_folder
     if name is not None:
-        check_path(name)
-        folder = Path(name) if Path(name).exists() else find_on_hub((name,))
-        return loader(task, folder, name)
+        return loader(task, find_model(name), name)
     try:
         return loader(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
@@ -96,12 +100,20 @@ def load_model(task: Task, name: str | None = None, loader: Loader | None = None
         return replace(bundled, note=f"{error}; using {bundled.name}, a small one, instead")
 
 
-def check_path(name: str) -> None:
-    """Raise UserError for a path with bytes that are not UTF-8: the libraries that read weights cannot open it."""
+def find_model(name: str) -> Path:
+    """Return the folder `name`, or that of a name on the hub.
+
+    Raises UserError as `find_on_hub` does, and for a path that the libraries which read weights cannot open.
+    """
+    if not Path(name).exists():
+        return find_on_hub((name,))
     try:
         os.path.abspath(name).encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{printable(name)}: the path of the model is not UTF-8 text; rename or move it") from None
+        raise UserError(
+            f"{one_line(name)}: the model's path is not UTF-8 text; rename it, or set a UTF-8 locale"
+        ) from None
+    return Path(name)
 
 
 def find_on_hub(names: tuple[str, ...]) -> Path:
@@ -180,26 +192,29 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         raise UserError(f"{name}: {missing}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    config = read_settings_file(folder / "config.json")
     try:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if task is SENTIMENT:
-            check_one_label_per_text(read_settings_file(folder / "config.json"))
+            check_one_label_per_text(config)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         if task is GENERATION:
             options["generation_config"] = transformers.GenerationConfig()  # the flags decide, not the model's files
         auto_class = getattr(transformers, task.auto_class)
         options |= {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
         options["dtype"] = torch.float32  # as our own models compute
+        if lacks_padding_token(config):
+            options["pad_token_id"] = None
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **options)
         if not report["missing_keys"]:  # else the library made some up
             check_finite(model.parameters())
     except Exception as error:  # damaged files raise errors of several libraries
         raise UserError(f"{name}: cannot be loaded for {task.name} ({describe(error)})") from None
     if report["missing_keys"]:
-        missing = printable(min(report["missing_keys"]))
+        missing = one_line(min(report["missing_keys"]))
         raise UserError(f"{name}: no model for {task.name}: its weights lack {missing}")
     if task is SENTIMENT:
-        model.config.id2label = dict(enumerate(class_labels(read_settings_file(folder / "config.json"))))
+        model.config.id2label = dict(enumerate(class_labels(config)))
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     set_up_tokenizer(tokenizer, model.config.model_type, positions)
     check_vocabulary(tokenizer.get_vocab(), special_tokens(tokenizer), model.config.vocab_size, name)
@@ -248,4 +263,4 @@ def describe(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().split("\n")[0] or type(error).__name__
-    return printable(re.sub(r"\s+", " ", text))[:200]
+    return one_line(re.sub(r"\s+", " ", text))[:200]

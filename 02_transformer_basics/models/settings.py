@@ -1,4 +1,4 @@
-"""What the files of a model say about its classes and about generation, read the same way for both engines."""
+"""Classes and generation settings in the files of a model, read the same way for both engines."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
-from lab.texts import printable
+from lab.texts import one_line
 
 # Settings of text generation that a model's files may hold -> the value that changes nothing. The scripts take such
 # settings from their flags only, or not at all.
@@ -93,6 +93,12 @@ def check_one_label_per_text(settings: Mapping[str, Any]) -> None:
         raise UserError("it does not choose one of several labels")
 
 
+def lacks_padding_token(settings: Mapping[str, Any]) -> bool:
+    """Return True if the token for padding in `config.json` is outside the vocabulary."""
+    padding, vocab_size = settings.get("pad_token_id"), settings.get("vocab_size")
+    return isinstance(padding, int) and isinstance(vocab_size, int) and not 0 <= padding < vocab_size
+
+
 def ignored_generation_settings(folder: Path, stop_token: int | None) -> list[str]:
     """Return the names of the settings in a model's files that would change its texts, but are not followed.
 
@@ -117,5 +123,5 @@ def ignored_generation_settings(folder: Path, stop_token: int | None) -> list[st
 
 def describe_extra_tensors(names: list[str]) -> str:
     """Return a line about the tensors of a checkpoint that the model has no place for, such as another head's."""
-    first = printable(min(name.removeprefix("transformer.").removeprefix(".") for name in names))
+    first = one_line(min(name.removeprefix("transformer.").removeprefix(".") for name in names))
     return f"{len(names)} of its tensors belong to no part of the model and are ignored (the first is {first})"
