@@ -1,7 +1,7 @@
 """Our own models for the two text scripts, loaded without importing `transformers`, which takes seconds; and timing.
 
-The tokenizer is the `tokenizers` library, which `transformers` wraps too. A folder without `tokenizer.json`, an older
-layout, is left to `transformers`.
+The tokenizer is the `tokenizers` library, which `transformers` wraps too. Where `transformers` does not take
+`tokenizer.json` as it is, or there is none, an older layout, its tokenizer is used, so that both engines have the same.
 """
 
 import time
@@ -28,7 +28,7 @@ from models.hub import (
     set_up_tokenizer,
     special_tokens,
 )
-from models.settings import check_one_label_per_text, read_settings_file
+from models.settings import check_one_label_per_text, limited_length, read_settings_file
 from speed import accelerate
 
 Device = torch.device | str
@@ -41,7 +41,6 @@ HARMLESS_SETTINGS = {  # of tokenizer_config.json: they change neither ids nor t
     *("backend", "clean_up_tokenization_spaces", "is_local", "max_length", "model_input_names", "model_max_length"),
     *("name_or_path", "padding_side", "stride", "tokenizer_class", "truncation_side", "truncation_strategy"),
 }
-NUMBERS = (int, float, type(None))
 
 
 class FileTokenizer:
@@ -52,7 +51,7 @@ class FileTokenizer:
         self.tokenizer = tokenizer
         tokenizer.no_truncation()
         self.truncation_side = "right"
-        self.model_max_length = int(min(settings.get("model_max_length") or positions, positions))
+        self.model_max_length = limited_length(settings.get("model_max_length"), positions)
         self.eos_token_id = self._special(settings.get("eos_token"))
         self.mask_token_id = self._special(settings.get("mask_token") or "[MASK]")
 
@@ -169,12 +168,12 @@ def load_own(
         raise UserError(f"{name}: {missing}")
     try:
         model = _load_plain(task, folder).to(device)
+        positions = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", 0)
+        tokenizer = read_tokenizer(folder, str(folder), positions)
     except UserError as error:  # it names the folder; the user may have asked by another name
         raise UserError(
             f"{name}: cannot be loaded for {task.name} ({str(error).removeprefix(f'{folder}: ')})"
         ) from None
-    positions = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", 0)
-    tokenizer = read_tokenizer(folder, name, positions)
     check_vocabulary(tokenizer.get_vocab(), tokenizer.special_tokens(), model.config.vocab_size, name)
     if options.form != "plain":
         model = accelerate(model, options.precision)
@@ -198,7 +197,7 @@ def read_tokenizer(folder: Path, name: str, positions: int) -> FileTokenizer | L
                 return FileTokenizer(tokenizer, settings, positions)
         return _load_by_transformers(folder, positions)
     except Exception as error:  # the library raises nothing more specific
-        raise UserError(f"{name}: its tokenizer is damaged ({describe(error)})") from None
+        raise UserError(f"{name}: {describe(error)}") from None
 
 
 def is_complete(tokenizer: Tokenizer, settings: dict[str, Any]) -> bool:
@@ -211,8 +210,6 @@ def is_complete(tokenizer: Tokenizer, settings: dict[str, Any]) -> bool:
         return False
     truncation_side = settings.get("truncation_side", (tokenizer.truncation or {}).get("direction", "right"))
     if truncation_side != "right" or tokenizer.padding is not None:
-        return False
-    if type(settings.get("model_max_length")) not in NUMBERS:
         return False
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     named = [settings[role] for role in SPECIAL_TOKENS if settings.get(role) is not None]

@@ -24,7 +24,7 @@ from lab.files import atomic, write_json
 from lab.launch import warn_once
 from lab.texts import one_line
 from models.hub import WEIGHTS, check_finite, find_model
-from models.settings import describe_extra_tensors
+from models.settings import check_own_settings, describe_extra_tensors
 
 Model = TypeVar("Model", bound=Any)
 
@@ -58,6 +58,12 @@ def read_settings(config_class: Any, checkpoint: Checkpoint) -> Any:
     Its ALIASES are the names that `transformers` has for fields in all architectures, which files may use instead.
     Raises UserError for a value of another type than the default's, and for sizes below 1.
     """
+    try:
+        check_own_settings(checkpoint.settings)
+    except UserError as error:
+        raise UserError(f"{checkpoint.name}: {error}") from None
+    if checkpoint.settings.get("quantization_config") is not None:
+        raise UserError(f"{checkpoint.name}: its weights are quantized; our own models read floating-point numbers")
     values = {}
     for field in dataclasses.fields(config_class):
         value = checkpoint.settings.get(field.name, field.default)

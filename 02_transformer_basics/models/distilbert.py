@@ -165,11 +165,17 @@ class DistilBertClassifier(nn.Module):
         return names
 
     def convert_hf_state_dict(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the checkpoint's tensors under our names; unknown ones keep their own."""
+        """Return the checkpoint's tensors under our names; unknown ones keep their own.
+
+        Some files leave `distilbert.` out of all names.
+        """
         ours = {theirs: ours for ours, theirs in self.hf_parameter_names().items()}
         converted = {}
+        has_prefix = any(key.startswith("distilbert.") for key in tensors)
         for key, tensor in tensors.items():
             module, _, kind = key.rpartition(".")
+            if not has_prefix and f"distilbert.{module}" in ours:
+                module = f"distilbert.{module}"
             converted[f"{ours.get(module, module)}.{kind}"] = tensor
         return converted
 

@@ -204,7 +204,8 @@ class GPT2(nn.Module):
         """Return the checkpoint's tensors under our names; unknown ones keep their own.
 
         OpenAI stored the weights of projections as (in, out), nn.Linear wants (out, in).
-        Raises UserError for an output projection that is not the token embeddings.
+        Raises UserError for a tensor that is there twice, with and without `transformer.`, and for
+        an output projection that is not the token embeddings.
         """
         ours = {}
         names = self.hf_parameter_names()
@@ -215,6 +216,8 @@ class GPT2(nn.Module):
             targets = names.get(module, (module,))
             parts = tensor.chunk(len(targets), dim=-1)  # c_attn: (E, 3E) -> three of (E, E)
             for target, part in zip(targets, parts, strict=False):
+                if f"{target}.{kind}" in ours:
+                    raise UserError(f"its weights hold {module}.{kind} twice")
                 stored_in_out = ".c_" in module and kind == "weight" and part.ndim == 2
                 ours[f"{target}.{kind}"] = part.t() if stored_in_out else part
         # Some files hold the token embeddings a second time, as the output projection.

@@ -27,9 +27,11 @@ from lab.launch import warn_once
 from lab.texts import one_line
 from models.settings import (
     check_one_label_per_text,
+    check_own_settings,
     class_labels,
     describe_extra_tensors,
     lacks_padding_token,
+    limited_length,
     read_settings_file,
 )
 
@@ -195,6 +197,8 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
     config = read_settings_file(folder / "config.json")
     try:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if config.get("model_type") in OWN_MODEL_TYPES:
+            check_own_settings(config)
         if task is SENTIMENT:
             check_one_label_per_text(config)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
@@ -208,6 +212,8 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         model, report = auto_class.from_pretrained(folder, output_loading_info=True, **options)
         if not report["missing_keys"]:  # else the library made some up
             check_finite(model.parameters())
+        positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+        set_up_tokenizer(tokenizer, model.config.model_type, positions)
     except Exception as error:  # damaged files raise errors of several libraries
         raise UserError(f"{name}: cannot be loaded for {task.name} ({describe(error)})") from None
     if report["missing_keys"]:
@@ -215,8 +221,6 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         raise UserError(f"{name}: no model for {task.name}: its weights lack {missing}")
     if task is SENTIMENT:
         model.config.id2label = dict(enumerate(class_labels(config)))
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    set_up_tokenizer(tokenizer, model.config.model_type, positions)
     check_vocabulary(tokenizer.get_vocab(), special_tokens(tokenizer), model.config.vocab_size, name)
     if report["unexpected_keys"]:
         warn_once(f"{name}: {describe_extra_tensors(list(report['unexpected_keys']))}")
@@ -226,7 +230,7 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
 def set_up_tokenizer(tokenizer: Any, model_type: str, positions: int) -> None:
     """Limit the library's tokenizer to the model's positions, and let it mask and decode as our own models need it."""
     tokenizer.verbose = False  # else it logs an error when the id of a special token is asked for that it lacks
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    tokenizer.model_max_length = limited_length(tokenizer.model_max_length, positions)
     tokenizer.clean_up_tokenization_spaces = False  # a text is its tokens, character by character
     if model_type in OWN_MODEL_TYPES:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]

@@ -93,6 +93,26 @@ def check_one_label_per_text(settings: Mapping[str, Any]) -> None:
         raise UserError("it does not choose one of several labels")
 
 
+def check_own_settings(settings: Mapping[str, Any]) -> None:
+    """Raise UserError for settings of a DistilBERT or GPT-2 that only one of the engines would look at."""
+    for role in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = settings.get(role)
+        ids = value if role == "eos_token_id" and isinstance(value, list) else [value]
+        if not all(number is None or type(number) is int for number in ids):
+            raise UserError(f"{role} in config.json is {value!r}; it must be the number of a token")
+    if settings.get("is_encoder_decoder"):
+        raise UserError("config.json says that it is an encoder-decoder model")
+
+
+def limited_length(stated: Any, positions: int) -> int:
+    """Return how many tokens a text may have: `model_max_length` of `tokenizer_config.json`, if that is less."""
+    if stated is None:
+        return positions
+    if type(stated) not in (int, float) or not stated >= 1:
+        raise UserError(f"model_max_length in tokenizer_config.json is {stated!r}; it must be at least 1")
+    return int(min(stated, positions))
+
+
 def lacks_padding_token(settings: Mapping[str, Any]) -> bool:
     """Return True if the token for padding in `config.json` is outside the vocabulary."""
     padding, vocab_size = settings.get("pad_token_id"), settings.get("vocab_size")

@@ -387,4 +387,4 @@ def test_engines_agree_on_any_model(kind: str, tiny_language: Path, tiny_classif
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CHECKS)
 def test_engines_agree_on_many_models(kind: str, tiny_language: Path, tiny_classifier: Path, tmp_path: Path) -> None:
-    check_many(1200, CHECKS[kind], {"language": tiny_language, "classifier": tiny_classifier}[kind], tmp_path)
+    check_many(300, CHECKS[kind], {"language": tiny_language, "classifier": tiny_classifier}[kind], tmp_path)

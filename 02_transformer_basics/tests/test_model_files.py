@@ -10,6 +10,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import sentiment_analysis
@@ -252,6 +253,25 @@ def test_a_tokenizer_without_padding_token_pads_none_the_less(
                 assert answer["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
+def test_a_classifier_that_knows_no_padding_classifies_several_texts(
+    call: Call, tiny_language: Path, tmp_path: Path
+) -> None:
+    """A GPT-2 classifies at the last token that is not padding."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=300, n_positions=64, n_embd=16, n_layer=1, n_head=2)
+    config.num_labels = 2
+    transformers.GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "gpt2")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_language / name, tmp_path / "gpt2")
+    single = [lines(call, sentiment_analysis, tmp_path / "gpt2", "pipeline", prompt)[0][0] for prompt in PROMPTS]
+    for token in (None, "<|endoftext|>"):
+        edit(tmp_path / "gpt2/tokenizer_config.json", pad_token=token)
+        together = lines(call, sentiment_analysis, tmp_path / "gpt2", "pipeline", *PROMPTS)[0]
+        for one, other in zip(single, together, strict=True):
+            assert (one["text"], one["label"]) == (other["text"], other["label"])
+            assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("kind", "normalizer", "settings"),
     [
@@ -352,6 +372,39 @@ def test_engines_compute_in_float32_whatever_the_file_holds(
     checks = json.loads((tmp_path / "out/text_generation.json").read_text())["figures"]
     assert float(checks[0]["value"]) <= 1e-5
     assert checks[1]["value"] == "3 of 3"
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        *(("tokenizer_config.json", {"model_max_length": length}) for length in (0, -1, True, "64")),
+        ("tokenizer_config.json", {"eos_token": 5}),
+        ("tokenizer_config.json", {"tokenizer_class": 3}),
+        ("special_tokens_map.json", {"eos_token": 5}),
+        ("config.json", {"pad_token_id": "x"}),
+        ("config.json", {"is_encoder_decoder": True}),
+    ],
+    ids=str,
+)
+def test_settings_of_the_wrong_kind_are_refused_in_the_same_line(
+    refused: Call, language: Path, classifier: Path, file: str, changes: dict[str, Any]
+) -> None:
+    for script, folder in ((text_generation, language), (sentiment_analysis, classifier)):
+        edit(folder / file, **changes)
+        first, second = (
+            refused(script, ("fine", "--model", str(folder), "--engine", engine), str(folder)) for engine in ENGINES
+        )
+        assert first == second
+
+
+def test_tensors_are_found_with_and_without_the_models_prefix_but_not_twice(language: Path, classifier: Path) -> None:
+    expected = DistilBertClassifier.from_pretrained(classifier).state_dict()
+    edit_weights(classifier, lambda t: [t.update({name.removeprefix("distilbert."): t.pop(name)}) for name in list(t)])
+    for name, tensor in DistilBertClassifier.from_pretrained(classifier).state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    edit_weights(language, lambda tensors: tensors.update({"wte.weight": tensors["transformer.wte.weight"] + 1}))
+    with pytest.raises(UserError, match=r"hold wte\.weight twice"):
+        GPT2.from_pretrained(language)
 
 
 def test_sizes_under_the_names_that_all_architectures_share_are_read(language: Path) -> None:
