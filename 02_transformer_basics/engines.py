@@ -13,10 +13,12 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from tokenizers import Encoding, Tokenizer
+from torch import Tensor
 
 from lab.errors import UserError
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier
+from models.generation import check_logits
 from models.gpt2 import GPT2
 from models.hub import (
     LoadedModel,
@@ -223,6 +225,22 @@ def _load_by_transformers(folder: Path, positions: int) -> LibraryTokenizer:
     theirs = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     set_up_tokenizer(theirs, read_settings_file(folder / "config.json").get("model_type", ""), positions)
     return LibraryTokenizer(theirs)
+
+
+def padding_token(loaded: LoadedModel) -> int:
+    """Return a token to pad with; which one does not matter, since padding is masked, but the model must have it."""
+    stop = loaded.tokenizer.eos_token_id
+    if stop is not None and stop < loaded.model.config.vocab_size:
+        return stop
+    return min(loaded.tokenizer.get_vocab().values())
+
+
+class CheckLogits:
+    """`check_logits` as a logits processor of the library: it returns the logits as they are."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_logits(scores)
+        return scores
 
 
 def time_interleaved(runs: Mapping[str, Callable[[], Result]], seconds: float = 3.0) -> dict[str, tuple[Result, float]]:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from engines import EngineOptions, load_own, loader, note_form, time_interleaved
+from engines import CheckLogits, EngineOptions, load_own, loader, note_form, padding_token, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
@@ -32,7 +32,7 @@ from lab.record import FLAT, RunRecord
 from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
 from models.batching import check_ids, pad_left
-from models.generation import Sampling, check_logits, stream, token_probabilities
+from models.generation import Sampling, stream, token_probabilities
 from models.gpt2 import GPT2
 from models.hub import GENERATION, LoadedModel, load_folder, load_model
 from models.internals import check_layer_and_head
@@ -168,22 +168,6 @@ def _by_pipeline(loaded: LoadedModel, prompts: list[str], config: Config) -> lis
 def batch_size_of(config: Config) -> int:
     """Return how many prompts share a batch; the library penalizes padding as a token that is already present."""
     return config.batch_size if config.sampling.repetition_penalty is None else 1
-
-
-def padding_token(loaded: LoadedModel) -> int:
-    """Return a token to pad with; which one does not matter, since padding is masked, but the model must have it."""
-    stop = loaded.tokenizer.eos_token_id
-    if stop is not None and stop < loaded.model.config.vocab_size:
-        return stop
-    return min(loaded.tokenizer.get_vocab().values())
-
-
-class CheckLogits:
-    """`check_logits` as a logits processor of the library: it returns the logits as they are."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        check_logits(scores)
-        return scores
 
 
 def _by_scratch(loaded: LoadedModel, prompts: list[str], config: Config, streaming: bool) -> list[list[int]]:

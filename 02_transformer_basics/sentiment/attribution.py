@@ -112,9 +112,7 @@ def explain(loaded: LoadedModel, text: str) -> Explanation:
     for word in words:
         for position in word.positions:
             masked_ids[position] = mask_id
-    input_ids = torch.tensor(
-        [encoding.ids, masked_ids], device=model.word_embeddings.weight.device
-    )  # (2, T)
+    input_ids = torch.tensor([encoding.ids, masked_ids], device=model.word_embeddings.weight.device)  # (2, T)
     with torch.no_grad():
         probs = model(input_ids).softmax(dim=-1)  # (2, T) -> (2, C)
         embeddings = model.embed(input_ids)  # (2, T) -> (2, T, E)
