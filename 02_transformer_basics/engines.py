@@ -1,10 +1,9 @@
 """Our own models for the two text scripts, loaded without importing `transformers`, which takes seconds; and timing.
 
-The tokenizer is the `tokenizers` library, which `transformers` wraps too. A folder without `tokenizer.json`, an older
-layout, is left to `transformers`.
+The tokenizer is the `tokenizers` library, which `transformers` wraps too. Where `transformers` does not take
+`tokenizer.json` as it is, or there is none, an older layout, its tokenizer is used, so that both engines have the same.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,41 +13,61 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from tokenizers import Encoding, Tokenizer
+from torch import Tensor
 
 from lab.errors import UserError
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier
+from models.generation import check_logits
 from models.gpt2 import GPT2
-from models.hub import LoadedModel, Loader, Task, check_vocabulary, missing_files
+from models.hub import (
+    LoadedModel,
+    Loader,
+    Task,
+    check_vocabulary,
+    describe,
+    missing_files,
+    set_up_tokenizer,
+    special_tokens,
+)
+from models.settings import check_one_label_per_text, limited_length, read_settings_file
 from speed import accelerate
 
 Device = torch.device | str
 Result = TypeVar("Result")
 MAX_ROUNDS = 5
+OLDER_FILES = ("special_tokens_map.json", "added_tokens.json")  # settings that the library reads too
+GENERIC_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all others have rules of their own
+SPECIAL_TOKENS = {f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")}
+HARMLESS_SETTINGS = {  # of tokenizer_config.json: they change neither ids nor text, or `is_complete` looks at them
+    *("backend", "clean_up_tokenization_spaces", "is_local", "max_length", "model_input_names", "model_max_length"),
+    *("name_or_path", "padding_side", "stride", "tokenizer_class", "truncation_side", "truncation_strategy"),
+}
 
 
 class FileTokenizer:
-    """The part of the library's tokenizer that the scripts use, under the same names."""
+    """The part of the library's tokenizer that the scripts use, under the same names, from `tokenizer.json` alone."""
 
     def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], positions: int) -> None:
-        """`settings`: those of `config.json` and `tokenizer_config.json`; `positions`: the model's maximum length."""
+        """`settings`: those of `tokenizer_config.json`; `positions`: the model's maximum length."""
         self.tokenizer = tokenizer
-        tokenizer.no_padding()
         tokenizer.no_truncation()
-        longest = settings.get("model_max_length", positions)
-        self.model_max_length = int(min(longest, positions)) if isinstance(longest, int | float) else positions
-        self.eos_token_id = self._special(settings, "eos_token")
-        self.mask_token_id = self._special(settings, "mask_token")
+        self.truncation_side = "right"
+        self.model_max_length = limited_length(settings.get("model_max_length"), positions)
+        self.eos_token_id = self._special(settings.get("eos_token"))
+        self.mask_token_id = self._special(settings.get("mask_token") or "[MASK]")
 
-    def _special(self, settings: dict[str, Any], role: str) -> int | None:
-        """Return the id of a special token: settings hold its text, an object with its text, or its id."""
-        token = settings.get(role)
-        if isinstance(token, dict):
-            token = token.get("content")
-        token_id = self.tokenizer.token_to_id(token) if isinstance(token, str) else settings.get(f"{role}_id")
-        if token_id is None and role == "mask_token":
-            token_id = self.tokenizer.token_to_id("[MASK]")
-        return token_id if isinstance(token_id, int) else None
+    def _special(self, token: str | None) -> int | None:
+        """Return the id of a special token."""
+        return None if token is None else self.tokenizer.token_to_id(token)
+
+    def special_tokens(self) -> set[str]:
+        """Return the special tokens."""
+        return {token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special}
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return the id of every token."""
+        return self.tokenizer.get_vocab()
 
     def encode(self, text: str) -> Encoding:
         """Return ids, tokens, words and offsets of a text, truncated to the model's length."""
@@ -63,6 +82,37 @@ class FileTokenizer:
         if truncation:
             return {"input_ids": [self.encode(text).ids for text in texts]}
         return {"input_ids": [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]}
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of `ids`."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+
+class LibraryTokenizer:
+    """The library's tokenizer with the interface of `FileTokenizer`, for files that the library does not take as is."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.truncation_side = tokenizer.truncation_side
+        self.model_max_length = tokenizer.model_max_length
+        self.eos_token_id = tokenizer.eos_token_id
+        self.mask_token_id = tokenizer.mask_token_id
+
+    def special_tokens(self) -> set[str]:
+        """Return the special tokens."""
+        return special_tokens(self.tokenizer)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return the id of every token."""
+        return self.tokenizer.get_vocab()
+
+    def encode(self, text: str) -> Encoding:
+        """Return ids, tokens, words and offsets of a text, truncated to the model's length."""
+        return self.tokenizer(text, truncation=True).encodings[0]
+
+    def __call__(self, texts: Sequence[str], truncation: bool = False, verbose: bool = True) -> dict[str, Any]:
+        """Return the ids of every text, under "input_ids"."""
+        return {"input_ids": self.tokenizer(list(texts), truncation=truncation)["input_ids"]}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Return the text of `ids`."""
@@ -120,14 +170,13 @@ def load_own(
         raise UserError(f"{name}: {missing}")
     try:
         model = _load_plain(task, folder).to(device)
+        positions = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", 0)
+        tokenizer = read_tokenizer(folder, str(folder), positions)
     except UserError as error:  # it names the folder; the user may have asked by another name
         raise UserError(
             f"{name}: cannot be loaded for {task.name} ({str(error).removeprefix(f'{folder}: ')})"
         ) from None
-    positions = getattr(model.config, "n_positions", None) or getattr(model.config, "max_position_embeddings", 0)
-    tokenizer = read_tokenizer(folder, name, positions)
-    special = {token.content for token in tokenizer.tokenizer.get_added_tokens_decoder().values() if token.special}
-    check_vocabulary(tokenizer.tokenizer.get_vocab(), special, model.config.vocab_size, name)
+    check_vocabulary(tokenizer.get_vocab(), tokenizer.special_tokens(), model.config.vocab_size, name)
     if options.form != "plain":
         model = accelerate(model, options.precision)
     return LoadedModel(name, model, tokenizer, folder)
@@ -136,42 +185,62 @@ def load_own(
 def _load_plain(task: Task, folder: Path) -> DistilBertClassifier | GPT2:
     if task.name == "text-generation":
         return GPT2.from_pretrained(folder)
-    model = DistilBertClassifier.from_pretrained(folder)
-    kind = _read_settings(folder / "config.json").get("problem_type")
-    if len(model.labels) < 2 or kind not in (None, "single_label_classification"):
-        raise UserError("it does not choose one of several labels")
-    return model
+    check_one_label_per_text(read_settings_file(folder / "config.json"))
+    return DistilBertClassifier.from_pretrained(folder)
 
 
-def read_tokenizer(folder: Path, name: str, positions: int) -> FileTokenizer:
+def read_tokenizer(folder: Path, name: str, positions: int) -> FileTokenizer | LibraryTokenizer:
     """Return the tokenizer in `folder`, for a model with `positions`. Raises UserError where it is damaged."""
-    settings = _read_settings(folder / "config.json") | _read_settings(folder / "tokenizer_config.json")
+    settings = read_settings_file(folder / "tokenizer_config.json")
     try:
-        if (folder / "tokenizer.json").is_file():
+        if (folder / "tokenizer.json").is_file() and not any((folder / file).exists() for file in OLDER_FILES):
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        else:
-            tokenizer = _load_by_transformers(folder)
+            if is_complete(tokenizer, settings):
+                return FileTokenizer(tokenizer, settings, positions)
+        return _load_by_transformers(folder, positions)
     except Exception as error:  # the library raises nothing more specific
-        raise UserError(f"{name}: its tokenizer is damaged ({' '.join(str(error).split())[:150]})") from None
-    return FileTokenizer(tokenizer, settings, positions)
+        raise UserError(f"{name}: {describe(error)}") from None
 
 
-def _load_by_transformers(folder: Path) -> Tokenizer:
-    """Return the tokenizer of an older layout, `vocab.txt` or `vocab.json` with `merges.txt`."""
+def is_complete(tokenizer: Tokenizer, settings: dict[str, Any]) -> bool:
+    """Return True if the library takes `tokenizer.json` as it is, with these settings of `tokenizer_config.json`.
+
+    Otherwise it builds a tokenizer of the class that is named there, or changes the file's: other settings, special
+    tokens that the file does not have, padding.
+    """
+    if settings.get("tokenizer_class") not in GENERIC_CLASSES or settings.keys() - HARMLESS_SETTINGS - SPECIAL_TOKENS:
+        return False
+    truncation_side = settings.get("truncation_side", (tokenizer.truncation or {}).get("direction", "right"))
+    if truncation_side != "right" or tokenizer.padding is not None:
+        return False
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    named = [settings[role] for role in SPECIAL_TOKENS if settings.get(role) is not None]
+    return all(isinstance(token, str) and token in special for token in named)
+
+
+def _load_by_transformers(folder: Path, positions: int) -> LibraryTokenizer:
     import transformers
 
     transformers.logging.set_verbosity_error()
     theirs = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return theirs.backend_tokenizer
+    set_up_tokenizer(theirs, read_settings_file(folder / "config.json").get("model_type", ""), positions)
+    return LibraryTokenizer(theirs)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings in a JSON file; none where the file is missing or holds something else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def padding_token(loaded: LoadedModel) -> int:
+    """Return a token to pad with; which one does not matter, since padding is masked, but the model must have it."""
+    stop = loaded.tokenizer.eos_token_id
+    if stop is not None and stop < loaded.model.config.vocab_size:
+        return stop
+    return min(loaded.tokenizer.get_vocab().values())
+
+
+class CheckLogits:
+    """`check_logits` as a logits processor of the library: it returns the logits as they are."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_logits(scores)
+        return scores
 
 
 def time_interleaved(runs: Mapping[str, Callable[[], Result]], seconds: float = 3.0) -> dict[str, tuple[Result, float]]:

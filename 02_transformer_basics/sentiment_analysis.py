@@ -11,6 +11,7 @@ python sentiment_analysis.py --compare                         # both engines si
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy
 import torch
 import tyro
 from rich.console import Console
@@ -27,7 +29,7 @@ from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
 from lab.record import FLAT, RunRecord
-from lab.texts import collect_texts, printable
+from lab.texts import collect_texts, one_line, printable
 from models.batching import check_ids
 from models.distilbert import DistilBertClassifier
 from models.hub import SENTIMENT, LoadedModel, load_folder, load_model
@@ -96,9 +98,18 @@ def classify(
         from transformers import pipeline  # here: it takes seconds, and our own model does not need it
 
         classifier = pipeline("text-classification", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
-        with torch.inference_mode():
-            answers = classifier(texts, batch_size=batch_size, truncation=True)
+        size = batch_size if can_pad(loaded) else 1
+        with torch.inference_mode(), numpy.errstate(invalid="ignore"):  # NaN is refused below
+            answers = classifier(texts, batch_size=size, truncation=True, function_to_apply="softmax")
+    if not all(math.isfinite(answer["score"]) for answer in answers):
+        raise UserError(f"{loaded.name}: its probabilities are not finite; its weights are damaged")
     return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
+
+
+def can_pad(loaded: LoadedModel) -> bool:
+    """Return True if the library's tokenizer has a token for padding that the model has and knows as such."""
+    padding, config = loaded.tokenizer.pad_token_id, loaded.model.config
+    return padding is not None and padding == config.pad_token_id and padding < config.vocab_size
 
 
 def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
@@ -109,7 +120,8 @@ def check_texts(loaded: LoadedModel, texts: list[str]) -> None:
     longest = loaded.tokenizer.model_max_length
     for number, ids in enumerate(loaded.tokenizer(texts, verbose=False)["input_ids"], 1):
         if len(ids) > longest:
-            warn_once(f"text {number} has {len(ids)} tokens; only the first {longest} are used")
+            side = "first" if loaded.tokenizer.truncation_side == "right" else "last"
+            warn_once(f"text {number} has {len(ids)} tokens; only the {side} {longest} are used")
         try:
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
@@ -134,7 +146,7 @@ def compare(
     if not config.json:
         print(f"{'pipeline':<17}{'scratch':<17}{'difference':<12}text")
         for (theirs, ours), difference in zip(pairs, differences, strict=True):
-            sides = "".join(f"{side['label']:<9}{side['score']:.4f}  " for side in (theirs, ours))
+            sides = "".join(f"{one_line(side['label']):<9}{side['score']:.4f}  " for side in (theirs, ours))
             print(f"{sides}{difference:<12.1e}{printable(theirs['text'])}")
     record.check("largest difference of the scores", max(differences), "at most 1e-4", max(differences) <= 1e-4)
     for name in ("scratch", options.form) if options.precision != "float32" else ("scratch",):
@@ -163,7 +175,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.text(
             result["score"] - 0.01,
             row,
-            f"{result['label']} {result['score']:.2f}",
+            drawable(f"{one_line(result['label'])} {result['score']:.2f}"),
             color="white",
             ha="right",
             va="center",
@@ -193,7 +205,7 @@ def show(results: list[dict[str, Any]], explanations: list[Explanation], config:
             words = explanations[number].as_dict() if explanations else {}
             print(json.dumps({**result, **words, "model": name}))
             continue
-        print(f"{result['label']:<8} {result['score']:.4f}  {printable(result['text'])}")
+        print(f"{one_line(result['label']):<8} {result['score']:.4f}  {printable(result['text'])}")
         if explanations and console.is_terminal:
             console.print(" " * 17, colored(explanations[number]), sep="")
         elif explanations:
@@ -257,7 +269,7 @@ def draw_plots(
 def check_examples(results: list[dict[str, Any]], record: RunRecord) -> None:
     """Add a check to the record: are the built-in examples labeled correctly?"""
     correct = sum(result["label"] == EXAMPLES[result["text"]] for result in results)
-    first = f"{results[0]['label']} {results[0]['score']:.2f}"
+    first = f"{one_line(results[0]['label'])} {results[0]['score']:.2f}"
     expected = f"POSITIVE above 0.5; {len(EXAMPLES)} of {len(EXAMPLES)}"
     value = f"{first}; {correct} of {len(EXAMPLES)} examples labeled correctly"
     record.check("label and score", value, expected, ok=correct == len(EXAMPLES))

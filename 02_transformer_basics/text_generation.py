@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from engines import EngineOptions, load_own, loader, note_form, time_interleaved
+from engines import CheckLogits, EngineOptions, load_own, loader, note_form, padding_token, time_interleaved
 from lab.devices import pick_device
 from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
@@ -36,6 +36,7 @@ from models.generation import Sampling, stream, token_probabilities
 from models.gpt2 import GPT2
 from models.hub import GENERATION, LoadedModel, load_folder, load_model
 from models.internals import check_layer_and_head
+from models.settings import ignored_generation_settings
 
 EXAMPLES = ("Once upon a time", "The old man looked at the sea and", "It was a dark night, and")
 Steps = list[dict[str, Any]]  # of one text: each token, its probability, and the most likely tokens with theirs
@@ -122,13 +123,16 @@ def new_tokens(loaded: LoadedModel, prompts: list[str], config: Config, streamin
     `streaming`: our own engine prints prompts and text as they are generated.
     """
     seed_everything(config.seed)
-    if not isinstance(loaded.model, GPT2):
-        rows = _by_pipeline(loaded, prompts, config)
-    else:
-        torch.empty((), dtype=torch.long).random_()  # the pipeline's data loader draws a number before the first batch
-        rows = []
-        for start in range(0, len(prompts), config.batch_size):
-            rows += _by_scratch(loaded, prompts[start : start + config.batch_size], config, streaming)
+    rows, size = [], batch_size_of(config)
+    try:
+        if not isinstance(loaded.model, GPT2):
+            rows = _by_pipeline(loaded, prompts, config)
+        else:
+            torch.empty((), dtype=torch.long).random_()  # as the pipeline's data loader does before the first batch
+            for start in range(0, len(prompts), size):
+                rows += _by_scratch(loaded, prompts[start : start + size], config, streaming)
+    except UserError as error:
+        raise UserError(f"{loaded.name}: {error}") from None
     stop = loaded.tokenizer.eos_token_id
     return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
 
@@ -136,7 +140,7 @@ def new_tokens(loaded: LoadedModel, prompts: list[str], config: Config, streamin
 def _by_pipeline(loaded: LoadedModel, prompts: list[str], config: Config) -> list[list[int]]:
     from transformers import GenerationConfig, pipeline  # here: it takes seconds, and our own model does not need it
 
-    loaded.tokenizer.pad_token = loaded.tokenizer.pad_token or loaded.tokenizer.eos_token
+    loaded.tokenizer.pad_token_id = padding_token(loaded)
     loaded.tokenizer.padding_side = "left"  # the new tokens follow the prompt's last one directly
     sampling = config.sampling
     greedy = sampling.temperature == 0
@@ -150,13 +154,20 @@ def _by_pipeline(loaded: LoadedModel, prompts: list[str], config: Config) -> lis
         eos_token_id=loaded.tokenizer.eos_token_id,
         pad_token_id=loaded.tokenizer.pad_token_id,
     )
-    device, size = pick_device(config.device), config.batch_size
-    generator = pipeline("text-generation", model=loaded.model, tokenizer=loaded.tokenizer, device=device)
+    device, size = pick_device(config.device), batch_size_of(config)
+    loaded.model.generation_config = settings  # the library takes what it misses in others from the model's own
+    generator = pipeline("text-generation", model=loaded.model, tokenizer=loaded.tokenizer, device=device, prefix="")
+    options: dict[str, Any] = {"generation_config": settings, "logits_processor": [CheckLogits()]}
     with torch.inference_mode():
-        answers: Any = generator(prompts, batch_size=size, generation_config=settings, return_tensors=True)
+        answers: Any = generator(prompts, batch_size=size, return_tensors=True, **options)
     lengths = [len(ids) for ids in loaded.tokenizer(prompts)["input_ids"]]
     padded = [max(lengths[i // size * size :][:size]) for i in range(len(prompts))]  # to the longest of the batch
     return [answer[0]["generated_token_ids"][length:] for answer, length in zip(answers, padded, strict=True)]
+
+
+def batch_size_of(config: Config) -> int:
+    """Return how many prompts share a batch; the library penalizes padding as a token that is already present."""
+    return config.batch_size if config.sampling.repetition_penalty is None else 1
 
 
 def _by_scratch(loaded: LoadedModel, prompts: list[str], config: Config, streaming: bool) -> list[list[int]]:
@@ -313,6 +324,8 @@ def main(config: Config) -> None:
         own = load_own(GENERATION, loaded.folder, loaded.name, device=device)
     if config.show_attention:
         check_layer_and_head(own.model.config.n_layer, own.model.config.n_head, config.layer, config.head)
+    if ignored := ignored_generation_settings(loaded.folder, loaded.tokenizer.eos_token_id):
+        warn_once(f"{loaded.name}: its files set {', '.join(ignored)}; this is ignored, the flags decide")
     check_prompts(loaded, prompts, config.max_new_tokens)
     streamed = config.engine == "scratch" and sys.stdout.isatty() and not (config.json or config.compare)
     rows = new_tokens(loaded, prompts, config, streamed)

@@ -54,3 +54,8 @@ def _lines(text: str, source: str) -> list[str]:
 def printable(text: str) -> str:
     """Return `text` with control characters escaped, since they could control the terminal; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as `printable` does, with line breaks escaped too."""
+    return printable(text).replace("\n", "\\n")

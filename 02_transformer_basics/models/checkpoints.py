@@ -21,9 +21,11 @@ from torch.overrides import TorchFunctionMode
 
 from lab.errors import UserError
 from lab.files import atomic, write_json
-from models.hub import WEIGHTS, find_on_hub
+from lab.launch import warn_once
+from lab.texts import one_line
+from models.hub import WEIGHTS, check_finite, find_model
+from models.settings import check_own_settings, describe_extra_tensors
 
-Config = TypeVar("Config")
 Model = TypeVar("Model", bound=Any)
 
 
@@ -41,7 +43,7 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
 
     Raises UserError where there is none, where it is of another architecture than `model_type`, damaged, or incomplete.
     """
-    folder = Path(name) if Path(name).exists() else find_on_hub((str(name),))
+    folder = find_model(str(name))
     if not folder.is_dir():
         raise UserError(f"{name}: not a folder with a model in it")
     settings = _read_json(folder / "config.json", str(name))
@@ -50,14 +52,22 @@ def read_checkpoint(name: str | Path, model_type: str) -> Checkpoint:
     return Checkpoint(str(name), settings, _read_tensors(folder, str(name)))
 
 
-def read_settings(config_class: type[Config], checkpoint: Checkpoint) -> Config:
+def read_settings(config_class: Any, checkpoint: Checkpoint) -> Any:
     """Return `config_class` with its fields from `config.json`; missing ones keep their default, the official size.
 
+    Its ALIASES are the names that `transformers` has for fields in all architectures, which files may use instead.
     Raises UserError for a value of another type than the default's, and for sizes below 1.
     """
+    try:
+        check_own_settings(checkpoint.settings)
+    except UserError as error:
+        raise UserError(f"{checkpoint.name}: {error}") from None
+    if checkpoint.settings.get("quantization_config") is not None:
+        raise UserError(f"{checkpoint.name}: its weights are quantized; our own models read floating-point numbers")
     values = {}
-    for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
+    for field in dataclasses.fields(config_class):
         value = checkpoint.settings.get(field.name, field.default)
+        value = checkpoint.settings.get(config_class.ALIASES.get(field.name), value)
         if not _is_like(value, field.default):
             raise UserError(f"{checkpoint.name}: {field.name} in config.json is {value!r}, not like {field.default!r}")
         if type(value) is int and value < 1 and not isinstance(field.default, float):
@@ -107,16 +117,18 @@ def build(checkpoint: Checkpoint, make: Callable[[], Model]) -> Model:
         # PyTorch imports its compiler for them, which takes longer than loading the model.
         with torch.device("meta"), _SkipInit():
             model = make()
+        tensors = model.convert_hf_state_dict(checkpoint.tensors)
     except UserError as error:
         raise UserError(f"{checkpoint.name}: {error}") from None
-    assign_state_dict(model, model.convert_hf_state_dict(checkpoint.tensors), checkpoint.name)
+    assign_state_dict(model, tensors, checkpoint.name)
     return model.eval()
 
 
 def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Make `tensors`, named like the model's parameters, its parameters, without a copy.
 
-    Raises UserError for one that is missing, unexpected, of another shape, or not of floating-point numbers.
+    Tensors that the model has no place for are ignored, with a note on standard error. Raises UserError for one that is
+    missing, of another shape, or not of finite floating-point numbers.
     """
     expected = model.state_dict()
     for key, parameter in expected.items():
@@ -125,9 +137,13 @@ def assign_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], name: str
         if tensors[key].shape != parameter.shape or not tensors[key].is_floating_point():
             shape, expected_shape = tuple(tensors[key].shape), tuple(parameter.shape)
             raise UserError(f"{name}: weights for {key} are {tensors[key].dtype} {shape}, not {expected_shape}")
-    if unexpected := sorted(tensors.keys() - expected.keys()):
-        raise UserError(f"{name}: weights of another architecture: unexpected {unexpected[0]}")
-    model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, assign=True)
+    model.load_state_dict({key: tensors[key].float() for key in expected}, assign=True)
+    try:
+        check_finite(model.parameters())
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    if extra := tensors.keys() - expected.keys():
+        warn_once(f"{name}: {describe_extra_tensors(list(extra))}")
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -165,7 +181,7 @@ def _shards(index: dict[str, Any], name: str) -> list[str]:
 
 def _read_file(path: Path, name: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UserError(f"{name}: {path.name}, which its index lists, is missing")
+        raise UserError(f"{name}: {one_line(path.name)}, which its index lists, is missing")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

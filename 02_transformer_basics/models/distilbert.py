@@ -10,16 +10,16 @@ exact GELU, are BERT's: Devlin et al. 2018. Weights and their names: the Hugging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.errors import UserError
 from models.batching import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
 from models.checkpoints import accept_old_names, build, read_checkpoint, read_settings
 from models.internals import ModelOutput, recorded
+from models.settings import class_labels
 from transformer_block import TransformerBlock, padding_mask
 
 LAYER_NAMES = {  # ours -> Hugging Face's, in every block
@@ -42,6 +42,12 @@ OLD_NAMES = {
 @dataclass(frozen=True)
 class DistilBertConfig:
     """Sizes, by the names of `config.json`; the defaults are those of distilbert-base."""
+
+    ALIASES: ClassVar = {
+        "dim": "hidden_size",
+        "n_heads": "num_attention_heads",
+        "n_layers": "num_hidden_layers",
+    }
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512
@@ -91,10 +97,7 @@ class DistilBertClassifier(nn.Module):
         """
         checkpoint = read_checkpoint(name_or_folder, "distilbert")
         config = read_settings(DistilBertConfig, checkpoint)
-        names = checkpoint.settings.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-        if not isinstance(names, dict) or not names:
-            raise UserError(f"{checkpoint.name}: id2label in config.json must name each class")
-        return build(checkpoint, lambda: cls(config, [str(label) for label in names.values()]))
+        return build(checkpoint, lambda: cls(config, class_labels(checkpoint.settings)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.classify(self.embed(input_ids), attention_mask)
@@ -162,11 +165,17 @@ class DistilBertClassifier(nn.Module):
         return names
 
     def convert_hf_state_dict(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the checkpoint's tensors under our names; unknown ones keep their own."""
+        """Return the checkpoint's tensors under our names; unknown ones keep their own.
+
+        Some files leave `distilbert.` out of all names.
+        """
         ours = {theirs: ours for ours, theirs in self.hf_parameter_names().items()}
         converted = {}
+        has_prefix = any(key.startswith("distilbert.") for key in tensors)
         for key, tensor in tensors.items():
             module, _, kind = key.rpartition(".")
+            if not has_prefix and f"distilbert.{module}" in ours:
+                module = f"distilbert.{module}"
             converted[f"{ours.get(module, module)}.{kind}"] = tensor
         return converted
 

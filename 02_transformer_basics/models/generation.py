@@ -140,6 +140,12 @@ def token_probabilities(
     return logits.softmax(dim=-1)
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise UserError for logits that are NaN or infinite (-inf is a token that is ruled out)."""
+    if not bool((logits < math.inf).all()):
+        raise UserError("the model's logits are not finite; its weights are damaged")
+
+
 def sample_next_token(
     logits: Tensor,
     tokens: Tensor,
@@ -261,6 +267,7 @@ def _steps(
         # Predict: (B, T) at first, then (B, 1) -> logits of the next token (B, V).
         window_mask = None if attention_mask is None else attention_mask[:, start:length]
         logits = model(new, window_mask, cache, last_only=True)[:, -1].float()
+        check_logits(logits)
         # Choose a token for each row.
         earlier_mask = None if attention_mask is None else attention_mask[:, :length]
         earlier = tokens[:, :length]

@@ -10,7 +10,7 @@ names: OpenAI's release, as the Hugging Face `transformers` library stores it.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +44,19 @@ LAYER_NAMES = {  # Hugging Face's -> ours, in every block; c_attn is three proje
     "mlp.c_proj": ("ff_out",),
 }
 OLD_NAMES = {"tokens": "token_embeddings", "positions": "position_embeddings"}
-# Not parameters: masks, and the token embeddings a second time.
-IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
+IGNORED_TENSORS = (".attn.bias", ".attn.masked_bias")  # masks, not parameters
 
 
 @dataclass(frozen=True)
 class GPT2Config:
     """Sizes, by the names of `config.json`; the defaults are the smallest GPT-2 (124M)."""
+
+    ALIASES: ClassVar = {
+        "n_embd": "hidden_size",
+        "n_positions": "max_position_embeddings",
+        "n_head": "num_attention_heads",
+        "n_layer": "num_hidden_layers",
+    }
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -198,6 +204,8 @@ class GPT2(nn.Module):
         """Return the checkpoint's tensors under our names; unknown ones keep their own.
 
         OpenAI stored the weights of projections as (in, out), nn.Linear wants (out, in).
+        Raises UserError for a tensor that is there twice, with and without `transformer.`, and for
+        an output projection that is not the token embeddings.
         """
         ours = {}
         names = self.hf_parameter_names()
@@ -208,8 +216,16 @@ class GPT2(nn.Module):
             targets = names.get(module, (module,))
             parts = tensor.chunk(len(targets), dim=-1)  # c_attn: (E, 3E) -> three of (E, E)
             for target, part in zip(targets, parts, strict=False):
+                if f"{target}.{kind}" in ours:
+                    raise UserError(f"its weights hold {module}.{kind} twice")
                 stored_in_out = ".c_" in module and kind == "weight" and part.ndim == 2
                 ours[f"{target}.{kind}"] = part.t() if stored_in_out else part
+        # Some files hold the token embeddings a second time, as the output projection.
+        if "lm_head.weight" in ours:
+            lm_head = ours.pop("lm_head.weight").float()  # (V, E)
+            embeddings = ours.setdefault("token_embeddings.weight", lm_head).float()  # (V, E)
+            if not torch.equal(lm_head.nan_to_num(), embeddings.nan_to_num()):
+                raise UserError("lm_head.weight is not wte.weight; GPT-2 as published ties them")
         return ours
 
     def to_hf_state_dict(self) -> dict[str, Tensor]:

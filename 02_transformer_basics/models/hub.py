@@ -11,22 +11,38 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 
 from lab.errors import UserError
 from lab.files import ROOT
+from lab.launch import warn_once
+from lab.texts import one_line
+from models.settings import (
+    check_one_label_per_text,
+    check_own_settings,
+    class_labels,
+    describe_extra_tensors,
+    lacks_padding_token,
+    limited_length,
+    read_settings_file,
+)
 
 PROBE_SECONDS = 2.0  # by default the hub's client retries for over 20 seconds
-WANTED_FILES = ["config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt"]
+WANTED_FILES = [
+    *("config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json"),
+]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+OWN_MODEL_TYPES = ("distilbert", "gpt2")
 
 
 @dataclass(frozen=True)
@@ -78,13 +94,28 @@ def load_model(task: Task, name: str | None = None, loader: Loader | None = None
     """
     loader = loader or load_folder
     if name is not None:
-        folder = Path(name) if Path(name).exists() else find_on_hub((name,))
-        return loader(task, folder, name)
+        return loader(task, find_model(name), name)
     try:
         return loader(task, find_on_hub(task.official), task.official[0])
     except UserError as error:
         bundled = loader(task, task.bundled, f"the lab's own {task.bundled.name} model")
         return replace(bundled, note=f"{error}; using {bundled.name}, a small one, instead")
+
+
+def find_model(name: str) -> Path:
+    """Return the folder `name`, or that of a name on the hub.
+
+    Raises UserError as `find_on_hub` does, and for a path that the libraries which read weights cannot open.
+    """
+    if not Path(name).exists():
+        return find_on_hub((name,))
+    try:
+        os.path.abspath(name).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{one_line(name)}: the model's path is not UTF-8 text; rename it, or set a UTF-8 locale"
+        ) from None
+    return Path(name)
 
 
 def find_on_hub(names: tuple[str, ...]) -> Path:
@@ -111,7 +142,7 @@ def cached_snapshot(name: str) -> Path | None:
     """Return the folder of `name` in the hub's local cache, or None if there is no complete model."""
     try:
         folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the user has no home folder for a cache
         if isinstance(error, HFValidationError):
             raise
         return None
@@ -163,19 +194,59 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         raise UserError(f"{name}: {missing}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    config = read_settings_file(folder / "config.json")
     try:
-        settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **settings)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if config.get("model_type") in OWN_MODEL_TYPES:
+            check_own_settings(config)
+        if task is SENTIMENT:
+            check_one_label_per_text(config)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        if task is GENERATION:
+            options["generation_config"] = transformers.GenerationConfig()  # the flags decide, not the model's files
         auto_class = getattr(transformers, task.auto_class)
-        model, report = auto_class.from_pretrained(folder, output_loading_info=True, **settings)
+        options |= {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+        options["dtype"] = torch.float32  # as our own models compute
+        if lacks_padding_token(config):
+            options["pad_token_id"] = None
+        model, report = auto_class.from_pretrained(folder, output_loading_info=True, **options)
+        if not report["missing_keys"]:  # else the library made some up
+            check_finite(model.parameters())
+        positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+        set_up_tokenizer(tokenizer, model.config.model_type, positions)
     except Exception as error:  # damaged files raise errors of several libraries
-        raise UserError(f"{name}: cannot be loaded for {task.name} ({_describe(error)})") from None
+        raise UserError(f"{name}: cannot be loaded for {task.name} ({describe(error)})") from None
     if report["missing_keys"]:
-        raise UserError(f"{name}: no model for {task.name}: its weights lack {sorted(report['missing_keys'])[0]}")
-    check_vocabulary(tokenizer.get_vocab(), set(tokenizer.all_special_tokens), model.config.vocab_size, name)
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+        missing = one_line(min(report["missing_keys"]))
+        raise UserError(f"{name}: no model for {task.name}: its weights lack {missing}")
+    if task is SENTIMENT:
+        model.config.id2label = dict(enumerate(class_labels(config)))
+    check_vocabulary(tokenizer.get_vocab(), special_tokens(tokenizer), model.config.vocab_size, name)
+    if report["unexpected_keys"]:
+        warn_once(f"{name}: {describe_extra_tensors(list(report['unexpected_keys']))}")
     return LoadedModel(name, model.eval(), tokenizer, folder)
+
+
+def set_up_tokenizer(tokenizer: Any, model_type: str, positions: int) -> None:
+    """Limit the library's tokenizer to the model's positions, and let it mask and decode as our own models need it."""
+    tokenizer.verbose = False  # else it logs an error when the id of a special token is asked for that it lacks
+    tokenizer.model_max_length = limited_length(tokenizer.model_max_length, positions)
+    tokenizer.clean_up_tokenization_spaces = False  # a text is its tokens, character by character
+    if model_type in OWN_MODEL_TYPES:
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+        tokenizer.padding_side = "right"
+
+
+def special_tokens(tokenizer: Any) -> set[str]:
+    """Return the special tokens of the library's tokenizer."""
+    added = tokenizer.added_tokens_decoder.values()
+    return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+
+
+def check_finite(weights: Iterable[torch.Tensor]) -> None:
+    """Raise UserError if any weight is NaN or infinite: attention kernels differ in what they make of it."""
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise UserError("its weights are damaged: they hold NaN or infinite numbers")
 
 
 def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_size: int, name: str) -> None:
@@ -185,7 +256,7 @@ def check_vocabulary(vocabulary: Mapping[str, int], special: set[str], vocab_siz
         raise UserError(f"{name}: the tokenizer is empty or does not fit the model")
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """Return what is wrong with a model's files; two of the library's messages name a workaround, not the cause."""
     if "ignore_mismatched_sizes" in str(error):
         return "its weights do not have the shapes that config.json says"
@@ -196,4 +267,4 @@ def _describe(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().split("\n")[0] or type(error).__name__
-    return re.sub(r"\s+", " ", text)[:200]
+    return one_line(re.sub(r"\s+", " ", text))[:200]

@@ -27,7 +27,7 @@ from rich.text import Text
 from torch import Tensor
 
 from lab.errors import UserError
-from lab.texts import printable
+from lab.texts import one_line, printable
 from models.hub import LoadedModel
 from speed.onednn import use_onednn_linear
 
@@ -262,7 +262,7 @@ def draw_explanations(explanations: list[Explanation], path: Path) -> None:
 def _heading(explanation: Explanation) -> str:
     """Return the line above a text: its label and its probability with and without the words."""
     score, baseline_score = explanation.score, explanation.baseline_score
-    return f"{explanation.label}: p = {score:.2f}; with all words masked p = {baseline_score:.2f}"
+    return f"{one_line(explanation.label)}: p = {score:.2f}; with all words masked p = {baseline_score:.2f}"
 
 
 def _layout(explanation: Explanation) -> list[PlacedWord]:

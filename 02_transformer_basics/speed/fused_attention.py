@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.errors import UserError
 from transformer_block import Cache, Mask, MultiHeadAttention, causal_mask, check_mask, merge_heads, split_heads
 
 BLOCK_SIZE = 64  # queries at a time
@@ -19,11 +20,13 @@ MAX_SEQ_LEN = 512  # positions up to which blocks were measured to be faster tha
 
 
 def blocked_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention of (B, H, T, D) by blocks of queries, each with no more keys than it may see.
+    """Return causal attention of (B, H, T, D) by blocks of queries, each with no more keys than it may see.
 
     Up to some hundred positions this is faster on a CPU than PyTorch's fused kernel, which computes the weights a
-    second time for the gradient.
+    second time for the gradient. Raises UserError for fewer queries than keys, as with a cache, or more.
     """
+    if query.shape[2] != key.shape[2]:
+        raise UserError(f"{query.shape[2]} queries and {key.shape[2]} keys; there must be as many of both")
     length = query.shape[2]
     scale = 1 / math.sqrt(query.shape[-1])
     q, k, v = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)  # (B, H, T, D) -> (B H, T, D)

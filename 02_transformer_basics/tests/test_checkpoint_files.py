@@ -120,10 +120,6 @@ def drop_one(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.pop(min(tensors)))
 
 
-def add_one(folder: Path) -> None:
-    edit_weights(folder, lambda tensors: tensors.update({"extra.weight": torch.zeros(2)}))
-
-
 def transposed(folder: Path) -> None:
     def transpose(tensors: dict[str, torch.Tensor]) -> None:
         name = next(name for name in tensors if name.endswith(("wpe.weight", "position_embeddings.weight")))
@@ -187,7 +183,6 @@ def pickled_list(folder: Path) -> None:
         (list_as_config, "holds no settings"),
         (truncate, "model.safetensors is damaged"),
         (drop_one, "its weights lack"),
-        (add_one, "weights of another architecture: unexpected extra.weight"),
         (
             transposed,
             r"weights for position_embeddings.weight are torch.float32 \(16, (64|256)\), not \((64|256), 16\)",

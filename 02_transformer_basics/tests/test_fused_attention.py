@@ -123,6 +123,19 @@ def test_a_square_mask_that_is_not_causal_is_not_taken_for_one() -> None:
     torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(2, 5), (1, 5), (70, 150), (5, 2)])
+def test_fewer_queries_than_keys_are_the_last_or_refused(queries: int, keys: int) -> None:
+    query, (key, value) = torch.randn(1, 2, queries, 4), torch.randn(2, 1, 2, keys, 4)
+    if queries < keys:
+        mask = causal_mask(queries, keys)
+        torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
+    for square in {queries, keys} - {1}:
+        with pytest.raises(UserError, match="does not broadcast"):
+            fused_attention(query, key, value, causal_mask(square))
+    with pytest.raises(UserError, match="as many of both"):
+        blocked_causal_attention(query, key, value)
+
+
 def test_masks_for_the_fused_kernel_are_checked() -> None:
     """The fused kernel would add a mask of numbers to the scores."""
     query = torch.randn(3, 4, 7, 6)
