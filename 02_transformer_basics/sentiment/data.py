@@ -18,8 +18,6 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +25,8 @@ from typing import NamedTuple
 from lab.errors import UserError
 from lab.files import read_text
 from models.hub import hub_reachable
+from sentiment.leaks import Examples, drop_leaks, letters_of, normalize_for_matching
 
-Examples = list[tuple[str, int]]  # text and class; in the lesson's files 1 is positive
 Ratings = list[tuple[str, float]]  # text and mean rating, from -4 to 4
 LABELS = ("NEGATIVE", "POSITIVE")
 FILM_SENTENCES = "mr_minus_sst_devtest.tsv"
@@ -44,8 +42,6 @@ RATED_PACKAGE = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-bin
 RATED_FILMS = "movieReviewSnippets"
 RATED_OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
 HUB_DATASET = "cornell-movie-review-data/rotten_tomatoes"
-MIN_CONTAINED = 20  # characters: a sentence at least this long inside another one is a leak
-NGRAM = 40  # characters: so many in common are a leak
 
 
 @dataclass(frozen=True)
@@ -237,10 +233,10 @@ def _cells(table: bytes) -> list[list[str]]:
 
 def match_ratings(rated: Ratings, sentences: Examples) -> dict[str, float]:
     """Return the ratings of those sentences that were rated, ignoring differences in spacing and case."""
-    ratings = {normalize_for_matching(text): rating for text, rating in rated}
+    ratings = {letters_of(text): rating for text, rating in rated}
     matched = {}
     for text, _ in sentences:
-        key = normalize_for_matching(text)
+        key = letters_of(text)
         if key in ratings:
             matched[text] = ratings[key]
     return matched
@@ -296,50 +292,3 @@ def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
     if not rows:
         raise UserError(f"{path}: no example in it")
     return rows
-
-
-# --- leaks ------------------------------------------------------------------------------------------------------------
-
-
-def normalize_for_matching(text: str) -> str:
-    """Return only the letters and digits of a text, in lower case: spacing and punctuation differ between copies."""
-    return re.sub(r"[\W_]+", "", text.lower())
-
-
-def drop_leaks(examples: Examples, held_out: Iterable[str]) -> Examples:
-    """Return the examples that share no sentence with the texts `held_out`; see `LeakDetector`."""
-    detector = LeakDetector(held_out)
-    return [(text, label) for text, label in examples if text and not detector.is_leak(text)]
-
-
-class LeakDetector:
-    """An index of the validation and test texts that recognizes training texts overlapping with them."""
-
-    def __init__(self, held_out: Iterable[str]) -> None:
-        self.texts = {normalize_for_matching(text) for text in held_out}
-        self.ngrams = {text[i : i + NGRAM] for text in self.texts for i in range(len(text) - NGRAM + 1)}
-        self.containing: dict[str, list[str]] = defaultdict(list)  # any MIN_CONTAINED characters -> texts with them
-        self.starting: dict[str, list[str]] = defaultdict(list)  # first MIN_CONTAINED characters -> texts
-        for text in self.texts:
-            for i in range(len(text) - MIN_CONTAINED + 1):
-                self.containing[text[i : i + MIN_CONTAINED]].append(text)
-            if len(text) >= MIN_CONTAINED:
-                self.starting[text[:MIN_CONTAINED]].append(text)
-
-    def is_leak(self, text: str) -> bool:
-        """Return True if `text` equals a held-out text, contains one, is part of one, or shares an n-gram with one.
-
-        Contained texts count from MIN_CONTAINED characters on; the n-grams have NGRAM characters.
-        """
-        text = normalize_for_matching(text)
-        if text in self.texts:
-            return True
-        if any(text in held_out for held_out in self.containing.get(text[:MIN_CONTAINED], ())):
-            return True
-        if any(text[i : i + NGRAM] in self.ngrams for i in range(len(text) - NGRAM + 1)):
-            return True
-        for i in range(len(text) - MIN_CONTAINED + 1):
-            candidates = self.starting.get(text[i : i + MIN_CONTAINED], ())
-            if any(held_out in text for held_out in candidates):
-                return True
-        return False

@@ -461,7 +461,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     )
     ours = GPT2.from_pretrained(uninterrupted)
     assert {p.dtype for p in [*ours.parameters(), *theirs.parameters()]} == {torch.float32}
-    ids = encode_texts(tokenizer, ["The mouse"])[None, :8]
+    ids = encode_texts(tokenizer, ["The mouse"])[None, :8].long()
     with torch.inference_mode():
         torch.testing.assert_close(ours(ids), theirs.eval()(ids).logits, atol=1e-5, rtol=1e-5)
     validation = {"mouse": TEXT[len(TEXT) * 9 // 10 :]}
