@@ -9,7 +9,6 @@ With the package RATED_PACKAGE in the folder (Hutto and Gilbert 2014, "VADER"), 
 in addition to their label, and other rated sentences and words join the training set.
 """
 
-import csv
 import importlib.util
 import io
 import os
@@ -25,7 +24,8 @@ from typing import NamedTuple
 from lab.errors import UserError
 from lab.files import read_text
 from models.hub import hub_reachable
-from sentiment.leaks import Examples, drop_leaks, letters_of, normalize_for_matching
+from sentiment.csv_table import distinct_rows, read_rows, two_labels
+from sentiment.leaks import Examples, drop_leaks, letters_of
 
 Ratings = list[tuple[str, float]]  # text and mean rating, from -4 to 4
 LABELS = ("NEGATIVE", "POSITIVE")
@@ -54,7 +54,7 @@ class SentimentData:
     labels: tuple[str, ...] = LABELS
     unlabeled: list[str] = field(default_factory=list)  # for distillation: the teacher labels it
     ratings: dict[str, float] = field(default_factory=dict)  # of training texts, from -4 (awful) to 4 (wonderful)
-    dropped: int = 0  # training texts removed as leaks
+    dropped: int = 0  # training texts removed as leaks, and duplicates in a CSV
     source: str = "folder"
 
     @property
@@ -247,19 +247,10 @@ def match_ratings(rated: Ratings, sentences: Examples) -> dict[str, float]:
 
 def _read_csv(path: Path, seed: int) -> SentimentData:
     """Read a user's own examples and split them 80/10/10 into training, validation and test set, without duplicates."""
-    rows = _csv_rows(path)
-    names = sorted({label.upper() for _, label, _ in rows})
-    if len(names) != 2:
-        listed = ", ".join(repr(name) for name in names[:5])
-        raise UserError(f"{path}: the column label holds {len(names)} different values ({listed}); it must hold two")
+    rows = read_rows(path)
+    names = two_labels(path, rows)
     labels = LABELS if set(names) in ({"0", "1"}, set(LABELS)) else tuple(names)
-    unique: dict[str, tuple[str, int]] = {}
-    for text, label, line in rows:
-        class_index = names.index(label.upper())
-        example = unique.setdefault(normalize_for_matching(text), (text, class_index))
-        if example[1] != class_index:
-            raise UserError(f"{path}, line {line}: the same text has another label further up")
-    examples = list(unique.values())
+    examples = [(row.text, names.index(row.label)) for row in distinct_rows(path, rows)]
     random.Random(seed).shuffle(examples)
     tenth = len(examples) // 10
     if not tenth:
@@ -267,28 +258,8 @@ def _read_csv(path: Path, seed: int) -> SentimentData:
     test, dev = examples[:tenth], examples[tenth : 2 * tenth]
     train = drop_leaks(examples[2 * tenth :], [text for text, _ in dev + test])
     if len({label for _, label in train}) < 2:
-        raise UserError(f"{path}: the training set has one label only; more examples are needed")
-    dropped = len(examples) - 2 * tenth - len(train)
+        leaks = len(examples) - 2 * tenth - len(train)
+        reason = f" after {leaks} texts that overlap with the validation or test set were dropped" if leaks else ""
+        raise UserError(f"{path}: the training set has fewer than two labels{reason}; more examples are needed")
+    dropped = len(rows) - 2 * tenth - len(train)  # duplicates and leaks
     return SentimentData(train, dev, {"test": test}, labels, dropped=dropped, source=path.name)
-
-
-def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
-    """Return text, label and line number of every row. Raises UserError, naming file and line."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows = []
-    try:
-        missing = {"text", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"{path}, line 1: no column {min(missing)!r}; the first line must name text and label")
-        for row in reader:
-            text, label = ((row[column] or "").strip() for column in ("text", "label"))
-            if not text or not label:
-                raise UserError(f"{path}, line {reader.line_num}: no {'label' if text else 'text'}")
-            if None in row:
-                raise UserError(f"{path}, line {reader.line_num}: more fields than columns; quote texts with commas")
-            rows.append((text, label, reader.line_num))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
-    if not rows:
-        raise UserError(f"{path}: no example in it")
-    return rows
