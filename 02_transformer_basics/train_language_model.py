@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lab.distributed import process_group, rank
 from lab.files import atomic, atomic_folder, replaceable_folder, write_json
-from lab.launch import launch
+from lab.launch import launch, warn_once
 from lab.markdown import escape_markdown, shell_command
 from lab.memory import keep_freed_memory
 from lab.metrics import METRICS, write_metrics
@@ -29,20 +29,13 @@ from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
 from lab.training import CHECKPOINT, checkpointed, saved_run
-from language_model.data import (
-    TextSplit,
-    byte_pair_tokenizer,
-    character_tokenizer,
-    encode_texts,
-    read_texts,
-    sample_texts,
-)
+from language_model.data import TextSplit, byte_pair_tokenizer, character_tokenizer, encode_texts, read_texts
 from language_model.presets import PRESETS, SOURCES, Config, download_shakespeare
 from language_model.reports import (
-    EVALUATED_CHARACTERS,
     OURS,
     compare_bits_per_byte,
     compute_metrics,
+    evaluated_texts,
     markdown_table,
     model_card,
     plot_learning_curve,
@@ -56,6 +49,7 @@ from models.gpt2 import GPT2
 KIND = "a language model's training run"  # identifies checkpoint.pth
 NUM_SAMPLES = 4
 SAMPLE_TOKENS = 200
+LONG_TEXT = 10_000_000  # characters, which take some seconds to tokenize
 PREVIEW_TOKENS = 80  # of the samples during training
 MetricRows = list[dict[str, Any]]  # one per step, the rows of metrics.csv
 
@@ -130,7 +124,7 @@ def final_metrics(
     model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit, training_tokens: int
 ) -> dict[str, Any]:
     """Return the contents of `metrics.json`; of long texts it evaluates the beginning."""
-    evaluated = sample_texts(texts.validation, EVALUATED_CHARACTERS)
+    evaluated = evaluated_texts(texts.validation)
     metrics = compute_metrics(model, tokenizer, evaluated)
     return metrics | {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -230,6 +224,9 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, **vars(settings))  # a resumed run has the settings that it began with
         seed_everything(config.seed)
         texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
+        num_characters = sum(map(len, texts.training.values()))
+        if rank() == 0 and num_characters >= LONG_TEXT:
+            warn_once(f"tokenizing {num_characters:,} characters; the first step follows")
         tokenizer = train_tokenizer(config, texts)
         model = new_model(config, len(tokenizer))
         if rank() != 0:  # only the first process shows progress and writes files
@@ -239,7 +236,8 @@ def main(config: Config) -> None:
         record = RunRecord(__file__, output_dir, dataclasses.replace(config, data=data_name))
         training_tokens = run_training(config, model, tokenizer, texts, state, rows)
     round_to_half(model.cpu())
-    names = save_model(config, model, tokenizer, rows)  # before it is evaluated, which may be interrupted
+    names = save_model(config, model, tokenizer, rows)
+    warn_once("the model is saved; now it is evaluated")  # which may be interrupted
     metrics = final_metrics(model, tokenizer, texts, training_tokens)
     names += write_report(config, model, tokenizer, metrics, card_texts(config, texts))
     print(markdown_table(metrics["comparison"]))

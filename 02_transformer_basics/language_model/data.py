@@ -31,7 +31,7 @@ NUM_BYTES = 256
 PIECE = 16_000  # characters that are encoded at a time, at least: a tokenizer needs some 200 bytes for each
 PIECES_AT_ONCE = 16  # on all cores
 MAX_CHARACTERS_IN_MEMORY = 100_000_000  # the ids of a longer text are in a temporary file
-TOKENIZER_SAMPLE = 50_000_000  # characters that a BPE tokenizer is trained on, at most
+TOKENIZER_SAMPLE = 20_000_000  # characters that a BPE tokenizer is trained on, at most
 # Where a text can be cut without a difference to its tokens: GPT-2's pre-tokenizer splits there in any case, since none
 # of its patterns has a letter or sign before a space or line break, nor a letter or digit before a punctuation mark.
 CUT = re.compile(r"\S(?=[ \n])|[^\W_](?=[.,;:!?。，、；：！？])")

@@ -25,6 +25,11 @@ BASELINE_CHARACTERS = 12_000_000  # of the training text, at most, that the 5-gr
 Row = dict[str, Any]  # of the comparison: a name, and the bits per byte of each text and of all texts together
 
 
+def evaluated_texts(validation: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of the validation texts that a trained model is evaluated on."""
+    return sample_texts(validation, EVALUATED_CHARACTERS)
+
+
 def sample_notes(training: Mapping[str, str], validation: Mapping[str, str]) -> dict[str, str]:
     """Return which parts of longer texts are evaluated and counted, for `metrics.json`; nothing for shorter texts."""
     notes = {}
@@ -37,7 +42,7 @@ def sample_notes(training: Mapping[str, str], validation: Mapping[str, str]) -> 
         if used < total:
             notes[name] = f"the first {used:,} of {total:,} characters"
             if len(texts) > 1:
-                notes[name] += f", the same fraction of each of {len(texts)} files"
+                notes[name] += f", the same fraction of {len(texts)} files"
     return notes
 
 

@@ -46,6 +46,7 @@ from sentiment.metrics import (
     confusion_matrix,
     logits_of,
     most_confident_errors,
+    pooled_and_logits,
 )
 from sentiment.model_card import EVALUATION, TITLES, confusion_table, metrics_table
 from sentiment.model_setup import (
@@ -573,7 +574,7 @@ def test_intervals_match_the_binomial() -> None:
     correct = torch.arange(400) % 5 != 0
     low, high = accuracy_interval(correct)
     spread = 1.96 * math.sqrt(0.8 * 0.2 / 400)
-    assert (low, high) == (pytest.approx(0.8 - spread, abs=0.01), pytest.approx(0.8 + spread, abs=0.01))
+    assert (low, high) == (pytest.approx(0.8 - spread, abs=0.004), pytest.approx(0.8 + spread, abs=0.004))
     assert accuracy_interval(correct) == (low, high)
     same = accuracy_interval(torch.stack([correct, correct]))
     assert same[1] - same[0] == pytest.approx(high - low, rel=0.1)
@@ -761,19 +762,51 @@ def test_saved_outputs_keep_the_keys_of_earlier_runs(
     assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).pooled, whole.pooled + 1)
 
 
+def distilling_trainer(temperature: float, teacher_logits: torch.Tensor, **settings: Any) -> Trainer:
+    """Return a trainer whose targets are a teacher's logits (37, 2) at a temperature."""
+    trainer, _ = tiny_trainer(NO_DROPOUT)
+    config = TrainingConfig(temperature=temperature, batch_size=8, **settings)
+    return Trainer(trainer.model, trainer.ids, Targets(soft_targets(teacher_logits, temperature)), 4, config)
+
+
+def gradient_norm(trainer: Trainer) -> float:
+    trainer.model.zero_grad()
+    trainer.loss(list(range(37)), 37).backward()
+    return float(torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]).norm())
+
+
 def test_soft_targets_and_their_gradient() -> None:
     logits = torch.tensor([[0.0, 4.0]])
-    assert soft_targets(logits, 1.0)[0, 1] > soft_targets(logits, 4.0)[0, 1] > 0.5
-    trainer, _ = tiny_trainer(NO_DROPOUT)
-    ids, _ = random_texts(37)
-    student = logits_of(trainer.model, ids)
-    for temperature in (1.0, 3.0):  # a student that equals its teacher has gradient 0
-        targets = Targets(soft_targets(student, temperature))
-        settings = TrainingConfig(temperature=temperature, batch_size=8)
-        agreeing = Trainer(trainer.model, ids, targets, 4, settings)
-        trainer.model.zero_grad()
-        agreeing.loss(list(range(37)), 37).backward()
-        assert max(float(p.grad.abs().max()) for p in trainer.model.parameters() if p.grad is not None) < 1e-5
+    assert soft_targets(logits, 3.0)[0].tolist() == pytest.approx(
+        [1 / (1 + math.exp(4 / 3)), 1 / (1 + math.exp(-4 / 3))]
+    )
+    teacher_logits = torch.randn(37, 2, generator=torch.Generator().manual_seed(0)) * 2
+    for temperature in (1.0, 3.0):
+        trainer = distilling_trainer(temperature, teacher_logits)
+        student_logits = logits_of(trainer.model, trainer.ids)
+        log_probs = (student_logits / temperature).log_softmax(-1)
+        cross_entropy = -(soft_targets(teacher_logits, temperature) * log_probs).sum(-1).mean()
+        assert trainer.loss(list(range(37)), 37).item() == pytest.approx(
+            temperature**2 * cross_entropy.item(), rel=1e-5
+        )
+        agreeing = distilling_trainer(temperature, student_logits)  # a student that equals its teacher has gradient 0
+        assert gradient_norm(agreeing) < 1e-4 < gradient_norm(trainer)
+
+
+def test_gradients_of_soft_targets_do_not_shrink_with_the_temperature() -> None:
+    teacher_logits = torch.randn(37, 2, generator=torch.Generator().manual_seed(0)) * 2
+    norms = [gradient_norm(distilling_trainer(temperature, teacher_logits)) for temperature in (1.0, 20.0)]
+    assert 0.5 < norms[1] / norms[0] < 2
+
+
+def test_the_distance_to_the_teachers_hidden_state_has_its_weight() -> None:
+    trainer = distilling_trainer(1.0, torch.zeros(37, 2), summary_weight=0.5)
+    plain = trainer.loss(list(range(37)), 37).item()
+    pooled = torch.zeros(37, SIZES.dim)
+    trainer.targets = Targets(trainer.targets.probs, pooled)
+    own, _ = pooled_and_logits(trainer.model, trainer.ids)
+    expected = plain + 0.5 * own.square().mean(-1).mean().item()
+    assert trainer.loss(list(range(37)), 37).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_rated_text_has_its_rating_as_target_and_others_their_label() -> None:
