@@ -36,6 +36,7 @@ from lab.distributed import world_size
 from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import parse_arguments
+from lab.training import deferred_interrupt
 from language_model import data as language_data
 from language_model import reports
 from language_model.data import (
@@ -771,6 +772,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
     assert_same_run(tmp_path / "model", uninterrupted)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process by /proc")
 def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: Path) -> None:
     def begin(folder: str, *more: str) -> subprocess.Popen[str]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29618"]
@@ -779,11 +781,17 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
         return subprocess.Popen([*torchrun, str(SCRIPT), *flags, *more], env=environment, **pipes)
 
+    def of_rank_1(launcher: subprocess.Popen[str]) -> int:
+        """Return the process id of the second process."""
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        (pid,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+        return int(pid)
+
     process = begin("model")
     assert process.stderr is not None
     while "loss" not in (line := process.stderr.readline()):
         assert line, "ended before the first step"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun, which passes it on, and to the processes
+    os.kill(of_rank_1(process), signal.SIGINT)  # only one of them: it must stop the other
     _, errors = process.communicate(timeout=120)
     assert errors.count("rerun with --resume to continue") == 1, errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
@@ -792,6 +800,15 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     assert_same_run(tmp_path / "model", tmp_path / "whole")
+
+
+def test_with_several_processes_a_second_ctrl_c_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.training.world_size", lambda: 2)  # torchrun passes Ctrl-C on to processes that had it
+    with deferred_interrupt() as interrupted:
+        assert not interrupted()
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            assert interrupted()
 
 
 @pytest.mark.parametrize(
