@@ -60,9 +60,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     config = _read_sizes(folder)
     ids = tokenizer.get_vocab().values()
     if len(ids) <= len(SPECIAL_TOKENS) or max(ids) >= config.vocab_size:
-        raise UserError(
-            f"{folder}: its tokenizer has {len(ids)} tokens, which does not fit {config.vocab_size} embeddings"
-        )
+        sizes = f"{len(ids)} tokens up to id {max(ids)}, and the model {config.vocab_size} embeddings"
+        raise UserError(f"{folder}: its tokenizer does not fit the model; it has {sizes}")
     return wrap_tokenizer(tokenizer, min(MAX_LENGTH, config.max_position_embeddings))
 
 
@@ -167,7 +166,7 @@ def _with_vocabulary(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> P
         if key in post_processor:
             token = post_processor[key][0]
             post_processor[key] = [token, tokens.index(token)]
-    return wrap_tokenizer(Tokenizer.from_str(json.dumps(state)))
+    return wrap_tokenizer(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length)
 
 
 # --- initial weights --------------------------------------------------------------------------------------------------
