@@ -219,7 +219,7 @@ BY_CHARACTER = character_tokenizer([WHOLE, "e\u0301क़三😀"], 16)
 )
 @settings(deadline=None, max_examples=300)
 def test_ids_of_pieces_equal_those_of_the_whole_text(text: str, piece: int, at_once: int, in_file: bool) -> None:
-    limits = {"PIECE": piece, "PIECES_AT_ONCE": at_once, "MAX_CHARACTERS_IN_MEMORY": 0 if in_file else 10**6}
+    limits: dict[str, Any] = {"PIECE": piece, "PIECES_AT_ONCE": at_once, "MAX_CHARACTERS_IN_MEMORY": 0 if in_file else 10**6}
     with mock.patch.multiple(language_data, **limits):
         for tokenizer in (BY_PAIRS, BY_CHARACTER):
             expected = [0, *tokenizer.encode(text, verbose=False), 0, *tokenizer.encode("a b")]
