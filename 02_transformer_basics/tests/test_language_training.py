@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -207,7 +207,8 @@ def test_transformers_loads_the_character_tokenizer_with_its_unknown_token(tmp_p
 WHOLE = "".join(f"It's number {n}: we'll see 12.5% of them!\n\n  An old, old man's '{n}' apples?\t" for n in range(50))
 TRICKY = [*"ab's 1_.,!?-", "'ll", "'re", "’s", "  ", "\n\n", " \n ", "\t", "\r", "\x1c", "\x85", "\u2028", "\u3000"]
 TRICKY += ["é", "e\u0301", "क़ा", "ดี", "三", "，", "。", "²", "😀", "👍🏽", "\u200d", END_OF_TEXT, "<|", UNKNOWN, "\0"]
-BY_PAIRS = byte_pair_tokenizer([WHOLE * 3], 400, 16)
+RUNS = "".join(f"a{run}b" * 20 for length in (2, 3) for run in map("".join, product(" \n\t.,!?'", repeat=length)))
+BY_PAIRS = byte_pair_tokenizer([WHOLE, RUNS], 1000, 16)  # with tokens for runs of spaces and of signs
 BY_CHARACTER = character_tokenizer([WHOLE, "e\u0301क़三😀"], 16)
 
 
@@ -219,7 +220,11 @@ BY_CHARACTER = character_tokenizer([WHOLE, "e\u0301क़三😀"], 16)
 )
 @settings(deadline=None, max_examples=300)
 def test_ids_of_pieces_equal_those_of_the_whole_text(text: str, piece: int, at_once: int, in_file: bool) -> None:
-    limits: dict[str, Any] = {"PIECE": piece, "PIECES_AT_ONCE": at_once, "MAX_CHARACTERS_IN_MEMORY": 0 if in_file else 10**6}
+    limits: dict[str, Any] = {
+        "PIECE": piece,
+        "PIECES_AT_ONCE": at_once,
+        "MAX_CHARACTERS_IN_MEMORY": 0 if in_file else 10**6,
+    }
     with mock.patch.multiple(language_data, **limits):
         for tokenizer in (BY_PAIRS, BY_CHARACTER):
             expected = [0, *tokenizer.encode(text, verbose=False), 0, *tokenizer.encode("a b")]
