@@ -1,4 +1,4 @@
-"""Which texts are the same, and which training texts overlap with the validation and test sets."""
+"""Comparison of texts: which are the same, and which training texts overlap with the validation and test sets."""
 
 import unicodedata
 from collections import defaultdict
