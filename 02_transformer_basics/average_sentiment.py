@@ -24,7 +24,7 @@ from lab.record import RunRecord
 from models.distilbert import DistilBertClassifier
 from sentiment.comparison import read_run_metrics
 from sentiment.data import read_data
-from sentiment.model_setup import load_tokenizer
+from sentiment.model_setup import check_finite, load_tokenizer
 from sentiment.options import Options
 from sentiment.report import write_report
 
@@ -59,6 +59,13 @@ def average_models(models: Sequence[DistilBertClassifier]) -> DistilBertClassifi
     return average.eval()
 
 
+def read_model(folder: Path) -> DistilBertClassifier:
+    """Read a run's classifier. Raises UserError, naming the folder, if it is damaged or has weights that are NaN."""
+    model = DistilBertClassifier.from_pretrained(folder)
+    check_finite(model, str(folder))
+    return model
+
+
 def read_options(runs: Sequence[Path]) -> list[Options]:
     """Return the options of each run. Raises UserError or OSError, naming the folder, if they cannot be averaged."""
     options = []
@@ -87,7 +94,9 @@ def main(config: Config) -> None:
     if is_csv and len({each.seed for each in all_options}) > 1:
         raise UserError(f"{config.data}: runs with other seeds split it differently; they have seen its test set")
     record = RunRecord(__file__, output_dir, config)
-    model = average_models([DistilBertClassifier.from_pretrained(folder) for folder in config.runs])
+    model = average_models([read_model(folder) for folder in config.runs])
+    if model.labels != data.labels:
+        raise UserError(f"--data: its labels are {data.labels}, those of {config.runs[0]} are {model.labels}")
     tokenizer = load_tokenizer(config.runs[0])
     record.results = write_report(output_dir, config.data, options, data, model, tokenizer, method="average")
     record.files += sorted(output_dir.iterdir())

@@ -16,7 +16,7 @@ import tyro
 from lab.errors import UserError
 from lab.launch import launch
 from lab.record import RunRecord
-from sentiment.comparison import METHOD_TITLES, aggregate_runs, bag_of_words, read_run_metrics
+from sentiment.comparison import METHOD_TITLES, aggregate_runs, bag_of_words, check_same_data, read_run_metrics
 from sentiment.data import read_data
 from sentiment.model_card import SET_NAMES
 
@@ -54,8 +54,9 @@ def main(config: Config) -> None:
     """Read the runs, train the baseline, print and record the table."""
     record = RunRecord(__file__, config.output_dir, config)
     runs_by_method: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for folder in config.runs:
-        metrics = read_run_metrics(folder)
+    runs = {folder: read_run_metrics(folder) for folder in config.runs}
+    check_same_data(runs)
+    for metrics in runs.values():
         runs_by_method[metrics["method"]].append(metrics)
     if config.baseline_data is not None:
         runs_by_method["bag_of_words"] = [bag_of_words(read_data(config.baseline_data, config.seed))]

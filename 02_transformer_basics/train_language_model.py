@@ -11,7 +11,6 @@ The lesson is language_model/README.md.
 
 import dataclasses
 import math
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from lab.distributed import process_group, rank
-from lab.files import atomic_folder, replaceable_folder, write_json
-from lab.launch import launch
+from lab.files import atomic, atomic_folder, replaceable_folder, write_json
+from lab.launch import launch, warn_once
+from lab.markdown import escape_markdown, shell_command
 from lab.memory import keep_freed_memory
 from lab.metrics import METRICS, write_metrics
 from lab.progress import track
@@ -35,10 +35,13 @@ from language_model.reports import (
     OURS,
     compare_bits_per_byte,
     compute_metrics,
+    evaluated_texts,
     markdown_table,
     model_card,
     plot_learning_curve,
+    sample_notes,
     sample_text,
+    sampled_sentences,
 )
 from language_model.training import StepRecord, new_model, train
 from models.gpt2 import GPT2
@@ -46,6 +49,7 @@ from models.gpt2 import GPT2
 KIND = "a language model's training run"  # identifies checkpoint.pth
 NUM_SAMPLES = 4
 SAMPLE_TOKENS = 200
+LONG_TEXT = 10_000_000  # characters, which take some seconds to tokenize
 PREVIEW_TOKENS = 80  # of the samples during training
 MetricRows = list[dict[str, Any]]  # one per step, the rows of metrics.csv
 
@@ -71,8 +75,10 @@ def run_training(
     texts: TextSplit,
     state: dict[str, Any] | None,
     rows: MetricRows,
-) -> None:
-    """Train `model` in place, with checkpoints and samples; append a row of metrics per step to `rows`.
+) -> int:
+    """Train `model` in place, with checkpoints and samples; return the number of training tokens.
+
+    Appends a row of metrics per step to `rows`.
 
     Args:
         state: of an interrupted run, to resume from; `rows` then holds the rows of its steps.
@@ -104,6 +110,7 @@ def run_training(
             print(f"--- step {record.step}: validation loss {record.validation_loss:.4f} nats per token")
             sample = sample_text(model, tokenizer, config.prompt, seed=record.step, length=PREVIEW_TOKENS)
             print(printable(sample), flush=True)
+    return len(ids)
 
 
 @torch.no_grad()
@@ -113,15 +120,18 @@ def round_to_half(model: GPT2) -> None:
         parameter.copy_(parameter.half())
 
 
-def final_metrics(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit) -> dict[str, Any]:
-    """Return the contents of `metrics.json`."""
-    metrics = compute_metrics(model, tokenizer, texts.validation)
-    training = list(texts.training.values())
+def final_metrics(
+    model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit, training_tokens: int
+) -> dict[str, Any]:
+    """Return the contents of `metrics.json`; of long texts it evaluates the beginning."""
+    evaluated = evaluated_texts(texts.validation)
+    metrics = compute_metrics(model, tokenizer, evaluated)
     return metrics | {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": len(tokenizer),
-        "training_tokens": len(encode_texts(tokenizer, training)),
-        "comparison": compare_bits_per_byte(metrics["bits_per_byte"], training, texts.validation),
+        "training_tokens": training_tokens,
+        "comparison": compare_bits_per_byte(metrics["bits_per_byte"], texts.training, evaluated),
+        **sample_notes(texts.training, texts.validation),
     }
 
 
@@ -133,9 +143,11 @@ def training_command(config: Config) -> str:
         same = value == getattr(preset, name)
         if same or name in ("preset", "data", "output_dir", "resume", "device"):
             continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name}", *map(str, values)]
-    return shlex.join(words)
+        if str(value).startswith("-"):
+            words.append(f"--{name}={value}")
+        else:
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shell_command(words)
 
 
 def text_source(config: Config, texts: TextSplit) -> str:
@@ -147,8 +159,8 @@ def text_source(config: Config, texts: TextSplit) -> str:
 
 def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
     """Return the parts of the model card that do not come from the metrics."""
-    training = ", ".join(sorted(texts.training))
-    validation = ", ".join(sorted(texts.validation))
+    training = escape_markdown(", ".join(sorted(texts.training)))
+    validation = escape_markdown(", ".join(sorted(texts.validation)))
     if not config.held_out:
         training = f"the first nine tenths of {training}"
         validation = f"the last tenth of {validation}"
@@ -163,27 +175,32 @@ def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
     }
 
 
-def write_model(
-    config: Config,
-    model: GPT2,
-    tokenizer: PreTrainedTokenizerFast,
-    metrics: dict[str, Any],
-    about: dict[str, str],
-    rows: MetricRows,
-) -> list[str]:
-    """Write all files into a new folder that then replaces the earlier one; return the files' names."""
-    samples = [sample_text(model, tokenizer, config.prompt, seed, SAMPLE_TOKENS) for seed in range(NUM_SAMPLES)]
-    card = model_card(metrics, samples, about, dataclasses.asdict(config.training()))
+def save_model(config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast, rows: MetricRows) -> list[str]:
+    """Write the model and its learning curve into a new folder that then replaces the earlier one.
+
+    Returns the files' names.
+    """
     special_ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     with atomic_folder(config.output_dir.absolute(), keep=[CHECKPOINT]) as folder:
         model.save_pretrained(folder, torch.float16, **special_ids)
         tokenizer.save_pretrained(folder)
-        write_json(folder / "metrics.json", metrics)
         write_metrics(folder / METRICS, rows)
-        (folder / "samples.txt").write_text("\n\n".join(samples) + "\n", encoding="utf-8")
         plot_learning_curve(folder / "learning_curve.png", rows, len(tokenizer))
-        (folder / "README.md").write_text(card, encoding="utf-8")
         return sorted(path.name for path in folder.iterdir() if path.name != CHECKPOINT)
+
+
+def write_report(
+    config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast, metrics: dict[str, Any], about: dict[str, str]
+) -> list[str]:
+    """Write metrics, samples and card next to the saved model; return the files' names."""
+    samples = [sample_text(model, tokenizer, config.prompt, seed, SAMPLE_TOKENS) for seed in range(NUM_SAMPLES)]
+    card = model_card(metrics, samples, about, dataclasses.asdict(config.training()))
+    write_json(config.output_dir / "metrics.json", metrics)
+    contents = {"samples.txt": "\n\n".join(samples) + "\n", "README.md": card}
+    for name, content in contents.items():
+        with atomic(config.output_dir / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return ["metrics.json", *contents]
 
 
 def check_metrics(record: RunRecord, metrics: dict[str, Any]) -> None:
@@ -207,6 +224,9 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, **vars(settings))  # a resumed run has the settings that it began with
         seed_everything(config.seed)
         texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
+        num_characters = sum(map(len, texts.training.values()))
+        if rank() == 0 and num_characters >= LONG_TEXT:
+            warn_once(f"tokenizing {num_characters:,} characters; the first step follows")
         tokenizer = train_tokenizer(config, texts)
         model = new_model(config, len(tokenizer))
         if rank() != 0:  # only the first process shows progress and writes files
@@ -214,12 +234,15 @@ def main(config: Config) -> None:
             return
         data_name = Path(config.data.name) if config.data else None
         record = RunRecord(__file__, output_dir, dataclasses.replace(config, data=data_name))
-        run_training(config, model, tokenizer, texts, state, rows)
+        training_tokens = run_training(config, model, tokenizer, texts, state, rows)
     round_to_half(model.cpu())
-    metrics = final_metrics(model, tokenizer, texts)
-    names = write_model(config, model, tokenizer, metrics, card_texts(config, texts), rows)
+    names = save_model(config, model, tokenizer, rows)
+    warn_once("the model is saved; now it is evaluated")  # which may be interrupted
+    metrics = final_metrics(model, tokenizer, texts, training_tokens)
+    names += write_report(config, model, tokenizer, metrics, card_texts(config, texts))
     print(markdown_table(metrics["comparison"]))
-    record.files += [output_dir / name for name in names]
+    print(sampled_sentences(metrics), end="")
+    record.files += [output_dir / name for name in sorted(names)]
     record.results = metrics
     check_metrics(record, metrics)
     record.save()

@@ -1,14 +1,21 @@
 """Text for a language model: read, split into training and validation, tokenized, cut into windows.
 
+Text is encoded in pieces into one array of small integers, so that it takes a few bytes of memory per character.
+
 Shapes: B batch, T time (positions of a window), N tokens of the whole text, W windows of an epoch.
 """
 
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -21,6 +28,13 @@ END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "\ufffd"  # the unknown token of a character-level vocabulary
 IGNORE_INDEX = -100  # targets with this value are skipped by cross_entropy
 NUM_BYTES = 256
+PIECE = 16_000  # characters that are encoded at a time, at least: a tokenizer needs some 200 bytes for each
+PIECES_AT_ONCE = 16  # on all cores
+MAX_CHARACTERS_IN_MEMORY = 100_000_000  # the ids of a longer text are in a temporary file
+TOKENIZER_SAMPLE = 20_000_000  # characters that a BPE tokenizer is trained on, at most
+# Where a text can be cut without a difference to its tokens: GPT-2's pre-tokenizer splits there in any case, since none
+# of its patterns has a letter or sign before a space or line break, nor a letter or digit before a punctuation mark.
+CUT = re.compile(r"\S(?=[ \n])|[^\W_](?=[.,;:!?。，、；：！？])")
 
 
 @dataclass(frozen=True)
@@ -64,8 +78,29 @@ def split_texts(texts: dict[str, str], held_out: Sequence[str], source: str) -> 
     return TextSplit(training, validation)
 
 
+def sample_texts(texts: Mapping[str, str], num_characters: int) -> dict[str, str]:
+    """Return the beginning of every text, the same fraction of each, so that all have `num_characters` at most."""
+    total = sum(map(len, texts.values()))
+    if total <= num_characters:
+        return dict(texts)
+    return {name: text[: max(len(text) * num_characters // total, 1)] for name, text in texts.items()}
+
+
+def cut_text(text: str) -> Iterator[str]:
+    """Yield a text in pieces of PIECE characters or a few more, whose tokens together are those of the text."""
+    start = 0
+    while start < len(text):
+        cut = CUT.search(text, start + PIECE)
+        end = cut.end() if cut else len(text)
+        yield text[start:end]
+        start = end
+
+
 def byte_pair_tokenizer(texts: Sequence[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer, as GPT-2 has it: it encodes any text, and decoding gives the text back."""
+    """Train a byte-level BPE tokenizer, as GPT-2 has it: it encodes any text, and decoding gives the text back.
+
+    Of longer texts it sees the first TOKENIZER_SAMPLE characters.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,7 +110,8 @@ def byte_pair_tokenizer(texts: Sequence[str], vocab_size: int, context: int) -> 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    sample = sample_texts({str(number): text for number, text in enumerate(texts)}, TOKENIZER_SAMPLE)
+    tokenizer.train_from_iterator((piece for text in sample.values() for piece in cut_text(text)), trainer)
     return _wrap(tokenizer, context, unknown=END_OF_TEXT)
 
 
@@ -100,11 +136,32 @@ def _wrap(tokenizer: Tokenizer, context: int, unknown: str) -> PreTrainedTokeniz
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """Return the token ids of all texts in one row, an end-of-text token before each: (N,)."""
-    ids: list[int] = []
+    """Return the token ids of all texts in one row, an end-of-text token before each: (N,), uint16 or uint32.
+
+    They are the ids of encoding each text as a whole. Those of a long text are mapped from a temporary file, which
+    disappears with the tensor.
+    """
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    pieces = _encode_in_pieces(tokenizer, texts, dtype)
+    if sum(map(len, texts)) <= MAX_CHARACTERS_IN_MEMORY:
+        return torch.from_numpy(np.concatenate([np.empty(0, dtype), *pieces]))
+    with tempfile.TemporaryFile() as file:
+        for piece in pieces:
+            file.write(piece.data)
+        file.flush()
+        return torch.from_numpy(np.memmap(file, dtype, mode="r+"))
+
+
+def _encode_in_pieces(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], dtype: np.dtype[Any]
+) -> Iterator[NDArray[Any]]:
+    """Yield the ids of the texts, a few pieces at a time."""
     for text in texts:
-        ids += [tokenizer.bos_token_id, *tokenizer.encode(text, verbose=False)]
-    return torch.tensor(ids)
+        yield np.array([tokenizer.bos_token_id], dtype)
+        pieces = cut_text(text)
+        while some := list(islice(pieces, PIECES_AT_ONCE)):
+            for encoding in tokenizer.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False):
+                yield np.array(encoding.ids, dtype)
 
 
 @dataclass
@@ -117,7 +174,7 @@ class Windows:
     the tokens next to it, whose targets are ignored.
     """
 
-    ids: Tensor  # (N,)
+    ids: Tensor  # (N,), integers of any size
     context: int
     batch_size: int  # of all processes together
     seed: int
@@ -163,8 +220,8 @@ class Windows:
         first = start.clamp(max=len(self.ids) - self.context)  # (B, 1): a short last window begins earlier
         positions = first + torch.arange(self.context)  # (B, 1) + (T,) -> (B, T)
         outside = (positions < start) | (positions >= end)  # (B, T)
-        targets = self.ids[positions].masked_fill(outside, IGNORE_INDEX)  # (B, T)
-        inputs = self.ids[positions - 1]  # (B, T)
+        targets = self.ids[positions].long().masked_fill(outside, IGNORE_INDEX)  # (B, T)
+        inputs = self.ids[positions - 1].long()  # (B, T)
         return inputs, targets
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,11 +20,11 @@ Integers = NDArray[np.int64]
 
 def ngrams(text: bytes, order: int) -> Integers:
     """Return the n-gram of `order` bytes that ends at each byte, as a number: (N,); before the text come zeros."""
-    values = np.frombuffer(text, dtype=np.uint8).astype(np.int64)  # (N,)
-    numbers = values.copy()
-    for back in range(1, order):
-        numbers[back:] += values[:-back] << (8 * back)
-    return numbers
+    values = np.frombuffer(text, dtype=np.uint8)  # (N,)
+    numbers = np.zeros((len(values), 8), np.uint8)  # (N, 8): the bytes of each number, the lowest first
+    for back in range(order):
+        numbers[back:, back] = values[: max(len(values) - back, 0)]
+    return numbers.view("<i8").ravel()  # (N, 8) -> (N,)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,12 @@ class NGramCounts:
 
     @classmethod
     def of(cls, occurrences: Integers) -> "NGramCounts":
-        """Count n-grams (N,) from `ngrams`."""
-        numbers, counts = np.unique(occurrences, return_counts=True)  # (K,), (K,)
+        """Count n-grams (N,) from `ngrams`, which are sorted in place: of a long text a copy takes much memory."""
+        occurrences.sort()
+        changes = np.flatnonzero(occurrences[1:] != occurrences[:-1])  # (K - 1,)
+        starts = np.append(0, changes + 1)  # (K - 1,) -> (K,)
+        numbers = occurrences[starts]  # (N,) -> (K,)
+        counts = np.diff(starts, append=len(occurrences))  # (K,)
         histories, first = np.unique(numbers >> 8, return_index=True)  # (H,), (H,)
         followers = np.diff(np.append(first, len(numbers)))  # (H,)
         totals = np.add.reduceat(counts, first)  # (K,) -> (H,)

@@ -11,15 +11,39 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from lab.markdown import code_block, escape_markdown, inline_code
 from lab.plots import learning_curve
-from language_model.data import UNKNOWN, encode_texts
+from language_model.data import UNKNOWN, encode_texts, sample_texts
 from language_model.ngram_baseline import kneser_ney_bits
 from language_model.training import evaluate_nll
 from models.generation import Sampling, generate
 from models.gpt2 import GPT2
 
 OURS = "this model"
+EVALUATED_CHARACTERS = 1_000_000  # of the validation text, at most
+BASELINE_CHARACTERS = 12_000_000  # of the training text, at most, that the 5-gram model counts
 Row = dict[str, Any]  # of the comparison: a name, and the bits per byte of each text and of all texts together
+
+
+def evaluated_texts(validation: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of the validation texts that a trained model is evaluated on."""
+    return sample_texts(validation, EVALUATED_CHARACTERS)
+
+
+def sample_notes(training: Mapping[str, str], validation: Mapping[str, str]) -> dict[str, str]:
+    """Return which parts of longer texts are evaluated and counted, for `metrics.json`; nothing for shorter texts."""
+    notes = {}
+    for name, texts, limit in (
+        ("evaluated_text", validation, EVALUATED_CHARACTERS),
+        ("baseline_text", training, BASELINE_CHARACTERS),
+    ):
+        total = sum(map(len, texts.values()))
+        used = sum(map(len, sample_texts(texts, limit).values()))
+        if used < total:
+            notes[name] = f"the first {used:,} of {total:,} characters"
+            if len(texts) > 1:
+                notes[name] += f", the same fraction of {len(texts)} files"
+    return notes
 
 
 def compute_metrics(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -51,11 +75,14 @@ def compute_metrics(model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: Mapp
     }
 
 
-def compare_bits_per_byte(ours: Mapping[str, float], training: Sequence[str], texts: Mapping[str, str]) -> list[Row]:
+def compare_bits_per_byte(
+    ours: Mapping[str, float], training: Mapping[str, str], texts: Mapping[str, str]
+) -> list[Row]:
     """Return the bits per byte of each text and of all together: `ours`, a 5-gram model of `training`, xz and gzip."""
+    counted = sample_texts(training, BASELINE_CHARACTERS)
     contents = {name: text.encode() for name, text in texts.items()}
     num_bytes = {name: len(content) for name, content in contents.items()}
-    five_gram_bits = kneser_ney_bits("\n".join(training).encode(), list(contents.values()))
+    five_gram_bits = kneser_ney_bits("\n".join(counted.values()).encode(), list(contents.values()))
     xz_preset = 9 | lzma.PRESET_EXTREME
     bits_by_method = {
         OURS: {name: ours[name] * num_bytes[name] for name in texts},
@@ -76,7 +103,7 @@ def compare_bits_per_byte(ours: Mapping[str, float], training: Sequence[str], te
 def markdown_table(rows: Sequence[Row]) -> str:
     """Return the comparison as an aligned Markdown table."""
     columns = list(rows[0])
-    lines = [["bits per byte", *columns[1:]]]
+    lines = [["bits per byte", *map(escape_markdown, columns[1:])]]
     for row in rows:
         lines.append([str(row["name"]), *(f"{row[column]:.3f}" for column in columns[1:])])
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
@@ -94,7 +121,7 @@ def sample_text(model: GPT2, tokenizer: PreTrainedTokenizerFast, prompt: str, se
     """
     was_training = model.training
     device = next(model.parameters()).device
-    ids = encode_texts(tokenizer, [prompt])[None].to(device)  # (T,) -> (1, T)
+    ids = encode_texts(tokenizer, [prompt])[None].to(device, torch.long)  # (T,) -> (1, T)
     generator = torch.Generator(device).manual_seed(seed)
     sampling = Sampling(temperature=0.8, top_p=0.95)
     tokens = generate(
@@ -149,7 +176,7 @@ that do not overlap, so each token counts once.
 {markdown_table(metrics["comparison"])}
 
 The 5-gram model was fitted to the same training text; gzip and xz compress the validation text on its own.
-
+{sampled_sentences(metrics)}
 ![Loss by step](learning_curve.png)
 
 {_origin(metrics, about, settings)}
@@ -158,6 +185,16 @@ The 5-gram model was fitted to the same training text; gzip and xz compress the 
 
 The text has no coherent story beyond a sentence or two, and it reflects the views of the time of its training data.
 """
+
+
+def sampled_sentences(metrics: Row) -> str:
+    """Return a sentence per text of which only a part was used."""
+    sentences = []
+    if "evaluated_text" in metrics:
+        sentences.append(f"All metrics are of a part of the validation text: {metrics['evaluated_text']}.")
+    if "baseline_text" in metrics:
+        sentences.append(f"The 5-gram model was fitted to a part of the training text: {metrics['baseline_text']}.")
+    return "".join(f"{sentence}\n" for sentence in sentences)
 
 
 def _origin(metrics: Row, about: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -185,10 +222,10 @@ The same data, package versions, processor and number of threads give the same m
 
 
 def _samples(samples: Sequence[str], prompt: str) -> str:
-    quoted = "\n\n".join(f"Seed {seed}:\n\n```text\n{text}\n```" for seed, text in enumerate(samples))
+    quoted = "\n\n".join(f"Seed {seed}:\n\n{code_block(text, 'text')}" for seed, text in enumerate(samples))
     return f"""## Samples
 
-Not selected: seeds 0 to {len(samples) - 1}, temperature 0.8, top-p 0.95, prompt `{json.dumps(prompt)}`.
+Not selected: seeds 0 to {len(samples) - 1}, temperature 0.8, top-p 0.95, prompt {inline_code(json.dumps(prompt))}.
 
 {quoted}
 """

@@ -126,21 +126,30 @@ def evaluate_nll(model: GPT2, ids: Tensor, context: int) -> float:
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
-    inputs = ids[:-1].to(device)  # (N - 1,)
-    targets = ids[1:].to(device)  # (N - 1,)
-    whole = len(inputs) // context * context  # tokens in full windows
+    num_targets = len(ids) - 1
+    whole = num_targets // context * context  # tokens in full windows
     length = context * max(TOKENS_PER_EVALUATION_BATCH // context, 1)  # tokens per batch
     nats = 0.0
     with use_onednn_linear():
         for start in range(0, whole, length):
             end = min(start + length, whole)
-            batch_inputs = inputs[start:end].view(-1, context)  # -> (B, T)
-            batch_targets = targets[start:end].view(-1, context)  # -> (B, T)
-            nats += summed_loss(model, batch_inputs, batch_targets).item()
-        if whole < len(inputs):  # the last window is shorter
-            nats += summed_loss(model, inputs[None, whole:], targets[None, whole:]).item()  # (1, rest) each
+            batch = ids[start : end + 1].to(device, torch.long)  # (B T + 1,)
+            inputs = batch[:-1].view(-1, context)  # -> (B, T)
+            targets = batch[1:].view(-1, context)  # -> (B, T)
+            nats += summed_loss(model, inputs, targets).item()
+        if whole < num_targets:  # the last window is shorter
+            batch = ids[None, whole:].to(device, torch.long)  # (1, rest + 1)
+            nats += summed_loss(model, batch[:, :-1], batch[:, 1:]).item()  # (1, rest) each
     model.train(was_training)
     return nats
+
+
+def hash_of(ids: Tensor) -> str:
+    """Return the SHA-256 hash of ids (N,) as 64-bit integers, computed in pieces."""
+    digest = hashlib.sha256()
+    for piece in ids.split(2**20):
+        digest.update(piece.long().numpy().data)
+    return digest.hexdigest()
 
 
 class Trainer:
@@ -159,7 +168,7 @@ class Trainer:
         self.windows = Windows(ids, config.context, config.batch_size, config.seed)
         self.validation_ids = validation_ids
         self.optimizer = OptimizerGroup(self.model, config)
-        self.text_hash = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+        self.text_hash = hash_of(ids)
         torch.manual_seed(config.seed + 1_000_003 * rank())  # each process draws different dropout masks
 
     def train_step(self) -> StepRecord:

@@ -5,7 +5,7 @@ Shapes: N texts, C classes, S seeds, F features.
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,46 @@ def read_run_metrics(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     try:
         metrics = json.loads(read_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         metrics = None
-    if not isinstance(metrics, dict) or metrics.get("method") not in list(METHOD_TITLES):
+    if not isinstance(metrics, dict) or metrics.get("method") not in list(METHOD_TITLES) or not _is_complete(metrics):
         raise UserError(f"{path}: not the metrics of a run of train_sentiment.py")
     return metrics
+
+
+def _is_complete(metrics: dict[str, Any]) -> bool:
+    """Return True if metrics.json has all that a comparison needs, in the right types."""
+    names = _set_names(metrics)
+    right = [metrics[f"{name}_right"] for name in names]
+    errors = [metrics.get(f"{name}_calibration_error") for name in names]
+    return (
+        isinstance(metrics.get("parameters"), int)
+        and bool(names)
+        and all(isinstance(text, str) and text and set(text) <= {"0", "1"} for text in right)
+        and all(isinstance(error, int | float) for error in errors)
+    )
+
+
+def _set_names(metrics: dict[str, Any]) -> list[str]:
+    return [key.removesuffix("_right") for key in metrics if key.endswith("_right")]
+
+
+def check_same_data(runs: Mapping[Path, dict[str, Any]]) -> None:
+    """Raise UserError, naming a folder, unless all runs were evaluated on sets of the same names and sizes."""
+    sizes = {
+        folder: {name: len(metrics[f"{name}_right"]) for name in _set_names(metrics)}
+        for folder, metrics in runs.items()
+    }
+    first = next(iter(sizes), None)
+    for folder in sizes:
+        if first is not None and sizes[folder] != sizes[first]:
+            raise UserError(f"{folder}: evaluated on other data than {first}; runs are compared on the same data")
 
 
 def aggregate_runs(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean metrics of runs with different seeds, with intervals over seeds and texts."""
     row: dict[str, Any] = {"seeds": len(runs), "parameters": runs[0]["parameters"]}
-    for name in (key.removesuffix("_right") for key in runs[0] if key.endswith("_right")):
+    for name in _set_names(runs[0]):
         correct = torch.tensor([[int(each) for each in run[f"{name}_right"]] for run in runs])  # (S, N)
         calibration_errors = [run[f"{name}_calibration_error"] for run in runs]
         row[name] = {

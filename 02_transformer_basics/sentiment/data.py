@@ -9,7 +9,6 @@ With the package RATED_PACKAGE in the folder (Hutto and Gilbert 2014, "VADER"), 
 in addition to their label, and other rated sentences and words join the training set.
 """
 
-import csv
 import importlib.util
 import io
 import os
@@ -18,8 +17,6 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +24,9 @@ from typing import NamedTuple
 from lab.errors import UserError
 from lab.files import read_text
 from models.hub import hub_reachable
+from sentiment.csv_table import distinct_rows, read_rows, two_labels
+from sentiment.leaks import Examples, drop_leaks, letters_of
 
-Examples = list[tuple[str, int]]  # text and class; in the lesson's files 1 is positive
 Ratings = list[tuple[str, float]]  # text and mean rating, from -4 to 4
 LABELS = ("NEGATIVE", "POSITIVE")
 FILM_SENTENCES = "mr_minus_sst_devtest.tsv"
@@ -44,8 +42,6 @@ RATED_PACKAGE = "vaderSentiment-3.3.2.tar.gz"  # pip download --no-deps --no-bin
 RATED_FILMS = "movieReviewSnippets"
 RATED_OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
 HUB_DATASET = "cornell-movie-review-data/rotten_tomatoes"
-MIN_CONTAINED = 20  # characters: a sentence at least this long inside another one is a leak
-NGRAM = 40  # characters: so many in common are a leak
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class SentimentData:
     labels: tuple[str, ...] = LABELS
     unlabeled: list[str] = field(default_factory=list)  # for distillation: the teacher labels it
     ratings: dict[str, float] = field(default_factory=dict)  # of training texts, from -4 (awful) to 4 (wonderful)
-    dropped: int = 0  # training texts removed as leaks
+    dropped: int = 0  # training texts removed as leaks, and duplicates in a CSV
     source: str = "folder"
 
     @property
@@ -237,10 +233,10 @@ def _cells(table: bytes) -> list[list[str]]:
 
 def match_ratings(rated: Ratings, sentences: Examples) -> dict[str, float]:
     """Return the ratings of those sentences that were rated, ignoring differences in spacing and case."""
-    ratings = {normalize_for_matching(text): rating for text, rating in rated}
+    ratings = {letters_of(text): rating for text, rating in rated}
     matched = {}
     for text, _ in sentences:
-        key = normalize_for_matching(text)
+        key = letters_of(text)
         if key in ratings:
             matched[text] = ratings[key]
     return matched
@@ -251,19 +247,10 @@ def match_ratings(rated: Ratings, sentences: Examples) -> dict[str, float]:
 
 def _read_csv(path: Path, seed: int) -> SentimentData:
     """Read a user's own examples and split them 80/10/10 into training, validation and test set, without duplicates."""
-    rows = _csv_rows(path)
-    names = sorted({label.upper() for _, label, _ in rows})
-    if len(names) != 2:
-        listed = ", ".join(repr(name) for name in names[:5])
-        raise UserError(f"{path}: the column label holds {len(names)} different values ({listed}); it must hold two")
+    rows = read_rows(path)
+    names = two_labels(path, rows)
     labels = LABELS if set(names) in ({"0", "1"}, set(LABELS)) else tuple(names)
-    unique: dict[str, tuple[str, int]] = {}
-    for text, label, line in rows:
-        class_index = names.index(label.upper())
-        example = unique.setdefault(normalize_for_matching(text), (text, class_index))
-        if example[1] != class_index:
-            raise UserError(f"{path}, line {line}: the same text has another label further up")
-    examples = list(unique.values())
+    examples = [(row.text, names.index(row.label)) for row in distinct_rows(path, rows)]
     random.Random(seed).shuffle(examples)
     tenth = len(examples) // 10
     if not tenth:
@@ -271,75 +258,8 @@ def _read_csv(path: Path, seed: int) -> SentimentData:
     test, dev = examples[:tenth], examples[tenth : 2 * tenth]
     train = drop_leaks(examples[2 * tenth :], [text for text, _ in dev + test])
     if len({label for _, label in train}) < 2:
-        raise UserError(f"{path}: the training set has one label only; more examples are needed")
-    dropped = len(examples) - 2 * tenth - len(train)
+        leaks = len(examples) - 2 * tenth - len(train)
+        reason = f" after {leaks} texts that overlap with the validation or test set were dropped" if leaks else ""
+        raise UserError(f"{path}: the training set has fewer than two labels{reason}; more examples are needed")
+    dropped = len(rows) - 2 * tenth - len(train)  # duplicates and leaks
     return SentimentData(train, dev, {"test": test}, labels, dropped=dropped, source=path.name)
-
-
-def _csv_rows(path: Path) -> list[tuple[str, str, int]]:
-    """Return text, label and line number of every row. Raises UserError, naming file and line."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows = []
-    try:
-        missing = {"text", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"{path}, line 1: no column {min(missing)!r}; the first line must name text and label")
-        for row in reader:
-            text, label = ((row[column] or "").strip() for column in ("text", "label"))
-            if not text or not label:
-                raise UserError(f"{path}, line {reader.line_num}: no {'label' if text else 'text'}")
-            if None in row:
-                raise UserError(f"{path}, line {reader.line_num}: more fields than columns; quote texts with commas")
-            rows.append((text, label, reader.line_num))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
-    if not rows:
-        raise UserError(f"{path}: no example in it")
-    return rows
-
-
-# --- leaks ------------------------------------------------------------------------------------------------------------
-
-
-def normalize_for_matching(text: str) -> str:
-    """Return only the letters and digits of a text, in lower case: spacing and punctuation differ between copies."""
-    return re.sub(r"[\W_]+", "", text.lower())
-
-
-def drop_leaks(examples: Examples, held_out: Iterable[str]) -> Examples:
-    """Return the examples that share no sentence with the texts `held_out`; see `LeakDetector`."""
-    detector = LeakDetector(held_out)
-    return [(text, label) for text, label in examples if text and not detector.is_leak(text)]
-
-
-class LeakDetector:
-    """An index of the validation and test texts that recognizes training texts overlapping with them."""
-
-    def __init__(self, held_out: Iterable[str]) -> None:
-        self.texts = {normalize_for_matching(text) for text in held_out}
-        self.ngrams = {text[i : i + NGRAM] for text in self.texts for i in range(len(text) - NGRAM + 1)}
-        self.containing: dict[str, list[str]] = defaultdict(list)  # any MIN_CONTAINED characters -> texts with them
-        self.starting: dict[str, list[str]] = defaultdict(list)  # first MIN_CONTAINED characters -> texts
-        for text in self.texts:
-            for i in range(len(text) - MIN_CONTAINED + 1):
-                self.containing[text[i : i + MIN_CONTAINED]].append(text)
-            if len(text) >= MIN_CONTAINED:
-                self.starting[text[:MIN_CONTAINED]].append(text)
-
-    def is_leak(self, text: str) -> bool:
-        """Return True if `text` equals a held-out text, contains one, is part of one, or shares an n-gram with one.
-
-        Contained texts count from MIN_CONTAINED characters on; the n-grams have NGRAM characters.
-        """
-        text = normalize_for_matching(text)
-        if text in self.texts:
-            return True
-        if any(text in held_out for held_out in self.containing.get(text[:MIN_CONTAINED], ())):
-            return True
-        if any(text[i : i + NGRAM] in self.ngrams for i in range(len(text) - NGRAM + 1)):
-            return True
-        for i in range(len(text) - MIN_CONTAINED + 1):
-            candidates = self.starting.get(text[i : i + MIN_CONTAINED], ())
-            if any(held_out in text for held_out in candidates):
-                return True
-        return False

@@ -1,11 +1,13 @@
 """The model card of a sentiment classifier, README.md of its folder."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.distributed import world_size
 from lab.files import display_path
+from lab.markdown import escape_markdown, inline_code, shell_command
 from lab.texts import printable
 from models.distilbert import DistilBertClassifier
 from sentiment.data import SentimentData
@@ -54,7 +56,8 @@ class Error(NamedTuple):
 
     def describe(self) -> str:
         """Return what went wrong, without the text."""
-        return f"{self.label}, predicted {self.predicted} with p = {self.probability:.2f}"
+        label, predicted = printable(self.label), printable(self.predicted)
+        return f"{label}, predicted {predicted} with p = {self.probability:.2f}"
 
 
 def model_card(
@@ -108,33 +111,38 @@ def _description(data: SentimentData, model: DistilBertClassifier, metrics: dict
     return (
         f"DistilBERT architecture: {sizes.n_layers} blocks of width {sizes.dim}, feed-forward networks of "
         f"{sizes.hidden_dim}, {sizes.vocab_size:,} word pieces, {metrics['parameters']:,} parameters, stored in half "
-        f"precision. Labels: {', '.join(data.labels)}.{initial}"
+        f"precision. Labels: {', '.join(map(escape_markdown, data.labels))}.{initial}"
     )
 
 
 def _training_data(data: SentimentData, method: str) -> str:
     """Return the sources of the training texts."""
     if data.source != "folder":
-        return f"`{data.source}`"
+        return inline_code(data.source)
     return LABELED_TEXTS + (RATED_TEXTS if data.ratings else "") + (UNLABELED_TEXTS if method == "distill" else "")
 
 
 def command_line(data_path: Path | None) -> str:
     """Return the command that starts such a run from the beginning, without folder names of this machine."""
-    words = [
-        f"torchrun --nproc_per_node {world_size()}" if world_size() > 1 else "python",
-        Path(sys.argv[0]).name,
-    ]
+    words = ["torchrun", "--nproc_per_node", str(world_size())] if world_size() > 1 else ["python"]
+    words.append(Path(sys.argv[0]).name)
     for word in sys.argv[1:]:
         if word == "--resume":
             continue
-        path = Path(word)
-        is_path = not word.startswith("--") and path.exists()
-        if is_path and data_path is not None and path.resolve() == data_path.resolve():
-            words.append("DATA_FOLDER" if path.is_dir() else path.name)
-        else:
-            words.append(display_path(path) if path.is_absolute() else word)
-    return " ".join(words)
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        words.append(f"{flag}{equals}{_portable(value, data_path)}")
+    return shell_command(words)
+
+
+def _portable(word: str, data_path: Path | None) -> str:
+    """Return an argument without the folders of this machine, if it is a path."""
+    path = Path(word)
+    if data_path is not None and os.path.exists(word) and path.resolve() == data_path.resolve():
+        return "DATA_FOLDER" if path.is_dir() else path.name
+    if not path.is_absolute():
+        return word
+    shown = display_path(path)
+    return path.name if Path(shown).is_absolute() else shown
 
 
 def accuracy_with_interval(metrics: dict[str, Any], name: str) -> str:
@@ -158,19 +166,20 @@ def metrics_table(data: SentimentData, metrics: dict[str, Any]) -> list[str]:
 
 def confusion_table(labels: tuple[str, ...], counts: list[list[int]]) -> list[str]:
     """Return the lines of a Markdown table of a confusion matrix: true labels in rows, predictions in columns."""
+    names = [escape_markdown(label) for label in labels]
     lines = [
-        "| | " + " | ".join(f"predicted {label}" for label in labels) + " |",
-        "|---" * (len(labels) + 1) + "|",
+        "| | " + " | ".join(f"predicted {name}" for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
     ]
-    for label, row in zip(labels, counts, strict=True):
-        lines.append(f"| true {label} | {' | '.join(map(str, row))} |")
+    for name, row in zip(names, counts, strict=True):
+        lines.append(f"| true {name} | {' | '.join(map(str, row))} |")
     return lines
 
 
 def error_list(errors: dict[str, list[Error]]) -> list[str]:
     """Return the lines of a Markdown list, without sentences whose license is not stated."""
     lines = [
-        f"- {error.describe()}: “{printable(error.text)}” ({SET_NAMES[name]})"
+        f"- {escape_markdown(error.describe())}: “{escape_markdown(error.text)}” ({SET_NAMES[name]})"
         for name, errors_of_set in errors.items()
         if not name.startswith(NO_LICENSE)
         for error in errors_of_set

@@ -20,10 +20,11 @@ from tokenizers import (
     trainers,
 )
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from lab.errors import UserError
-from models.checkpoints import assign_state_dict, read_checkpoint, read_settings, write_checkpoint
+from lab.files import read_text
+from models.checkpoints import Checkpoint, assign_state_dict, read_checkpoint, read_settings, write_checkpoint
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from transformer_block import TransformerBlock
 
@@ -36,19 +37,57 @@ INIT_STD = 0.02  # BERT's (Devlin et al. 2018)
 # --- tokenizers -------------------------------------------------------------------------------------------------------
 
 
-def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return the tokenizer as one of `transformers`, for texts of at most MAX_LENGTH tokens."""
+def wrap_tokenizer(tokenizer: Tokenizer, max_length: int = MAX_LENGTH) -> PreTrainedTokenizerFast:
+    """Return the tokenizer as one of `transformers`, for texts of at most `max_length` tokens."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        model_max_length=MAX_LENGTH,
+        model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"],
         **{f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS},
     )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read `tokenizer.json` from a folder in the Hugging Face layout."""
-    return wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    """Read the tokenizer of a model's folder: `tokenizer.json`, or `vocab.txt` of the older layout.
+
+    It cuts texts to MAX_LENGTH tokens, or to the positions of the model. Raises UserError, naming the folder, if there
+    is none, if it is damaged, if it is not BERT's, or if it does not fit the model.
+    """
+    tokenizer = _read_tokenizer(folder)
+    for token in SPECIAL_TOKENS:
+        if tokenizer.token_to_id(token) is None:
+            raise UserError(f"{folder}: not BERT's tokenizer, it lacks {token}")
+    config = _read_sizes(folder)
+    ids = tokenizer.get_vocab().values()
+    if len(ids) <= len(SPECIAL_TOKENS) or max(ids) >= config.vocab_size:
+        sizes = f"{len(ids)} tokens up to id {max(ids)}, and the model {config.vocab_size} embeddings"
+        raise UserError(f"{folder}: its tokenizer does not fit the model; it has {sizes}")
+    return wrap_tokenizer(tokenizer, min(MAX_LENGTH, config.max_position_embeddings))
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    try:
+        if (folder / "tokenizer.json").is_file():
+            return Tokenizer.from_str(read_text(folder / "tokenizer.json"))
+        if (folder / "vocab.txt").is_file():
+            return BertTokenizer.from_pretrained(str(folder)).backend_tokenizer
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise errors of many kinds
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{folder}: its tokenizer cannot be read ({reason})") from None
+    raise UserError(f"{folder}: no tokenizer in it (tokenizer.json or vocab.txt is expected)")
+
+
+def _read_sizes(folder: Path) -> DistilBertConfig:
+    path = folder / "config.json"
+    try:
+        settings = json.loads(read_text(path))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: not the settings of a model")
+    return read_settings(DistilBertConfig, Checkpoint(str(folder), settings, {}))
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -127,7 +166,7 @@ def _with_vocabulary(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> P
         if key in post_processor:
             token = post_processor[key][0]
             post_processor[key] = [token, tokens.index(token)]
-    return wrap_tokenizer(Tokenizer.from_str(json.dumps(state)))
+    return wrap_tokenizer(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length)
 
 
 # --- initial weights --------------------------------------------------------------------------------------------------
@@ -152,7 +191,7 @@ def from_scratch(config: DistilBertConfig, labels: Sequence[str]) -> DistilBertC
 def from_encoder(folder: Path, labels: Sequence[str], dropout: float) -> DistilBertClassifier:
     """Return a pre-trained DistilBERT encoder with a randomly initialized classification head.
 
-    Raises UserError if `folder` holds no such encoder.
+    Raises UserError if `folder` holds no such encoder, or one with weights that are not finite.
     """
     checkpoint = read_checkpoint(folder, "distilbert")
     settings = vars(read_settings(DistilBertConfig, checkpoint))
@@ -167,7 +206,15 @@ def from_encoder(folder: Path, labels: Sequence[str], dropout: float) -> DistilB
     head_names = ("pre_classifier.", "classifier.")
     head = {name: tensor for name, tensor in initial.items() if name.startswith(head_names)}
     assign_state_dict(model, {**model.convert_hf_state_dict(encoder), **head}, str(folder))
+    check_finite(model, str(folder))
     return model
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Raise UserError, beginning with `name`, if a weight of the model is NaN or infinite."""
+    for key, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{name}: its weights for {key} contain NaN or infinity")
 
 
 def from_teacher(teacher: DistilBertClassifier, kept_ids: list[int], config: DistilBertConfig) -> DistilBertClassifier:

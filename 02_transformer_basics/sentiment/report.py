@@ -184,8 +184,9 @@ def print_report(data: SentimentData, metrics: dict[str, Any], errors: dict[str,
         calibration_error = metrics[f"{name}_calibration_error"]
         accuracy = accuracy_with_interval(metrics, name)
         print(f"{SET_NAMES[name]}: accuracy {accuracy}, calibration error {calibration_error:.3f}")
-        for counts, label in zip(metrics[f"{name}_confusion"], data.labels, strict=True):
-            predictions = [f"{count} predicted {other}" for count, other in zip(counts, data.labels, strict=True)]
+        labels = [printable(label) for label in data.labels]
+        for counts, label in zip(metrics[f"{name}_confusion"], labels, strict=True):
+            predictions = [f"{count} predicted {other}" for count, other in zip(counts, labels, strict=True)]
             print(f"    {label}: {', '.join(predictions)}")
         for error in errors[name]:
             print(f"    {error.describe()}: {printable(error.text)}")

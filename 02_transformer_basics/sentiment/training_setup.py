@@ -11,11 +11,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from lab.errors import UserError
+from lab.markdown import shell_command
 from lab.seeding import seed_everything
 from models.distilbert import DistilBertClassifier
 from sentiment.data import SentimentData
 from sentiment.distillation import cached_teacher_outputs, nearest_neighbors, transfer_set
 from sentiment.model_setup import (
+    check_finite,
     encode,
     from_encoder,
     from_scratch,
@@ -85,7 +87,7 @@ def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> Trai
     Raises UserError if there is no encoder.
     """
     if not encoder.is_dir():
-        command = f"python minilm.py --output_dir {encoder}"
+        command = shell_command(["python", "minilm.py", "--output_dir", str(encoder)])
         raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
     texts = [text for text, _ in data.train]
     model = from_encoder(encoder, data.labels, options.dropout or 0.0)
@@ -109,6 +111,7 @@ def setup_distill(
     if teacher.labels != data.labels:
         labels = f"its labels are {teacher.labels}, those of the data {data.labels}"
         raise UserError(f"--teacher {teacher_folder}: {labels}")
+    check_finite(teacher, f"--teacher {teacher_folder}")
     teacher_tokenizer = load_tokenizer(teacher_folder)
 
     labeled = [text for text, _ in data.train]
@@ -123,6 +126,8 @@ def setup_distill(
     texts = transfer_set(labeled, unlabeled, options.copies, neighbors, options.seed)
     teacher_ids = encode(teacher_tokenizer, texts)
     outputs = cached_teacher_outputs(teacher, teacher_ids, options.precision, outputs_file)
+    if not outputs.logits.isfinite().all():
+        raise UserError(f"--teacher {teacher_folder}: its outputs for the training texts are not finite")
     targets = Targets(soft_targets(outputs.logits, options.temperature or 1.0), outputs.pooled)
 
     # the student

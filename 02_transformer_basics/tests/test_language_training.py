@@ -1,21 +1,26 @@
 """Training the language model: data, training loop, resuming, several processes, the files that are written."""
 
+import ast
 import dataclasses
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -31,22 +36,37 @@ from lab.distributed import world_size
 from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import parse_arguments
+from lab.training import deferred_interrupt
+from language_model import data as language_data
+from language_model import reports
 from language_model.data import (
+    END_OF_TEXT,
     IGNORE_INDEX,
     UNKNOWN,
     TextSplit,
     Windows,
     byte_pair_tokenizer,
     character_tokenizer,
+    cut_text,
     encode_texts,
     read_texts,
+    sample_texts,
 )
 from language_model.ngram_baseline import kneser_ney_bits
 from language_model.presets import PRESETS, Config, download_shakespeare
 from language_model.reports import compute_metrics, model_card
-from language_model.training import LanguageConfig, StepRecord, Trainer, evaluate_nll, new_model, summed_loss, train
+from language_model.training import (
+    LanguageConfig,
+    StepRecord,
+    Trainer,
+    evaluate_nll,
+    hash_of,
+    new_model,
+    summed_loss,
+    train,
+)
 from models.gpt2 import GPT2
-from optimization import OptimizerConfig, OptimizerGroup, Precision, learning_rate_at, newton_schulz
+from optimization import Muon, OptimizerConfig, OptimizerGroup, Precision, learning_rate_at, newton_schulz
 from speed import kernels, onednn
 from speed.onednn import onednn_linear
 from speed.training import matmul_precision
@@ -182,6 +202,143 @@ def test_transformers_loads_the_character_tokenizer_with_its_unknown_token(tmp_p
     assert tokenizer.decode(tokenizer.encode(" a b  c\n\na")) == " a b  c\n\na"
     assert tokenizer.decode(tokenizer.encode("a🧀bß")) == f"a{UNKNOWN}b{UNKNOWN}"
     assert len(tokenizer) == len("abc \n") + 2
+
+
+WHOLE = "".join(f"It's number {n}: we'll see 12.5% of them!\n\n  An old, old man's '{n}' apples?\t" for n in range(50))
+TRICKY = [*"ab's 1_.,!?-", "'ll", "'re", "’s", "  ", "\n\n", " \n ", "\t", "\r", "\x1c", "\x85", "\u2028", "\u3000"]
+TRICKY += ["é", "e\u0301", "क़ा", "ดี", "三", "，", "。", "²", "😀", "👍🏽", "\u200d", END_OF_TEXT, "<|", UNKNOWN, "\0"]
+RUNS = "".join(f"a{run}b" * 20 for length in (2, 3) for run in map("".join, product(" \n\t.,!?'", repeat=length)))
+BY_PAIRS = byte_pair_tokenizer([WHOLE, RUNS], 1000, 16)  # with tokens for runs of spaces and of signs
+BY_CHARACTER = character_tokenizer([WHOLE, "e\u0301क़三😀"], 16)
+
+
+@given(
+    text=st.lists(st.sampled_from(TRICKY), max_size=60).map("".join) | st.text(max_size=60),
+    piece=st.integers(0, 12),
+    at_once=st.integers(1, 3),
+    in_file=st.booleans(),
+)
+@settings(deadline=None, max_examples=300)
+def test_ids_of_pieces_equal_those_of_the_whole_text(text: str, piece: int, at_once: int, in_file: bool) -> None:
+    limits: dict[str, Any] = {
+        "PIECE": piece,
+        "PIECES_AT_ONCE": at_once,
+        "MAX_CHARACTERS_IN_MEMORY": 0 if in_file else 10**6,
+    }
+    with mock.patch.multiple(language_data, **limits):
+        for tokenizer in (BY_PAIRS, BY_CHARACTER):
+            expected = [0, *tokenizer.encode(text, verbose=False), 0, *tokenizer.encode("a b")]
+            assert encode_texts(tokenizer, [text, "a b"]).tolist() == expected
+
+
+def test_long_text_is_cut_into_many_pieces() -> None:
+    with mock.patch.object(language_data, "PIECE", 10):
+        for text in (WHOLE, "三" * 15 + "，" + "三" * 15 + "。三", "😀😀 😀😀😀😀😀😀😀😀😀 😀"):
+            pieces = list(cut_text(text))
+            assert "".join(pieces) == text
+            assert len(pieces) > 1
+            assert max(map(len, pieces)) < 40
+
+
+def test_ids_of_a_long_text_are_in_a_file_that_disappears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = encode_texts(BY_PAIRS, [WHOLE])
+    monkeypatch.setattr(language_data, "MAX_CHARACTERS_IN_MEMORY", len(WHOLE) - 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mapped = encode_texts(BY_PAIRS, [WHOLE])
+    if Path("/proc/self/maps").exists():
+        assert str(tmp_path) in Path("/proc/self/maps").read_text()
+    assert not list(tmp_path.iterdir())
+    assert torch.equal(mapped, in_memory)
+    windows, expected = (Windows(ids, 8, 4, 0).next_batch() for ids in (mapped, in_memory))
+    for ours, theirs in zip(windows, expected, strict=True):
+        assert ours.dtype == torch.int64
+        assert torch.equal(ours, theirs)
+
+
+def test_ids_take_two_bytes_or_four() -> None:
+    characters = "".join(map(chr, range(0x10000, 0x10000 + 2**16)))
+    few, many = (character_tokenizer([characters[:count]], 8) for count in (2**16 - 2, 2**16))
+    assert encode_texts(few, ["ab"]).dtype == torch.uint16
+    ids = encode_texts(many, [characters[-5:]])
+    assert ids.dtype == torch.uint32
+    assert ids.tolist() == [0, *many.encode(characters[-5:])]
+    assert max(ids.tolist()) >= 2**16
+
+
+def test_the_hash_of_a_text_is_that_of_its_ids_as_64_bit_integers() -> None:
+    ids = random_ids(3_000_000)
+    expected = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+    for dtype in (torch.int64, torch.uint16, torch.uint32):
+        assert hash_of(ids.to(dtype)) == expected
+
+
+def test_small_integers_train_and_evaluate_as_64_bit_ones_do() -> None:
+    ids = random_ids(70)
+    whole = [metrics_of(record) for record in train(SMALL, random_model(SMALL), ids, ids)]
+    small = ids.to(torch.uint16)
+    assert [metrics_of(record) for record in train(SMALL, random_model(SMALL), small, small)] == whole
+
+
+def test_a_sample_is_the_same_fraction_of_every_text() -> None:
+    texts = {"long": "ab" * 300, "short": "c" * 200, "tiny": "d"}
+    assert sample_texts(texts, 801) == texts
+    assert {name: len(text) for name, text in sample_texts(texts, 400).items()} == {"long": 299, "short": 99, "tiny": 1}
+    assert all(texts[name].startswith(text) for name, text in sample_texts(texts, 400).items())
+
+
+MEMORY_PROGRAM = """
+import resource, sys
+from pathlib import Path
+from language_model.data import Windows, byte_pair_tokenizer, character_tokenizer, encode_texts, read_texts
+from language_model.training import hash_of
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB on Linux
+
+def prepare(path):
+    texts = list(read_texts(path).training.values())
+    for tokenizer in (character_tokenizer(texts, 32), byte_pair_tokenizer([texts[0][:100_000]], 300, 32)):
+        ids = encode_texts(tokenizer, texts)
+        hash_of(ids)
+        Windows(ids, 32, 4, 0).next_batch()
+
+prepare(Path(sys.argv[1]))
+before = peak()
+prepare(Path(sys.argv[2]))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss depends on the system")
+def test_text_takes_little_memory(tmp_path: Path) -> None:
+    for name, repeats in (("short.txt", 100), ("long.txt", 900)):  # 0.4 and 3.6 MB
+        (tmp_path / name).write_text(WHOLE * repeats)
+    size = ((tmp_path / "long.txt").stat().st_size - (tmp_path / "short.txt").stat().st_size) / 1e6
+    assert size > 2.5
+    command = [sys.executable, "-c", MEMORY_PROGRAM, str(tmp_path / "short.txt"), str(tmp_path / "long.txt")]
+    path = os.pathsep.join((str(ROOT), str(SCRIPT.parent)))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) / size < 20  # MB of memory per MB of text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss depends on the system")
+@pytest.mark.parametrize("vocabulary", ["0", "2048"])
+def test_a_whole_run_takes_little_memory(tmp_path: Path, vocabulary: str) -> None:
+    peaks = []
+    measure = "import resource, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); "
+    measure += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    for megabytes in (10, 50):
+        text = tmp_path / f"{megabytes}.txt"
+        text.write_text(WHOLE * (megabytes * 10**6 // len(WHOLE)))
+        flags = [*FLAGS, "--num_steps", "1", "--vocab_size", vocabulary, "--output_dir", str(tmp_path / "out")]
+        command = [sys.executable, "-c", measure, str(SCRIPT), "--data", str(text), *flags]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(SCRIPT.parent)))}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+        peaks.append(float(done.stdout.split()[-1]))
+    assert (peaks[1] - peaks[0]) / 40 < 20  # MB of memory per MB of text
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -337,6 +494,37 @@ def test_newton_schulz_keeps_the_singular_vectors(shape: tuple[int, ...]) -> Non
     torch.testing.assert_close(inner, torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1)), atol=1e-6, rtol=0)
 
 
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """Return a matrix (R, C) with Jordan et al.'s polynomial applied to its singular values five times."""
+    left, values, right = torch.linalg.svd(matrix / matrix.norm(), full_matrices=False)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left @ values.diag() @ right
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8)])
+def test_muon_takes_the_steps_of_its_formula_and_of_pytorchs(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizer = Muon([{"params": [ours], "weight_decay": 0.1}], lr=0.02, momentum=0.95)
+    reference = torch.optim.Muon(
+        [theirs], 0.02, weight_decay=0.1, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw"
+    )
+    expected, average = start.double(), torch.zeros(shape, dtype=torch.float64)
+    for _ in range(5):
+        gradient = torch.randn(shape, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        reference.step()
+        average = 0.95 * average + 0.05 * gradient.double()
+        direction = orthogonalized(0.95 * average + 0.05 * gradient.double())
+        expected = expected * (1 - 0.02 * 0.1) - 0.02 * 0.2 * math.sqrt(max(shape)) * direction
+    assert (ours - start).abs().max() > 0.02
+    torch.testing.assert_close(ours.detach().double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)  # which multiplies matrices in bfloat16
+
+
 def test_only_matrices_have_weight_decay() -> None:
     config = LanguageConfig(**{**vars(SMALL), "weight_decay": 0.5, "optimizer": "muon"})
     trainer = Trainer(config, random_model(config), random_ids(70), random_ids(70), "cpu")
@@ -376,7 +564,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         f"sys.path[:0] = [{str(SCRIPT.parent)!r}, {str(SCRIPT.parent.parent)!r}]\n"
         "import optimization\n"
-        "from lab.distributed import average_gradients, gather, process_group, rank\n"
+        "from lab.distributed import any_rank, average_gradients, gather, process_group, rank, sum_over_ranks\n"
         "from language_model.training import LanguageConfig, new_model, train\n"
         "config = LanguageConfig(embed_dim=16, num_layers=2, num_heads=2, context=8, batch_size=4, num_steps=8)\n"
         "gradients = []\n"
@@ -385,6 +573,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         "    gradients.append(torch.cat([p.grad.flatten() for p in parameters]).clone())\n"
         "optimization.average_gradients = keep\n"
         "def run():\n"
+        "    gradients.clear()\n"
         "    torch.manual_seed(0)\n"
         "    model = new_model(config, 20)\n"
         "    ids = torch.randint(20, (70,), generator=torch.Generator().manual_seed(1))\n"
@@ -393,10 +582,13 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         "with process_group():\n"
         "    everyone = gather(run())\n"
         "    own = rank()\n"
+        "    assert any_rank(own == 0) and any_rank(own == 1) and any_rank(True) and not any_rank(False)\n"
+        "    assert sum_over_ranks(torch.tensor([own, 1])).tolist() == [1, 2]\n"
         "threads = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]  # without /proc none\n"
         "assert not [name for name in threads if 'gloo' in name]  # the group is gone, or the end may be an abort\n"
         "if own == 0:\n"
         "    alone = run()\n"
+        "    assert len(gradients) == 8\n"
         "    assert torch.equal(everyone[0][2], everyone[1][2])\n"
         "    for other in everyone:\n"
         "        assert (other[1] - alone[1]).abs().max() < 1e-6, (other[1] - alone[1]).abs().max()\n"
@@ -461,7 +653,7 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     )
     ours = GPT2.from_pretrained(uninterrupted)
     assert {p.dtype for p in [*ours.parameters(), *theirs.parameters()]} == {torch.float32}
-    ids = encode_texts(tokenizer, ["The mouse"])[None, :8]
+    ids = encode_texts(tokenizer, ["The mouse"])[None, :8].long()
     with torch.inference_mode():
         torch.testing.assert_close(ours(ids), theirs.eval()(ids).logits, atol=1e-5, rtol=1e-5)
     validation = {"mouse": TEXT[len(TEXT) * 9 // 10 :]}
@@ -479,6 +671,82 @@ def test_a_run_writes_a_complete_model_that_transformers_loads(uninterrupted: Pa
     assert "tokens: the first nine tenths of mouse.\n" in card  # no source, since it is not the text of the preset
     assert str(uninterrupted.parent) not in card
     assert (uninterrupted / "train_language_model.json").is_file()
+
+
+def test_the_model_is_saved_before_it_is_evaluated(
+    call: Call, tmp_path: Path, text_file: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    flags = ("--data", str(text_file), *FLAGS, "--output_dir", str(tmp_path / "model"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_language_model, "compute_metrics", interrupted)
+        result = call(train_language_model, *flags)
+    assert result.status == 130
+    assert "the model is saved" in result.err
+    weights = (tmp_path / "model/model.safetensors").read_bytes()
+    assert weights == (uninterrupted / "model.safetensors").read_bytes()
+    vocabulary = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert len(vocabulary) == GPT2.from_pretrained(tmp_path / "model").config.vocab_size
+    assert call(train_language_model, *flags, "--resume").status == 0
+    assert_same_run(tmp_path / "model", uninterrupted)
+
+
+def test_metrics_table_and_card_say_which_part_of_a_long_text_was_used(
+    call: Call, tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "EVALUATED_CHARACTERS", 100)
+    monkeypatch.setattr(reports, "BASELINE_CHARACTERS", 500)
+    (tmp_path / "texts").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"texts/{name}.txt").write_text(TEXT)
+    flags = ("--data", str(tmp_path / "texts"), *FLAGS, "--num_steps", "2", "--output_dir", str(tmp_path / "model"))
+    result = call(train_language_model, *flags)
+    assert result.status == 0, result.err
+    metrics = json.loads((tmp_path / "model/metrics.json").read_text())
+    training, validation = len(TEXT) * 9 // 10, len(TEXT) - len(TEXT) * 9 // 10
+    assert metrics["validation_tokens"] == metrics["validation_bytes"] == 100
+    assert metrics["training_tokens"] == 2 * (training + 1)
+    assert metrics["evaluated_text"] == f"the first 100 of {2 * validation:,} characters, the same fraction of 2 files"
+    assert metrics["baseline_text"] == f"the first 500 of {2 * training:,} characters, the same fraction of 2 files"
+    beginnings = dict.fromkeys(("a", "b"), TEXT[training : training + 50])
+    counted = "\n".join([TEXT[:250]] * 2).encode()
+    bits = sum(kneser_ney_bits(counted, [text.encode() for text in beginnings.values()])) / 100
+    assert metrics["comparison"][1]["all"] == pytest.approx(bits, abs=1e-3)
+    for text in (result.out, (tmp_path / "model/README.md").read_text()):
+        assert metrics["evaluated_text"] in text
+        assert metrics["baseline_text"] in text
+
+
+@pytest.mark.parametrize(
+    "prompt", ["the mouse looks", "a\nb `x` ```\n# c", 'it\'s $HOME "!" \\n', "--x", "\x1b[31m\té😀", "```", " "]
+)
+def test_the_card_quotes_prompt_and_command(prompt: str, tmp_path: Path) -> None:
+    config = dataclasses.replace(PRESETS["shakespeare"], prompt=prompt, data=Path("x"))
+    name = "a`b|c_d [e](f)\n## g"
+    about = train_language_model.card_texts(config, TextSplit({name: "a"}, {name: "b"}))
+    metrics: dict[str, Any] = dict.fromkeys(("validation_loss", "perplexity", "bits_per_byte_in_all"), 1.0)
+    metrics |= dict.fromkeys(("parameters", "training_tokens", "unknown_characters"), 1)
+    metrics["comparison"] = [{"name": "this model", name: 1.0, "all": 1.0}]
+    sample = "\x1b[31mThe\n```\n# no heading\n````\n"
+    card = model_card(metrics, [sample], about, dataclasses.asdict(config.training()))
+    lines = card.splitlines()
+    (command,) = [line for line in lines if line.startswith("python train_language_model.py")]
+    script = (
+        f"python() {{ {shlex.quote(sys.executable)} -c 'import sys; print(ascii(sys.argv[1:]))' \"$@\"; }}\n{command}"
+    )
+    words = ast.literal_eval(subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout)
+    assert parse_arguments(Config, words[1:]).prompt == prompt
+    assert [line for line in lines if line.startswith("#")] == [
+        *("# A small language model", "## Metrics", "## Training data", "## Settings", "## Samples", "# no heading"),
+        "## Limitations",
+    ]
+    table = [line for line in lines if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {4}
+    fences = [line for line in lines if line.startswith("`````")]
+    assert fences == ["`````text", "`````"]
+    assert "\x1b" not in card
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1])
@@ -509,6 +777,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
     assert_same_run(tmp_path / "model", uninterrupted)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process by /proc")
 def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: Path) -> None:
     def begin(folder: str, *more: str) -> subprocess.Popen[str]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29618"]
@@ -517,11 +786,17 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
         return subprocess.Popen([*torchrun, str(SCRIPT), *flags, *more], env=environment, **pipes)
 
+    def of_rank_1(launcher: subprocess.Popen[str]) -> int:
+        """Return the process id of the second process."""
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        (pid,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+        return int(pid)
+
     process = begin("model")
     assert process.stderr is not None
     while "loss" not in (line := process.stderr.readline()):
         assert line, "ended before the first step"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun, which passes it on, and to the processes
+    os.kill(of_rank_1(process), signal.SIGINT)  # only one of them: it must stop the other
     _, errors = process.communicate(timeout=120)
     assert errors.count("rerun with --resume to continue") == 1, errors
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"checkpoint.pth"}
@@ -530,6 +805,15 @@ def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: 
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     assert_same_run(tmp_path / "model", tmp_path / "whole")
+
+
+def test_with_several_processes_a_second_ctrl_c_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.training.world_size", lambda: 2)  # torchrun passes Ctrl-C on to processes that had it
+    with deferred_interrupt() as interrupted:
+        assert not interrupted()
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            assert interrupted()
 
 
 @pytest.mark.parametrize(

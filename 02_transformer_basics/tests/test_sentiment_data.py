@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import io
 import os
+import random
 import sys
 import tarfile
 import zipfile
@@ -12,23 +13,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import UserError
 from lab.files import ROOT
 from sentiment import data as sentiment_data
-from sentiment.data import (
-    MIN_CONTAINED,
-    NGRAM,
-    RATED_PACKAGE,
-    drop_leaks,
-    normalize_for_matching,
-    read_data,
-    read_examples,
-    read_rated,
-    read_reviews,
-)
+from sentiment.data import RATED_PACKAGE, read_data, read_examples, read_rated, read_reviews
+from sentiment.leaks import MIN_CONTAINED, NGRAM, LeakDetector, drop_leaks, letters_of, normalize_for_matching
 
 DATA = ROOT.parent / "shared/data/sentiment"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the sentiment files of shared/data")
@@ -264,6 +256,50 @@ def test_the_same_text_twice_counts_once(tmp_path: Path) -> None:
     assert len(data.train + data.dev + data.tests["test"]) == 40
 
 
+ALIKE = [("👍", "👎"), (":)", ":("), ("काम", "कम"), ("ดี", "ดู"), ("C++", "C#"), ("+1", "-1"), ("so so :-)", "so so :-(")]
+
+
+def test_texts_that_differ_in_signs_or_marks_are_all_kept(tmp_path: Path) -> None:
+    signs = ["!!!", "?!", "...", ":D", "😀", "❤", "👍🏻", "👍🏿", "^_^", "-_-", "</3", "<3"]
+    lines = [f"{text},{label}" for pair in ALIKE for label, text in enumerate(pair)] + [f"{sign},1" for sign in signs]
+    data = read_data(write_csv(tmp_path, "text,label\n" + rows("1", "0") + "\n".join(lines)), seed=0)
+    texts = [text for text, _ in data.train + data.dev + data.tests["test"]]
+    assert {*signs, *(text for pair in ALIKE for text in pair)} < set(texts)
+    assert (len(texts), data.dropped) == (40 + len(lines), 0)
+
+
+def test_dropped_texts_count_duplicates_too(tmp_path: Path) -> None:
+    data = read_data(write_csv(tmp_path, "text,label\n" + rows("1", "0") + rows("1", "0", 3)), seed=0)
+    assert (len(data.train + data.dev + data.tests["test"]), data.dropped) == (40, 3)
+
+
+def test_all_texts_with_two_labels_are_reported_in_one_line(tmp_path: Path) -> None:
+    lines = (
+        'one,1\n"two\nlines",1\nthree,1\nfour,1\n' + rows("1", "0") + "One!,0\nTWO lines,0\nthree,1\nfour,0\nfour,0\n"
+    )
+    with pytest.raises(UserError) as caught:
+        read_data(write_csv(tmp_path, "text,label\n" + lines), seed=0)
+    assert "both labels in 4 pair(s) of lines: 2 and 47, 3 and 48, 6 and 50, ...;" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_of_any_spreadsheet_is_read(tmp_path: Path, delimiter: str, end: str) -> None:
+    lines = ["\ufeff Text , id, LABEL".replace(",", delimiter)]
+    lines += [f'"a; b, ""c""\t{n}"{delimiter} {n}{delimiter} "{n % 2}"' for n in range(20)]
+    (tmp_path / "mine.csv").write_bytes((end.join(lines) + end * 2).encode())
+    data = read_data(tmp_path / "mine.csv", seed=0)
+    expected = {(f'a; b, "c"\t{n}', n % 2) for n in range(20)}
+    assert set(data.train + data.dev + data.tests["test"]) == expected
+
+
+@pytest.mark.parametrize("text", ["x\0y", "word " * 40_000, "__proto__", "\x1b[31mred", "=1+1"])
+def test_unusual_texts_are_read(tmp_path: Path, text: str) -> None:
+    data = read_data(write_csv(tmp_path, f"text,label\n{rows('1', '0')}{text},1\n"), seed=0)
+    assert (text.strip(), 1) in data.train + data.dev + data.tests["test"]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -277,7 +313,16 @@ def test_the_same_text_twice_counts_once(tmp_path: Path) -> None:
         ('text,label\na,1\n"b,0\n', "line 3: "),
         ("text,label\na,1\nb,2\nc,3\n", "3 different values"),
         ("text,label\na,1\nb,1\n", "1 different values"),
-        ("text,label\nthe same,1\nother,0\nThe same!,0\n", "line 4: the same text has another label"),
+        (
+            "text,label\nthe same,1\nother,0\nThe same!,0\n",
+            "the same text with both labels in 1 pair(s) of lines: 2 and 4",
+        ),
+        ("text,text,label\na,b,1\n", "line 1: 2 columns 'text'"),
+        ("text|label\na|1\n", "separated by a comma; it holds 'text|label'"),
+        ("\x1b[31mtext,label\na,1\n", r"it holds '\x1b[31mtext', 'label'"),
+        ("text,label\na,\x1b[2J\nb,2\nc,3\n", r"3 different values ('\x1b[2J', '2', '3')"),
+        ("text,label\n" + "".join(f"t{n},{n}\n" for n in range(1000)), "1000 different values ('0', '1', '10', ...)"),
+        ('text,label\na,1\n"b\n' + "c,0\n" * 50, "line 3: "),
         ("text,label\na,1\nb,0\n", "ten or more"),
     ],
 )
@@ -314,23 +359,113 @@ def test_common_words_are_no_leak(text: str) -> None:
     assert drop_leaks([(text, 1)], HELD_OUT) == [(text, 1)]
 
 
-@given(st.text("ab ", max_size=90), st.text("ab ", max_size=90))
-def test_leaks_equal_those_of_a_plain_search(text: str, other: str) -> None:
-    a, b = normalize_for_matching(text), normalize_for_matching(other)
+def test_the_first_and_last_characters_of_a_text_are_found_too() -> None:
+    letters = letters_of(HELD_OUT[0])
+    for start in (0, len(letters) - NGRAM):
+        shared = letters[start : start + NGRAM]
+        assert drop_leaks([(f"xyz {shared} xyz", 1)], HELD_OUT) == []
+        for shorter in (shared[1:], shared[:-1]):
+            assert drop_leaks([(f"xyz {shorter} xyz", 1)], HELD_OUT) == [(f"xyz {shorter} xyz", 1)]
+
+
+@pytest.mark.parametrize(("text", "other"), [*ALIKE, ("C#", "C"), ("good 👍", "good 👎"), ("50%", "50"), ("1.5", "15")])
+def test_short_texts_that_differ_in_a_sign_or_mark_are_no_leaks(text: str, other: str) -> None:
+    assert drop_leaks([(text, 1), (other, 0)], [other]) == [(text, 1)]
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        ("it is , as they say , a `` film '' .", "It is, as they say, a “film”"),
+        ("well-made - and (nearly) perfect...", "well made and nearly perfect"),
+        ("cafe\u0301 society!", "CAFÉ  society"),
+        ("很好的电影。", "很好的电影"),
+        (":-) :-)", ":-):-)"),
+        ('he said "no".', "he said no"),
+    ],
+)
+def test_copies_are_recognized(copies: tuple[str, str]) -> None:
+    first, second = map(normalize_for_matching, copies)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        *ALIKE,
+        ("A+", "A-"),
+        ("A-", "A"),
+        ("ok (:", "ok ):"),
+        ("-5 of 10", "5 of 10"),
+        ("cafe", "café"),
+        ("10:30", "1030"),
+    ],
+)
+def test_texts_of_different_meaning_are_not_copies(text: str, other: str) -> None:
+    assert normalize_for_matching(text) != normalize_for_matching(other)
+
+
+pieces = st.text("ab ", max_size=60)
+overlapping = st.builds(
+    lambda text, start, length, before, after: (text, before + text[start : start + length] + after),
+    st.text("ab ", min_size=30, max_size=90),
+    st.integers(0, 60),
+    st.integers(15, 50),
+    pieces,
+    pieces,
+)
+
+
+@given(overlapping | st.tuples(pieces, pieces), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_leaks_equal_those_of_a_plain_search(texts: tuple[str, str], swapped: bool) -> None:
+    text, other = texts[::-1] if swapped else texts
+    a, b = letters_of(text), letters_of(other)
     shorter, longer = sorted((a, b), key=len)
     leak = a == b or (len(shorter) >= MIN_CONTAINED and shorter in longer)
     leak = leak or any(a[i : i + NGRAM] in b for i in range(len(a) - NGRAM + 1))
     assert drop_leaks([(text, 0)], [other]) == ([] if leak or not text else [(text, 0)])
 
 
+def test_the_examples_of_the_plain_search_reach_every_kind_of_leak() -> None:
+    kinds = set()
+
+    @given(overlapping)
+    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    def collect(texts: tuple[str, str]) -> None:
+        a, b = map(letters_of, texts)
+        shorter, longer = sorted((a, b), key=len)
+        ngram = any(a[i : i + NGRAM] in b for i in range(len(a) - NGRAM + 1))
+        contained = shorter in longer
+        kinds.add((ngram, contained, len(shorter) >= MIN_CONTAINED))
+
+    collect()
+    assert kinds >= {(True, False, True), (False, True, True), (True, True, True), (False, False, True)}
+
+
+def test_near_copies_of_validation_and_test_texts_are_not_trained_on(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = [" ".join("".join(rng.choices("abcdefghij", k=6)) for _ in range(8)) for _ in range(60)]
+    lines = "".join(f"{text},{n % 2}\nthe end of it: {text} once more,{n % 2}\n" for n, text in enumerate(texts))
+    data = read_data(write_csv(tmp_path, "text,label\n" + lines), seed=0)
+    assert data.dropped > 0
+    for part in (data.dev, data.tests["test"]):
+        detector = LeakDetector(text for text, _ in part)
+        assert not [text for text, _ in data.train if detector.is_leak(text)]
+        copies = [text for text in texts if any(text in other for other, _ in part)]
+        assert copies
+        assert not [text for text, _ in data.train if any(copy in text for copy in copies)]
+
+
 @needs_data
 def test_no_validation_or_test_sentence_is_in_the_training_set() -> None:
     data = read_data(DATA, seed=0)
-    held_out = [normalize_for_matching(text) for part in (data.dev, *data.tests.values()) for text, _ in part]
+    held_out = [letters_of(text) for part in (data.dev, *data.tests.values()) for text, _ in part]
     assert (len(data.dev), len(data.tests["sst2_test"])) == (872, 1821)
+    assert (len(data.train), len(data.unlabeled), data.dropped) == (52_872, 64_034, 340)  # those of the bundled model
     texts = [*(text for text, _ in data.train), *data.unlabeled]
     assert len(texts) > 110_000
-    assert not {normalize_for_matching(text) for text in texts} & set(held_out)
+    assert not {letters_of(text) for text in texts} & set(held_out)
     sentences = [text for part in (data.dev, *data.tests.values()) for text, _ in part]
     ngrams = {ngram for text in sentences for ngram in word_ngrams(text)}
     assert len(ngrams) > 20_000
@@ -340,5 +475,5 @@ def test_no_validation_or_test_sentence_is_in_the_training_set() -> None:
 def word_ngrams(text: str, n: int = 12) -> list[str]:
     """Return all n consecutive words of a text that have enough characters to be a leak."""
     words = text.lower().split()
-    ngrams = (normalize_for_matching("".join(words[i : i + n])) for i in range(len(words) - n + 1))
+    ngrams = (letters_of("".join(words[i : i + n])) for i in range(len(words) - n + 1))
     return [ngram for ngram in ngrams if len(ngram) >= NGRAM]

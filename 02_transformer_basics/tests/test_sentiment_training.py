@@ -1,11 +1,14 @@
 """Training sentiment classifiers: the loop, interrupted runs, several processes, and what is saved."""
 
+import ast
+import copy
 import importlib.util
 import json
 import math
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import average_sentiment
@@ -46,8 +50,9 @@ from sentiment.metrics import (
     confusion_matrix,
     logits_of,
     most_confident_errors,
+    pooled_and_logits,
 )
-from sentiment.model_card import EVALUATION, TITLES, confusion_table, metrics_table
+from sentiment.model_card import EVALUATION, TITLES, Error, command_line, confusion_table, metrics_table, model_card
 from sentiment.model_setup import (
     encode,
     from_encoder,
@@ -58,7 +63,7 @@ from sentiment.model_setup import (
     train_tokenizer,
 )
 from sentiment.options import PRESETS, Options, describe_presets
-from sentiment.report import record_as_row
+from sentiment.report import print_report, record_as_row
 from sentiment.training import (
     EncodedTexts,
     Targets,
@@ -428,6 +433,110 @@ def test_fine_tuned_and_distilled(call: Call, csv_file: Path, encoder: Path, tmp
     assert not (student / "answers.pth").exists()
 
 
+def changed_encoder(encoder: Path, folder: Path, positions: int = 300, spoil: float | None = None) -> Path:
+    """Return a copy of an encoder with other positions, or with one weight replaced."""
+    shutil.copytree(encoder, folder)
+    weights = load_file(folder / "model.safetensors")
+    table = weights["embeddings.position_embeddings.weight"]
+    weights["embeddings.position_embeddings.weight"] = table[:positions].contiguous()
+    if spoil is not None:
+        weights["transformer.layer.1.ffn.lin1.weight"][3, 5] = spoil
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": positions}))
+    return folder
+
+
+def test_texts_are_cut_to_the_positions_of_the_encoder(
+    call: Call, csv_file: Path, encoder: Path, tmp_path: Path
+) -> None:
+    short = changed_encoder(encoder, tmp_path / "encoder", positions=9)
+    tokenizer = load_tokenizer(short)
+    ids = encode(tokenizer, ["a great film, " * 20, "a"])
+    assert [len(text) for text in ids] == [9, 3]
+    assert ids[0][-1] == tokenizer.sep_token_id
+    flags = ("--data", str(csv_file), "--epochs", "1", "--batch_size", "64")
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    made = call(train_sentiment, *flags, "--method", "finetune", "--encoder", str(short), "--output_dir", str(teacher))
+    assert made.status == 0, made.err
+    sizes = ("--num_layers", "1", "--ff_dim", "24", "--vocab_size", "230", "--copies", "0")
+    flags = (*flags, *sizes, "--method", "distill", "--teacher", str(teacher))
+    made = call(train_sentiment, *flags, "--output_dir", str(student))
+    assert made.status == 0, made.err
+    for folder in (teacher, student):
+        assert load_tokenizer(folder).model_max_length == AutoTokenizer.from_pretrained(folder).model_max_length == 9
+        assert "Reads 9 tokens at most" in (folder / "README.md").read_text()
+
+
+def test_an_encoder_with_the_older_vocab_txt_is_read(encoder: Path, tmp_path: Path) -> None:
+    vocabulary = load_tokenizer(encoder).get_vocab()
+    older = tmp_path / "older"
+    shutil.copytree(encoder, older, ignore=shutil.ignore_patterns("tokenizer*"))
+    (older / "vocab.txt").write_text("".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__)))
+    texts = ["A Great film, and number?", "dull", "été"]
+    assert encode(load_tokenizer(older), texts) == encode(load_tokenizer(encoder), texts)
+    (older / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert load_tokenizer(older).tokenize("A film") == ["[UNK]", "film"]
+
+
+def test_an_unusable_tokenizer_is_refused_in_one_line(
+    refused: Call, csv_file: Path, encoder: Path, tmp_path: Path
+) -> None:
+    content = json.loads((encoder / "tokenizer.json").read_text())
+    larger, other = copy.deepcopy(content), copy.deepcopy(content)
+    larger["model"]["vocab"]["word"] = len(content["model"]["vocab"]) + 9
+    other["model"]["vocab"]["[M]"] = other["model"]["vocab"].pop("[MASK]")
+    other["added_tokens"] = [entry for entry in other["added_tokens"] if entry["content"] != "[MASK]"]
+    cases = {
+        "none": (None, "no tokenizer in it"),
+        "damaged": ('{"model": ', "cannot be read"),
+        "latin": (b"caf\xe9", "not UTF-8"),
+        "larger": (json.dumps(larger), "does not fit the model"),
+        "foreign": (json.dumps(other), "lacks [MASK]"),
+        "empty vocab.txt": ("", "does not fit the model"),
+    }
+    for name, (text, words) in cases.items():
+        folder = tmp_path / name
+        shutil.copytree(encoder, folder, ignore=shutil.ignore_patterns("tokenizer*"))
+        file = folder / ("vocab.txt" if "vocab.txt" in name else "tokenizer.json")
+        if text is not None:
+            file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        flags = ("--data", str(csv_file), "--method", "finetune", "--encoder", str(folder))
+        refused(train_sentiment, flags, str(folder), words)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    refused: Call, csv_file: Path, encoder: Path, tuned: list[Path], tmp_path: Path, value: float
+) -> None:
+    broken = changed_encoder(encoder, tmp_path / "encoder", spoil=value)
+    data = ("--data", str(csv_file), "--output_dir", str(tmp_path / "out"))
+    refused(train_sentiment, (*data, "--method", "finetune", "--encoder", str(broken)), str(broken), "NaN")
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tuned[0], teacher)
+    weights = load_file(teacher / "model.safetensors")
+    weights["classifier.bias"][0] = value
+    save_file(weights, teacher / "model.safetensors", {"format": "pt"})
+    refused(train_sentiment, (*data, "--method", "distill", "--teacher", str(teacher)), str(teacher), "NaN")
+    refused(average_sentiment, (str(tuned[0]), str(teacher), *data), str(teacher), "NaN")
+
+
+def test_a_teacher_whose_outputs_overflow_is_refused_by_name(
+    call: Call, csv_file: Path, tuned: list[Path], tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tuned[0], teacher)
+    weights = {name: tensor.float() for name, tensor in load_file(teacher / "model.safetensors").items()}
+    weights["pre_classifier.weight"] *= 1e38
+    weights["classifier.weight"] *= 1e38
+    save_file(weights, teacher / "model.safetensors", {"format": "pt"})
+    flags = ("--data", str(csv_file), "--method", "distill", "--teacher", str(teacher), "--vocab_size", "230")
+    result = call(train_sentiment, *flags)
+    assert result.status == 2
+    error = result.err.splitlines()[-1]  # after a line of progress
+    assert error.startswith(f"error: --teacher {teacher}: its outputs")
+
+
 def test_a_run_interrupted_by_ctrl_c_resumes_bit_exactly(
     call: Call, csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -573,7 +682,7 @@ def test_intervals_match_the_binomial() -> None:
     correct = torch.arange(400) % 5 != 0
     low, high = accuracy_interval(correct)
     spread = 1.96 * math.sqrt(0.8 * 0.2 / 400)
-    assert (low, high) == (pytest.approx(0.8 - spread, abs=0.01), pytest.approx(0.8 + spread, abs=0.01))
+    assert (low, high) == (pytest.approx(0.8 - spread, abs=0.004), pytest.approx(0.8 + spread, abs=0.004))
     assert accuracy_interval(correct) == (low, high)
     same = accuracy_interval(torch.stack([correct, correct]))
     assert same[1] - same[0] == pytest.approx(high - low, rel=0.1)
@@ -761,19 +870,51 @@ def test_saved_outputs_keep_the_keys_of_earlier_runs(
     assert torch.equal(cached_teacher_outputs(teacher, ids, "float32", path).pooled, whole.pooled + 1)
 
 
+def distilling_trainer(temperature: float, teacher_logits: torch.Tensor, **settings: Any) -> Trainer:
+    """Return a trainer whose targets are a teacher's logits (37, 2) at a temperature."""
+    trainer, _ = tiny_trainer(NO_DROPOUT)
+    config = TrainingConfig(temperature=temperature, batch_size=8, **settings)
+    return Trainer(trainer.model, trainer.ids, Targets(soft_targets(teacher_logits, temperature)), 4, config)
+
+
+def gradient_norm(trainer: Trainer) -> float:
+    trainer.model.zero_grad()
+    trainer.loss(list(range(37)), 37).backward()
+    return float(torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]).norm())
+
+
 def test_soft_targets_and_their_gradient() -> None:
     logits = torch.tensor([[0.0, 4.0]])
-    assert soft_targets(logits, 1.0)[0, 1] > soft_targets(logits, 4.0)[0, 1] > 0.5
-    trainer, _ = tiny_trainer(NO_DROPOUT)
-    ids, _ = random_texts(37)
-    student = logits_of(trainer.model, ids)
-    for temperature in (1.0, 3.0):  # a student that equals its teacher has gradient 0
-        targets = Targets(soft_targets(student, temperature))
-        settings = TrainingConfig(temperature=temperature, batch_size=8)
-        agreeing = Trainer(trainer.model, ids, targets, 4, settings)
-        trainer.model.zero_grad()
-        agreeing.loss(list(range(37)), 37).backward()
-        assert max(float(p.grad.abs().max()) for p in trainer.model.parameters() if p.grad is not None) < 1e-5
+    assert soft_targets(logits, 3.0)[0].tolist() == pytest.approx(
+        [1 / (1 + math.exp(4 / 3)), 1 / (1 + math.exp(-4 / 3))]
+    )
+    teacher_logits = torch.randn(37, 2, generator=torch.Generator().manual_seed(0)) * 2
+    for temperature in (1.0, 3.0):
+        trainer = distilling_trainer(temperature, teacher_logits)
+        student_logits = logits_of(trainer.model, trainer.ids)
+        log_probs = (student_logits / temperature).log_softmax(-1)
+        cross_entropy = -(soft_targets(teacher_logits, temperature) * log_probs).sum(-1).mean()
+        assert trainer.loss(list(range(37)), 37).item() == pytest.approx(
+            temperature**2 * cross_entropy.item(), rel=1e-5
+        )
+        agreeing = distilling_trainer(temperature, student_logits)  # a student that equals its teacher has gradient 0
+        assert gradient_norm(agreeing) < 1e-4 < gradient_norm(trainer)
+
+
+def test_gradients_of_soft_targets_do_not_shrink_with_the_temperature() -> None:
+    teacher_logits = torch.randn(37, 2, generator=torch.Generator().manual_seed(0)) * 2
+    norms = [gradient_norm(distilling_trainer(temperature, teacher_logits)) for temperature in (1.0, 20.0)]
+    assert 0.5 < norms[1] / norms[0] < 2
+
+
+def test_the_distance_to_the_teachers_hidden_state_has_its_weight() -> None:
+    trainer = distilling_trainer(1.0, torch.zeros(37, 2), summary_weight=0.5)
+    plain = trainer.loss(list(range(37)), 37).item()
+    pooled = torch.zeros(37, SIZES.dim)
+    trainer.targets = Targets(trainer.targets.probs, pooled)
+    own, _ = pooled_and_logits(trainer.model, trainer.ids)
+    expected = plain + 0.5 * own.square().mean(-1).mean().item()
+    assert trainer.loss(list(range(37)), 37).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_rated_text_has_its_rating_as_target_and_others_their_label() -> None:
@@ -872,6 +1013,8 @@ def test_runs_that_cannot_be_averaged_are_refused(
     tokenizer = tmp_path / "words/tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
     refused(average_sentiment, (first, str(tmp_path / "words"), *data), "its vocabulary differs")
+    (tmp_path / "other.csv").write_text(csv_file.read_text().replace(",1\n", ",spam\n").replace(",0\n", ",ham\n"))
+    refused(average_sentiment, (*map(str, tuned), "--data", str(tmp_path / "other.csv")), "--data", "HAM")
     small = from_scratch(SIZES, LABELS)
     with pytest.raises(UserError, match="sizes"):
         average_models([small, DistilBertClassifier.from_pretrained(tuned[0])])
@@ -892,6 +1035,75 @@ def test_the_bundled_card_agrees_with_its_metrics() -> None:
     assert f"# {TITLES[metrics['method']]}" in lines
     assert f"- **Evaluation**: {EVALUATION}" in lines
     assert any(line.startswith("- NEGATIVE, predicted POSITIVE with p = 1.00: ") for line in lines)
+
+
+def card_of(data: SentimentData, errors: dict[str, list[Error]]) -> str:
+    """Return the card of an untrained classifier for some data."""
+    metrics: dict[str, Any] = {"method": "scratch", "settings": {}, "labelled_sentences": 1, "temperature": 1.0}
+    metrics["parameters"] = 1
+    for name in data.evaluation_sets():
+        metrics |= {f"{name}_accuracy": 1.0, f"{name}_interval": [1.0, 1.0], f"{name}_calibration_error": 0.0}
+        metrics[f"{name}_confusion"] = [[1, 0], [0, 1]]
+    return model_card(Path("mine.csv"), data, from_scratch(SIZES, data.labels), metrics, errors)
+
+
+def test_labels_texts_and_files_are_escaped_on_card_and_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_sentiment.py", "--data", "mine.csv"])
+    labels = ("A|B `x`", "\x1b[31m<b>*Z*")
+    errors = {"test": [Error("[go](x) `y`\n# head | \x1b[2J", labels[0], labels[1], 0.9)]}
+    data = SentimentData([], [], {"test": []}, labels, source="a`b.csv")
+    card = card_of(data, errors)
+    assert "\x1b" not in card
+    assert r"predicted \\x1b\[31m\<b\>\*Z\*" in card
+    assert r"“\[go\](x) \`y\` # head \| \\x1b\[2J”" in card
+    assert "``a`b.csv``" in card
+    tables = [line for line in card.splitlines() if (line.startswith("| ") and "predicted" in line) or "| true" in line]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {4}
+    metrics = {"test_calibration_error": 0.0, "test_accuracy": 1.0, "test_interval": [1.0, 1.0]}
+    metrics |= {name.replace("test", "dev"): value for name, value in metrics.items()}
+    confusion = {f"{name}_confusion": [[1, 0], [0, 1]] for name in ("dev", "test")}
+    print_report(data, metrics | confusion, errors | {"dev": []})
+    assert "\x1b" not in (out := capsys.readouterr().out)
+    assert r"\x1b[31m<b>*Z*" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--data", "my own.csv"),
+        ("--data=my own.csv", "--resume"),
+        ("--output_dir", "a'b\n`c` $HOME", "--data", "x"),
+        ("--output_dir", "caf\udce9\x1b", "--method", "scratch"),
+        ("--output_dir", "x" * 5000),
+    ],
+)
+def test_the_command_on_the_card_is_one_quoted_line(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my own.csv").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "train_sentiment.py"), *words])
+    command = command_line(Path("my own.csv"))
+    assert command.isprintable()
+    script = (
+        f"python() {{ {shlex.quote(sys.executable)} -c 'import sys; print(ascii(sys.argv[1:]))' \"$@\"; }}\n{command}"
+    )
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    expected = [word for word in words if word != "--resume"]
+    assert ast.literal_eval(run.stdout) == ["train_sentiment.py", *expected]
+
+
+def test_the_command_on_the_card_names_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "mine.csv"
+    data.write_text("")
+    words = [f"--data={data}", f"--encoder={ROOT / 'runs/minilm'}", "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["train_sentiment.py", *words])
+    expected = "python train_sentiment.py --data=mine.csv --encoder=runs/minilm --output_dir out"
+    assert command_line(data) == expected
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------
@@ -926,11 +1138,29 @@ def test_the_bag_of_words_prefers_ratings_to_labels() -> None:
 
 
 def test_runs_that_cannot_be_compared_are_refused(
-    refused: Call, csv_file: Path, tmp_path: Path, monkeypatch: Any
+    refused: Call, csv_file: Path, trained: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     refused(compare_sentiment, (), "nothing to compare")
     (tmp_path / "metrics.json").write_text('{"loss": 1}')
     refused(compare_sentiment, (str(tmp_path),), "metrics.json")
     refused(compare_sentiment, (str(tmp_path / "none"),), "none")
+    metrics = json.loads((trained / "metrics.json").read_text())
+    changes: dict[str, dict[str, Any]] = {
+        "parameters": {"parameters": "many"},
+        "right": {"test_right": "01x"},
+        "empty": {"test_right": ""},
+        "error": {"test_calibration_error": None},
+    }
+    for name, change in changes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics | change))
+        refused(compare_sentiment, (str(trained), str(tmp_path / name)), f"{name}/metrics.json", "not the metrics")
+    for name, change in {
+        "shorter": {"test_right": "01"},
+        "more": {"other_right": "1", "other_calibration_error": 0},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics | change))
+        refused(compare_sentiment, (str(trained), str(tmp_path / name)), name, "other data")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused(compare_sentiment, ("--baseline_data", str(csv_file)), "scikit-learn")
