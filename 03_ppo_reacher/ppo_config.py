@@ -51,9 +51,9 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     """Maximum global gradient norm; larger gradients are scaled down to it."""
     checkpoint_every: int = 20
-    """Iterations between checkpoints."""
+    """Iterations between checkpoints. A resumed run of Reacher is bit-exact; others resume with new episodes."""
     device: str = "cpu"
-    """Device of the networks: auto, cpu, cuda or mps. For such small networks, cpu is fastest."""
+    """Device of the networks: auto, cpu, cuda or mps. For such small networks, cpu is fastest (no GPU was tried)."""
     bootstrap_at_time_limit: bool = True
     """Detail 1: bootstrap at time limits; without, they count as terminal states."""
     normalize_observations: bool = True

@@ -30,7 +30,10 @@ def process_group() -> Iterator[None]:
     # Optimizers import this module at their first step. A process group that exists by then becomes a default argument
     # of its functions, is never destroyed and can abort the process at exit. Imported now, there is none to keep.
     importlib.import_module("torch.distributed.nn.functional")
+    local_rank = int(os.environ.get("LOCAL_RANK") or 0)
     try:
+        if local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(local_rank)  # each process of a machine has a GPU of its own, if there are enough
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (ValueError, RuntimeError) as error:  # an invalid address or port, or nobody answers there
         reason = str(error).splitlines()[0]
