@@ -133,7 +133,7 @@ def test_an_interrupted_run_leaves_the_earlier_model(
     def stop(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(train_language_model, "describe" if moment == "training" else "write_json", stop)
+    monkeypatch.setattr(train_language_model, "describe" if moment == "training" else "write_metrics", stop)
     before = contents(earlier.parent)
     flags = (*LANGUAGE_FLAGS, "--num_steps", "2", "--output_dir", str(earlier))
     assert call(train_language_model, "--data", str(books), *flags).status == status
