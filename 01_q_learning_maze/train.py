@@ -4,6 +4,9 @@ Writes training_reward_curve.png, metrics.csv, maze_agent.gif, policy.png, q_tab
 folder, and with --sweep also sweep.png and sweep.json.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from lab.errors import UserError
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.intervals import band, difference, estimate
 from lab.metrics import METRICS, read_metrics
-from lab.plots import Curve, draw_curves, drawable, new_figure, save_figure, smooth, symlog
+
+if TYPE_CHECKING:
+    from lab.plots import Curve  # functions that draw import it: not every command needs Matplotlib
 
 X_COLUMNS = ("steps", "step", "iteration", "episode", "round", "epoch")  # candidates for the x axis, in this order
 DEFAULT_METRICS = ("mean_return", "total_reward", "validation_loss", "accuracy", "start_value", "loss")
@@ -190,8 +192,10 @@ def metrics_table(groups: Sequence[Group]) -> tuple[list[str], dict[str, list[st
     return columns, rows
 
 
-def group_curve(group: Group, y: str) -> Curve:
+def group_curve(group: Group, y: str) -> "Curve":
     """Return column `y` of a group as a curve: smoothed for a single run, mean with a band for several seeds."""
+    from lab.plots import Curve, drawable
+
     lines = [_line(run, y) for run in group.runs]
     if len(lines) == 1:
         return Curve(drawable(group.name), *lines[0])
@@ -202,6 +206,8 @@ def group_curve(group: Group, y: str) -> Curve:
 
 
 def _line(run: Run, y: str) -> tuple[NDArray, NDArray]:
+    from lab.plots import smooth
+
     columns = run.metrics
     if y not in columns:
         raise UserError(f"{run.folder / METRICS}: no column {y!r}; available: {', '.join(columns) or 'none'}")
@@ -220,6 +226,8 @@ def x_column(columns: Mapping[str, Any]) -> str:
 
 def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
     """Plot all curves in one figure; return False if a run has no metrics.csv."""
+    from lab.plots import draw_curves, new_figure, save_figure, symlog
+
     columns = [run.metrics for group in groups for run in group.runs]
     if not all(columns):
         return False

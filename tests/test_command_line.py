@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab import __main__ as command_line
-from lab import runner
+from lab import command_line, runner
 from lab.files import ROOT
 from lab.record import PACKAGES
 from lab.runner import SCRIPTS, Step, read_record, run_everything, show_table, tour

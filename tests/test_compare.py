@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab import __main__ as command_line
+from lab import command_line
 from lab import repeat as repeating
 from lab.compare import (
     Compare,
