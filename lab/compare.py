@@ -22,6 +22,7 @@ from lab.errors import UserError
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.intervals import band, difference, estimate
 from lab.metrics import METRICS, read_metrics
+from lab.texts import printable
 
 if TYPE_CHECKING:
     from lab.plots import Curve  # functions that draw import it: not every command needs Matplotlib
@@ -82,9 +83,9 @@ def read_run(folder: Path) -> Run:
         checks = {check["name"]: check["value"] for check in record["figures"]}
         results = {**checks, **flatten(record["results"]), "seconds": record["seconds"]}
         script, config = record["script"], flatten(record["config"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        final_metrics = {name: float(n) for name, n in results.items() if isinstance(n, (int, float))}
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: damaged, or not the record of a run ({type(error).__name__}: {error})") from None
-    final_metrics = {name: float(n) for name, n in results.items() if isinstance(n, (int, float))}
     metrics = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else {}
     return Run(folder, script, config, final_metrics, metrics)
 
@@ -172,9 +173,9 @@ def print_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[
     """Print a table whose rows start with their name."""
     table = Table(title=title, title_justify="left")
     for column in ("", *columns):
-        table.add_column(escape(column), overflow="fold")
+        table.add_column(escape(printable(column)), overflow="fold")
     for name, cells in rows.items():
-        table.add_row(*(escape(cell) for cell in (name, *cells)))
+        table.add_row(*(escape(printable(cell)) for cell in (name, *cells)))
     console = Console()
     (console if console.is_terminal else Console(width=150)).print(table)
 
@@ -226,7 +227,7 @@ def x_column(columns: Mapping[str, Any]) -> str:
 
 def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
     """Plot all curves in one figure; return False if a run has no metrics.csv."""
-    from lab.plots import draw_curves, new_figure, save_figure, symlog
+    from lab.plots import draw_curves, drawable, new_figure, save_figure, symlog
 
     columns = [run.metrics for group in groups for run in group.runs]
     if not all(columns):
@@ -241,7 +242,8 @@ def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
     values = np.concatenate([np.asarray(line.y) for line in lines])
     if values.max() < 0 and np.ptp(values) > 20:
         symlog(axes)
-    axes.set(title=y.replace("_", " "), xlabel=x_column(columns[0]).replace("_", " "), ylabel=y.replace("_", " "))
+    x_label, y_label = (drawable(name.replace("_", " ")) for name in (x_column(columns[0]), y))
+    axes.set(title=y_label, xlabel=x_label, ylabel=y_label)
     axes.legend()
     save_figure(figure, path)
     return True

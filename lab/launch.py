@@ -6,9 +6,12 @@ import functools
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +19,7 @@ import tyro
 from tyro import _errors as tyro_errors  # private, but tyro is pinned; its public output is a box drawn for a terminal
 
 from lab.errors import UserError
-from lab.interrupts import interrupts_raise
+from lab.interrupts import exit_at_once
 from lab.texts import printable
 
 RENAMED_SETTINGS = {"final_learning_rate": "min_lr_ratio"}  # former name -> present name, of flags and in checkpoints
@@ -30,14 +33,13 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
     Raises UserError, one line, for unknown flags and invalid values. `--help` prints the fields and exits.
     """
     arguments = [_current_flag(each) for each in (sys.argv[1:] if arguments is None else arguments)]
-    _check_encoding(arguments)
     preset = {"default": config_class.default_for(arguments)} if hasattr(config_class, "default_for") else {}
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
         raise UserError(f"{_describe(event, config_class)}; see --help")
 
     with tyro_errors.on_parse_error(refuse):
-        return tyro.cli(
+        config = tyro.cli(
             config_class,
             args=arguments,
             **preset,
@@ -45,20 +47,33 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
             use_underscores=True,
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
         )
+    _check_encoding(config)
+    return config
 
 
-def _check_encoding(arguments: Sequence[str]) -> None:
-    """Raise UserError for an argument with bytes that could not be decoded: several libraries cannot open such a path.
+def _check_encoding(config: Any) -> None:
+    """Raise UserError for a path with bytes that could not be decoded, which several libraries cannot open.
 
-    This happens with a file name that is not UTF-8, and with any other than an English one in a locale without UTF-8.
+    This happens with a name that is not UTF-8, and with most names but English ones in a locale without UTF-8.
     """
-    for argument in arguments:
-        try:
-            argument.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError(
-                f"{_shorten(argument)}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
-            ) from None
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_encoding(value)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Path) or (
+                isinstance(each, str) and each is value
+            ):  # a tuple of texts has its own check
+                _check_text(field.name, str(each))
+
+
+def _check_text(name: str, value: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--{name} {_shorten(value)}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
+        ) from None
 
 
 def _program_name() -> str:
@@ -138,7 +153,7 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # do not fail on characters that the terminal lacks
     try:
-        with interrupts_raise():
+        with _interrupts_raise():
             try:
                 main(parse_arguments(config_class, arguments))
             finally:
@@ -154,6 +169,20 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
         fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
     except KeyboardInterrupt:
         fail("interrupted; existing files were left unchanged", status=130)
+
+
+@contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in the block if it exits at once outside of it (see `lab.interrupts`)."""
+    exits_outside = signal.getsignal(signal.SIGINT) is exit_at_once
+    if not (exits_outside and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, exit_at_once)
 
 
 @functools.cache

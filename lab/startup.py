@@ -1,4 +1,4 @@
-"""The first import of every script, and only of a script: from now on Ctrl-C prints one line."""
+"""The first import of every script, and only of a script: from here on Ctrl-C prints one line."""
 
 from lab import interrupts
 

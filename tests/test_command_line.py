@@ -171,14 +171,14 @@ def test_script_help_and_error_messages_are_passed_on(tmp_path: Path) -> None:
 def test_sentiment_through_the_lab_writes_relative_to_the_caller(tmp_path: Path) -> None:
     model = str(ROOT / "assets/models/sentiment")
     arguments = ("run", "sentiment", "What a great film!", "--json", "--model", model, "--output_dir", "here/it is")
-    done = lab(*arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    done = lab(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["label"] == "POSITIVE"
     assert (tmp_path / "here/it is/sentiment_analysis.json").is_file()
 
 
 def test_doctor_works_in_any_folder_and_without_opengl(tmp_path: Path) -> None:
-    settings = {"MUJOCO_GL": "disable", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    settings = {"MUJOCO_GL": "disable", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = lab("doctor", cwd=tmp_path, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line[:20].strip(): line[20:].strip() for line in done.stdout.splitlines()}

@@ -13,7 +13,9 @@ import pytest
 from lab.files import ROOT
 
 SCRIPTS = sorted(
-    path for path in [*ROOT.glob("0*/*.py"), *ROOT.glob("benchmarks/*.py")] if "launch(Config" in path.read_text("utf-8")
+    path
+    for path in [*ROOT.glob("0*/*.py"), *ROOT.glob("benchmarks/*.py")]
+    if "launch(Config" in path.read_text("utf-8")
 )
 COMMANDS = [*([str(path)] for path in SCRIPTS), ["-m", "lab"]]
 NAMES = [Path(command[-1]).stem if command[0] != "-m" else "lab" for command in COMMANDS]

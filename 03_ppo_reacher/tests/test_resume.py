@@ -30,7 +30,7 @@ os.replace = slow
 
 def start(folder: Path, *more: str, modules: Path | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, str(SCRIPT), *FLAGS, "--output_dir", str(folder), *more]
-    env = os.environ | ({"PYTHONPATH": str(modules)} if modules else {})
+    env = os.environ | ({"PYTHONPATH": f"{modules}{os.pathsep}{os.environ['PYTHONPATH']}"} if modules else {})
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
@@ -190,7 +190,7 @@ def test_two_processes_have_equal_parameters_and_equal_statistics(tmp_path: Path
         "    assert first[2] == second[2] == 3 * 512 and first[3] == second[3]\n"
         "    if rank() == 0: print('equal')\n"
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*torchrun, str(program)], capture_output=True, text=True, timeout=240, env=environment)
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
