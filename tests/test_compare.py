@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from committed import extract_committed
 from PIL import Image
 
 from lab import command_line
@@ -271,9 +271,7 @@ def test_incomparable_runs_give_one_line(seeds: Any, tmp_path: Path) -> None:
     ("03_ppo_reacher", "mean return", "mean_return"),
 ])  # fmt: skip
 def test_committed_runs_of_the_projects_can_be_read(tmp_path: Path, folder: str, figure: str, column: str) -> None:
-    archive = subprocess.run(["git", "archive", "HEAD", f"{folder}/results"], cwd=ROOT, capture_output=True, check=True)
-    subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive.stdout, check=True)
-    run = read_run(tmp_path / folder / "results")
+    run = read_run(extract_committed(tmp_path, f"{folder}/results") / folder / "results")
     assert run.script == "train"
     assert figure in run.final_metrics
     assert len(run.metrics[column]) >= 200
