@@ -94,7 +94,9 @@ def _current_flag(argument: str) -> str:
 def _describe(event: tyro_errors.ParseErrorEvent, config_class: Any) -> str:
     """Return one short line that says what is wrong with the command line."""
     match event:
-        case tyro_errors.UnrecognizedArgs(tokens=tokens):
+        case (
+            tyro_errors.UnrecognizedArgs(tokens=tokens) | tyro_errors.MissingArgs(unrecognized_tokens=[_, *_] as tokens)
+        ):
             return _describe_unknown(tokens, config_class)
         case tyro_errors.MissingArgs(missing_arguments=missing):
             return "missing: " + ", ".join(f"{each.arg.display_name()} {_kind(each.arg)}" for each in missing)
@@ -124,7 +126,8 @@ def _describe_unknown(tokens: Sequence[str], config_class: Any) -> str:
     if not flags:
         return f"unknown argument: {_shorten(' '.join(tokens))}"
     message = f"unknown option: {_shorten(', '.join(flags))}"
-    similar = difflib.get_close_matches(flags[0][2:].replace("-", "_"), _field_names(config_class), n=1)
+    name = flags[0].removeprefix("--").replace("-", "_")
+    similar = difflib.get_close_matches(name, _field_names(config_class) - {name}, n=1)
     return message + (f" (did you mean --{similar[0]}?)" if similar else "")
 
 
