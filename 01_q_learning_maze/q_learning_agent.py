@@ -155,9 +155,10 @@ def train(
     """Train `agent` in `env` for `episodes` episodes and yield a record of each.
 
     `seed` seeds the environment. `env` must limit the length of its episodes, as environments from
-    `gymnasium.make` do: an untrained agent may never reach the goal. Raises UserError if the actions
-    are not those of the agent, an observation cannot be a state of a table (arrays and dictionaries
-    cannot), or a reward is not a finite number.
+    `gymnasium.make` do: an untrained agent may never reach the goal.
+
+    Raises UserError if the actions are not those of the agent, an observation cannot be a state of
+    a table (arrays and dictionaries cannot), or a reward is not a finite number.
     """
     check_actions(env, agent.n_actions)
     for number in range(1, episodes + 1):

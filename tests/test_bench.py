@@ -419,6 +419,8 @@ def test_every_proof_in_the_documentation_is_a_test() -> None:
     tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("0*/tests/test_*.py"))
     for proof in evidence_claims.PROOFS:
         assert re.search(rf"^def {proof.test}\(", tests, re.MULTILINE), proof.test
+        skipped_without_data = re.search(rf"^@needs_\w+\n(?:@.*\n)*def {proof.test}\(", tests, re.MULTILINE)
+        assert (proof.runs == evidence_claims.RUNS_WITH_TEST_DATA) == bool(skipped_without_data), proof.test
 
 
 # --- the benchmark scripts, in minimal runs ---------------------------------------------------------------------------

@@ -319,8 +319,9 @@ def test_truncated_record_is_named(call: Any, steps: Any) -> None:
 
 
 def test_results_table_escapes_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check = {"name": "text", "value": "[bold] [/] ends [red]", "expected": "[1, 2]", "ok": True}
+    check = {"name": "text", "value": "[bold] [/] ends [red] \x1b[2J", "expected": "[1, 2]", "ok": True}
     show_table([(Step("a [title]", tmp_path / "a.py"), {"figures": [check], "files": ["a[b].png"]}, 1.0)], tmp_path)
     out = capsys.readouterr().out
-    for text in ("a [title]", "[bold] [/] ends [red]", "[1, 2]", "a[b].png"):
+    for text in ("a [title]", "[bold] [/] ends [red]", r"\x1b[2J", "[1, 2]", "a[b].png"):
         assert text in out
+    assert "\x1b" not in out
