@@ -106,9 +106,9 @@ def _describe(event: tyro_errors.ParseErrorEvent, config_class: Any) -> str:
             return f"{argument.display_name()} is {_shorten(value)!r}; choose from {', '.join(choices)}"
         case tyro_errors.BadValue(argument=argument):
             return f"{argument.display_name()} needs a value: {_kind(argument)}"
-        case tyro_errors.InstantiationFailure(message=message, argument=None):
-            return message
         case tyro_errors.InstantiationFailure(message=message, argument=argument):
+            if argument is None:
+                return message
             reason = message.split("\n")[0].rstrip(".")
             reason = re.sub(r"^no type matching .* could be instantiated from ", "not ", reason)
             return f"{argument.display_name()} must be {_kind(argument)}: {_shorten(reason)}"

@@ -433,7 +433,7 @@ def test_agents_of_other_environments_can_be_saved(tmp_path: Path, name: str) ->
 
 
 def test_a_state_that_could_not_be_read_is_not_saved(tmp_path: Path) -> None:
-    agent = trained(5)
+    agent: Any = trained(5)
     agent.save(tmp_path / "q.json")
     before = (tmp_path / "q.json").read_bytes()
     for state in (frozenset([1]), float("nan"), (0, b"x")):
