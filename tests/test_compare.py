@@ -266,6 +266,36 @@ def test_incomparable_runs_give_one_line(seeds: Any, tmp_path: Path) -> None:
         compare([good, folder / "seed_1"], Compare(output_dir=tmp_path / "out", y="note"))
 
 
+def test_names_from_files_are_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rate in (("first", 1), ("second", 2)):
+        (tmp_path / name).mkdir()
+        config = {"rate \x1b[2J": rate, "text": f"\x1b]0;{rate}\x07"}
+        figure = {"name": "mean \x1b[31m", "value": rate, "expected": "", "ok": True}
+        record = {"script": "train", "seconds": 1, "figures": [figure], "results": {}, "config": config}
+        (tmp_path / name / "train.json").write_text(json.dumps(record, indent=2))
+        write_metrics(tmp_path / name / "metrics.csv", [{"step": step, "$\\frac": step} for step in range(3)])
+    options = Compare(output_dir=tmp_path / "out", y="$\\frac")
+    compare([tmp_path / "first", tmp_path / "second"], options)
+    out = capsys.readouterr().out
+    for text in (r"rate \x1b[2J", r"\x1b]0;2\x07", r"mean \x1b[31m"):
+        assert text in out
+    assert "\x1b" not in out
+    assert (tmp_path / "out/compare.png").exists()
+
+
+@pytest.mark.parametrize("change", [("1.5", "1" + "0" * 400), ("{}", "[" * 9999)], ids=["huge", "deep"])
+def test_a_damaged_record_is_named(tmp_path: Path, change: tuple[str, str]) -> None:
+    record = {"script": "train", "seconds": 1.5, "figures": [], "results": {}, "config": {}}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.json").write_text(json.dumps(record, indent=2))
+    damaged = tmp_path / "second/train.json"
+    damaged.write_text(damaged.read_text().replace(*change, 1))
+    with pytest.raises(UserError, match=r"second.train\.json: damaged") as error:
+        compare([tmp_path / "first", tmp_path / "second"], Compare(output_dir=tmp_path / "out"))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(("folder", "figure", "column"), [
     ("01_q_learning_maze", "path length", "total_reward"),
     ("03_ppo_reacher", "mean return", "mean_return"),

@@ -76,6 +76,14 @@ def test_ctrl_c_while_libraries_load_prints_one_line(imports: int) -> None:
     assert interrupted(COMMANDS[0], imports) == (130, ["error: interrupted\n"])
 
 
+def test_scripts_run_in_threads() -> None:
+    """A page or a window calls them there, where Python allows no signal handlers."""
+    code = "import lab.startup, threading; from lab.launch import launch; from dataclasses import make_dataclass as m\n"
+    code += "thread = threading.Thread(target=launch, args=(m('Config', []), print, [])); thread.start(); thread.join()"
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Config()\n", "")
+
+
 # --- settings of the environment --------------------------------------------------------------------------------------
 
 
