@@ -1,9 +1,25 @@
-"""Settings for all tests: one thread per process, since two test processes share the machine."""
+"""Settings for all tests: one thread per process, this clone's modules, and nothing left in the checkout."""
 
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
+from lab.files import ROOT
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; inherited by scripts that tests start
+os.environ["MPLBACKEND"] = "Agg"  # other libraries may load Matplotlib before the lab does
+# Scripts that tests start import this clone's `lab`, wherever an installed one is.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with Ctrl-C ignored
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _work_in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run all tests in a temporary folder, for files that libraries write to the current one."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("current_folder"))
+    yield
+    os.chdir(before)

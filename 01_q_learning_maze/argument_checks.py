@@ -1,5 +1,10 @@
 """Checks of arguments: an invalid one raises an error that names it and says what is valid."""
 
+import math
+from typing import Any
+
+import gymnasium as gym
+
 from lab.errors import UserError
 
 
@@ -18,7 +23,7 @@ def check_agent_settings(
     epsilon_min: float,
 ) -> None:
     """Raise UserError unless every setting of a `QLearningAgent` lies in its range."""
-    whole = isinstance(n_actions, int) and n_actions >= 1
+    whole = isinstance(n_actions, int) and not isinstance(n_actions, bool) and n_actions >= 1
     require("n_actions", n_actions, "a whole number, 1 or more", whole)
     require("learning_rate", learning_rate, "in (0, 1]", 0 < learning_rate <= 1)
     require("discount", discount, "in [0, 1]", 0 <= discount <= 1)
@@ -26,3 +31,26 @@ def check_agent_settings(
     require("epsilon_decay", epsilon_decay, "in (0, 1]", 0 < epsilon_decay <= 1)
     in_range = 0 <= epsilon_min <= epsilon
     require("epsilon_min", epsilon_min, f"in [0, {epsilon}], no more than epsilon", in_range)
+
+
+def check_actions(env: gym.Env[Any, Any], n_actions: int) -> None:
+    """Raise UserError unless the actions of `env` are 0 to n_actions - 1."""
+    actions = env.action_space
+    fits = isinstance(actions, gym.spaces.Discrete) and (actions.n, actions.start) == (n_actions, 0)
+    require("env.action_space", actions, f"Discrete({n_actions}), the actions of the agent", fits)
+
+
+def check_state(state: object) -> None:
+    """Raise UserError unless `state` can be a key of a table."""
+    try:
+        hash(state)
+    except TypeError:
+        raise UserError(
+            f"an observation is a {type(state).__name__}; a table needs numbers, texts or tuples of these"
+        ) from None
+
+
+def check_reward(reward: float) -> None:
+    """Raise UserError unless `reward` is a finite number: after any other, no action would be the best one."""
+    if not math.isfinite(reward):
+        raise UserError(f"the environment gave the reward {reward}; it must be a finite number")

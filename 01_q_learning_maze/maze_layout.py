@@ -26,7 +26,7 @@ def parse_layout(layout: Sequence[str]) -> NDArray[np.str_]:
     Raises UserError, naming the row or cell, unless all rows have the same length, every character is known, and there
     is exactly one start and at least one goal.
     """
-    if not layout or not layout[0]:
+    if not any(layout):
         raise UserError("the maze is empty; give at least one row with a start S and a goal G")
     for row, text in enumerate(layout):
         if len(text) != len(layout[0]):

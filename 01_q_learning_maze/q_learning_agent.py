@@ -11,7 +11,13 @@ from typing import Any
 
 import gymnasium as gym
 
-from argument_checks import check_agent_settings, require
+from argument_checks import (
+    check_actions,
+    check_agent_settings,
+    check_reward,
+    check_state,
+    require,
+)
 from q_table_files import SETTINGS, read_q_table, write_q_table
 
 
@@ -109,7 +115,10 @@ class QLearningAgent:
         self.epsilon = max(self.epsilon_min, self.epsilon * self.epsilon_decay)
 
     def save(self, path: Path) -> None:
-        """Write the settings and the Q-table as JSON (see `q_table_files`). Raises OSError."""
+        """Write the settings and the Q-table as JSON (see `q_table_files`).
+
+        Raises OSError, and UserError for states other than numbers, texts and tuples of these.
+        """
         settings = {name: getattr(self, name) for name in SETTINGS}
         write_q_table(path, settings, self.q_table)
 
@@ -147,10 +156,15 @@ def train(
 
     `seed` seeds the environment. `env` must limit the length of its episodes, as environments from
     `gymnasium.make` do: an untrained agent may never reach the goal.
+
+    Raises UserError if the actions are not those of the agent, an observation cannot be a state of
+    a table (arrays and dictionaries cannot), or a reward is not a finite number.
     """
+    check_actions(env, agent.n_actions)
     for number in range(1, episodes + 1):
         # start an episode; only the first reset is seeded, or all episodes would be the same
         state, _ = env.reset(seed=seed if number == 1 else None)
+        check_state(state)
         total_reward = 0.0
         length = 0
         terminated = False
@@ -160,6 +174,7 @@ def train(
             action = agent.act(state)
             # take it, and observe the reward and the next state
             next_state, reward, terminated, truncated, _ = env.step(action)
+            check_reward(float(reward))
             # learn from this one step
             agent.update(state, action, float(reward), next_state, terminated)
             # move on to the next state

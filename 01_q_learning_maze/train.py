@@ -4,6 +4,9 @@ Writes training_reward_curve.png, metrics.csv, maze_agent.gif, policy.png, q_tab
 folder, and with --sweep also sweep.png and sweep.json.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
 from lab.progress import track
 from lab.record import RunRecord
+from lab.seeding import check_seed
 from maze_drawing import q_array
 from maze_env import SimpleMaze
 from maze_layout import DEFAULT_LAYOUT, random_maze, read_maze
@@ -53,6 +57,7 @@ MAX_MAZE_SIZE = 1000  # rows and columns of a random maze; more takes minutes to
 MAX_CELLS_SINGLE_AGENT = 300  # free cells up to which 300 episodes of one agent are enough
 MAX_CELLS_WITH_SLIP = 2_500  # free cells up to which one agent learns in minutes in a maze with slip
 MAX_CELLS_REPLAY = 200_000  # free cells up to which replay learns in minutes
+MAX_BAND_SEEDS = 100_000  # more take minutes and gigabytes of memory
 MAX_STEPS_WITH_BAND = 200_000  # training steps of one agent up to which the band is computed; more takes too long
 
 
@@ -104,6 +109,16 @@ def choose_layout(config: Config) -> list[str]:
             raise UserError(f"--maze_size is {config.maze_size}; it must be {MAX_MAZE_SIZE} or less")
         return random_maze(config.maze_size, config.maze_size, config.seed)
     return list(DEFAULT_LAYOUT)
+
+
+def make_maze(config: Config) -> SimpleMaze:
+    """Return the maze that the flags choose. Raises UserError, naming the file if the maze comes from one."""
+    SimpleMaze(slip=config.slip)  # raises at once if the probability is invalid
+    layout = choose_layout(config)
+    try:
+        return SimpleMaze(layout, slip=config.slip)
+    except UserError as error:
+        raise UserError(f"{config.maze_file}: {error}") from None
 
 
 def choose_learner(config: Config, maze: SimpleMaze) -> str:
@@ -206,8 +221,11 @@ def main(config: Config) -> None:
     for name, least in (("episodes", 1), ("band_seeds", 0)):
         if getattr(config, name) < least:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be {least} or more")
+    if config.band_seeds > MAX_BAND_SEEDS:
+        raise UserError(f"--band_seeds is {config.band_seeds}; it must be {MAX_BAND_SEEDS} or less")
+    check_seed(config.seed)
     make_agent(config)  # raises at once if a setting is invalid
-    maze = SimpleMaze(choose_layout(config), slip=config.slip)
+    maze = make_maze(config)
     learner = choose_learner(config, maze)
     record = RunRecord(__file__, config.output_dir, config)
 

@@ -10,6 +10,9 @@ Source: Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-t
 increasing inference time", section 2 (the uniform soup).
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -12,6 +12,9 @@ Sources: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Su
 "Language Models are Unsupervised Multitask Learners", section 2.2.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import heapq
 import itertools
 import json

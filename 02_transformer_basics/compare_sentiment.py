@@ -6,6 +6,9 @@ python compare_sentiment.py ../runs/* --baseline_data DATA_FOLDER              #
 Runs of one method count as its seeds: the intervals are over seeds and sentences.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path

@@ -12,6 +12,9 @@ Transformers"; Sanh et al. 2019, "DistilBERT, a distilled version of BERT", sect
 Shapes: B batch, T time (positions), P position embeddings, E embedding.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import importlib.util
 import json
 from dataclasses import dataclass

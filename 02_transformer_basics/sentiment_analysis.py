@@ -10,6 +10,9 @@ python sentiment_analysis.py --show_attention --layer 1 --head 2
 python sentiment_analysis.py --compare                         # both engines side by side
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import json
 import math
 import sys

@@ -10,6 +10,9 @@ python text_generation.py "Once upon a" --show_probs 5 --max_new_tokens 8
 python text_generation.py --compare --temperature 0            # both engines side by side
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import json
 import sys
 from collections.abc import Iterator, Sequence

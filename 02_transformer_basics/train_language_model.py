@@ -9,6 +9,9 @@ The model is written in the Hugging Face layout, with its tokenizer, metrics, sa
 The lesson is language_model/README.md.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import dataclasses
 import math
 import time

@@ -10,6 +10,9 @@ torchrun --nproc_per_node 2 train_sentiment.py --data ...      # two processes t
 `metrics.json`, a model card and a learning curve. If it is interrupted, rerun the command with `--resume`.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import dataclasses
 import math
 from collections.abc import Callable, Iterator

@@ -1,5 +1,4 @@
 """Self-attention and the transformer's encoder block, from the formula to equality with `torch.nn`.
-Run this file to climb the ladder: each rung is compared with the rung before and with PyTorch.
 
 Shapes: B batch, T time (positions), H heads, D head size, E embedding = H * D, F feed-forward size.
 With a cache there are fewer queries than keys: Tq queries, Tk keys.
@@ -13,6 +12,8 @@ Sources: Vaswani et al. 2017, "Attention Is All You Need" (equations and section
 al. 2020, arXiv 2002.04745 (pre-norm); Hendrycks and Gimpel 2016, arXiv 1606.08415 (GELU).
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -223,8 +224,7 @@ class TransformerBlock(nn.Module):
             raise UserError("nn.TransformerEncoderLayer with several dropout rates")
         heads = MultiHeadAttention.from_torch(layer.self_attn)
         sizes = heads.query.in_features, heads.num_heads, layer.linear1.out_features
-        activation = _activation_name(layer.activation)
-        block = cls(*sizes, layer.dropout.p, activation, layer.norm_first)
+        block = cls(*sizes, layer.dropout.p, _activation_name(layer.activation), layer.norm_first)
         block.attention = heads
         block.ff_in = copy.deepcopy(layer.linear1)
         block.ff_out = copy.deepcopy(layer.linear2)

@@ -3,6 +3,9 @@
 python evaluate.py --model_path results/trained_model.pth --save_gif
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,6 +5,9 @@
 The script checks every number before it prints it.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -6,6 +6,9 @@ python train.py --env_id InvertedPendulum-v5 --num_iterations 60 --output_dir ..
 torchrun --nproc_per_node 2 train.py                           # two processes train one agent
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import dataclasses
 import time
 from collections.abc import Callable, Iterator

@@ -4,6 +4,9 @@ The seeds are interleaved: all variants of seed 0, then all of seed 1, ... If in
 resume. A run that diverges counts with the return of a random policy.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any

@@ -4,6 +4,9 @@ Both sides learn, with the same settings, in FrozenLake-v1 (4 x 4, slippery): th
 environment, the tensor in tables made from that environment's `P`. The sides are interleaved in every repetition.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import statistics
 import time
 from collections.abc import Callable

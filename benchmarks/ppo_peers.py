@@ -9,6 +9,9 @@ annealed learning rate, discount, lambda, observations and rewards (or returns) 
 settings" are those that rl-baselines3-zoo (hyperparams/ppo.yml) tuned for Reacher-v2.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import json
 import os
 import statistics

@@ -4,6 +4,9 @@ Every repetition first times one `gymnasium.make("Reacher-v5")` for as many step
 one seed and evaluates it on held-out episodes, the same for all seeds and for the controller.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path

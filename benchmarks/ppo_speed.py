@@ -10,6 +10,9 @@ The other libraries have their own virtual environment, since SBX needs JAX; a m
     python benchmarks/ppo_speed.py --peers_python runs/peers/bin/python
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import json
 import os
 import subprocess

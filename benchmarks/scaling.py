@@ -6,6 +6,9 @@ reads all weights and all keys and values once); batched Q-learning in updates p
 bounded by the same environments with random actions. Each measurement is interleaved with its bound.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import statistics
 import tempfile
 import time

@@ -3,6 +3,9 @@
 Every start is a new process; the sides are interleaved, so that other load on the machine affects all.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
 import subprocess
 import sys
 import time

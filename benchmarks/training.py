@@ -6,6 +6,9 @@ which the presets do not use. Our training script keeps freed memory in the proc
 so a third side is the plain loop with this setting.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import dataclasses
 import multiprocessing
 import signal

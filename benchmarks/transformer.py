@@ -4,6 +4,9 @@ Both sides have the same random weights at the official sizes and the same threa
 repetition. Perplexity is measured with the bundled language model, which is trained, on held-out text.
 """
 
+if __name__ == "__main__":
+    import lab.startup  # first: Ctrl-C works while the libraries load
+
 import json
 import math
 import statistics

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
-from lab.plots import drawable, heat_map, new_figure, save_figure
+from lab.plots import Axes, drawable, heat_map, new_figure, save_figure
 
 SENTENCE = ("the", "queen", "met", "the", "king", "and", "he", "thanked", "her")
 LOOKS_FOR = {  # word -> the words that its query matches

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,10 @@ from lab.errors import UserError
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.intervals import band, difference, estimate
 from lab.metrics import METRICS, read_metrics
-from lab.plots import Curve, draw_curves, drawable, new_figure, save_figure, smooth, symlog
+from lab.texts import printable
+
+if TYPE_CHECKING:
+    from lab.plots import Curve  # functions that draw import it: not every command needs Matplotlib
 
 X_COLUMNS = ("steps", "step", "iteration", "episode", "round", "epoch")  # candidates for the x axis, in this order
 DEFAULT_METRICS = ("mean_return", "total_reward", "validation_loss", "accuracy", "start_value", "loss")
@@ -80,9 +83,9 @@ def read_run(folder: Path) -> Run:
         checks = {check["name"]: check["value"] for check in record["figures"]}
         results = {**checks, **flatten(record["results"]), "seconds": record["seconds"]}
         script, config = record["script"], flatten(record["config"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        final_metrics = {name: float(n) for name, n in results.items() if isinstance(n, (int, float))}
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: damaged, or not the record of a run ({type(error).__name__}: {error})") from None
-    final_metrics = {name: float(n) for name, n in results.items() if isinstance(n, (int, float))}
     metrics = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else {}
     return Run(folder, script, config, final_metrics, metrics)
 
@@ -170,9 +173,9 @@ def print_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[
     """Print a table whose rows start with their name."""
     table = Table(title=title, title_justify="left")
     for column in ("", *columns):
-        table.add_column(escape(column), overflow="fold")
+        table.add_column(escape(printable(column)), overflow="fold")
     for name, cells in rows.items():
-        table.add_row(*(escape(cell) for cell in (name, *cells)))
+        table.add_row(*(escape(printable(cell)) for cell in (name, *cells)))
     console = Console()
     (console if console.is_terminal else Console(width=150)).print(table)
 
@@ -190,8 +193,10 @@ def metrics_table(groups: Sequence[Group]) -> tuple[list[str], dict[str, list[st
     return columns, rows
 
 
-def group_curve(group: Group, y: str) -> Curve:
+def group_curve(group: Group, y: str) -> "Curve":
     """Return column `y` of a group as a curve: smoothed for a single run, mean with a band for several seeds."""
+    from lab.plots import Curve, drawable
+
     lines = [_line(run, y) for run in group.runs]
     if len(lines) == 1:
         return Curve(drawable(group.name), *lines[0])
@@ -202,6 +207,8 @@ def group_curve(group: Group, y: str) -> Curve:
 
 
 def _line(run: Run, y: str) -> tuple[NDArray, NDArray]:
+    from lab.plots import smooth
+
     columns = run.metrics
     if y not in columns:
         raise UserError(f"{run.folder / METRICS}: no column {y!r}; available: {', '.join(columns) or 'none'}")
@@ -220,6 +227,8 @@ def x_column(columns: Mapping[str, Any]) -> str:
 
 def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
     """Plot all curves in one figure; return False if a run has no metrics.csv."""
+    from lab.plots import draw_curves, drawable, new_figure, save_figure, symlog
+
     columns = [run.metrics for group in groups for run in group.runs]
     if not all(columns):
         return False
@@ -233,7 +242,8 @@ def draw(path: Path, groups: Sequence[Group], y: str | None) -> bool:
     values = np.concatenate([np.asarray(line.y) for line in lines])
     if values.max() < 0 and np.ptp(values) > 20:
         symlog(axes)
-    axes.set(title=y.replace("_", " "), xlabel=x_column(columns[0]).replace("_", " "), ylabel=y.replace("_", " "))
+    x_label, y_label = (drawable(name.replace("_", " ")) for name in (x_column(columns[0]), y))
+    axes.set(title=y_label, xlabel=x_label, ylabel=y_label)
     axes.legend()
     save_figure(figure, path)
     return True

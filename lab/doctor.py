@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from lab.files import ROOT, display_path
 from lab.record import PACKAGES
 from lab.rendering import prepare_rendering, rendering_problem
+from lab.texts import printable
 
 OFFICIAL_MODELS = (
     "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
@@ -24,7 +25,7 @@ OFFICIAL_MODELS = (
 def show_state() -> None:
     """Print one line per item that a bug report about the lab would need."""
     for name, value in state().items():
-        print(f"{name:<20} {value}")
+        print(f"{name:<20} {printable(value)}")
 
 
 def state() -> dict[str, str]:

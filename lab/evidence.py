@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
-from lab.evidence_pictures import draw_plots
 from lab.evidence_tables import TABLES
 from lab.files import ROOT, atomic, display_path
 
@@ -80,6 +79,8 @@ def publish() -> None:
     A number that is missing in the results, because a script last ran with other flags, is left unchanged and named on
     standard error.
     """
+    from lab.evidence_pictures import draw_plots  # loads Matplotlib
+
     for path in draw_plots():
         print(f"drew {display_path(path)}")
     for readme in readmes():

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from lab import results
 from lab.intervals import band
-from lab.plots import BLUE, GREY, PALETTE, RED, Curve, draw_curves, new_figure, save_figure, symlog
+from lab.plots import BLUE, GREY, PALETTE, RED, Axes, Curve, draw_curves, new_figure, save_figure, symlog
 from lab.results import Record, read_json, select
 
 

@@ -58,7 +58,8 @@ def evidence_highlights(folder: Path) -> str:
 def proofs(folder: Path) -> str:
     """Return the tests that verify the claims about correctness."""
     del folder
-    return markdown(("claim", "equal up to", "test"), [(each.claim, each.target, f"`{each.test}`") for each in PROOFS])
+    rows = [(each.claim, each.target, f"`{each.test}`", each.runs) for each in PROOFS]
+    return markdown(("claim", "equal up to", "test", "verified by"), rows)
 
 
 # --- PPO --------------------------------------------------------------------------------------------------------------

@@ -1,20 +1,29 @@
 """Entry point of every script: flags from one dataclass, invalid input reported in one line."""
 
-import contextlib
+import dataclasses
+import difflib
 import functools
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
+from tyro import _errors as tyro_errors  # private, but tyro is pinned; its public output is a box drawn for a terminal
 
 from lab.errors import UserError
+from lab.interrupts import exit_at_once
+from lab.texts import printable
 
 RENAMED_SETTINGS = {"final_learning_rate": "min_lr_ratio"}  # former name -> present name, of flags and in checkpoints
+MAX_SHOWN = 60  # characters of an invalid argument that a message repeats
 
 
 def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -> Any:
@@ -25,21 +34,46 @@ def parse_arguments(config_class: Any, arguments: Sequence[str] | None = None) -
     """
     arguments = [_current_flag(each) for each in (sys.argv[1:] if arguments is None else arguments)]
     preset = {"default": config_class.default_for(arguments)} if hasattr(config_class, "default_for") else {}
-    stderr = io.StringIO()
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
+        raise UserError(f"{_describe(event, config_class)}; see --help")
+
+    with tyro_errors.on_parse_error(refuse):
+        config = tyro.cli(
+            config_class,
+            args=arguments,
+            **preset,
+            prog=_program_name(),
+            use_underscores=True,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        )
+    _check_encoding(config)
+    return config
+
+
+def _check_encoding(config: Any) -> None:
+    """Raise UserError for a path with bytes that could not be decoded, which several libraries cannot open.
+
+    This happens with a name that is not UTF-8, and with most names but English ones in a locale without UTF-8.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_encoding(value)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Path) or (
+                isinstance(each, str) and each is value
+            ):  # a tuple of texts has its own check
+                _check_text(field.name, str(each))
+
+
+def _check_text(name: str, value: str) -> None:
     try:
-        with contextlib.redirect_stderr(stderr):
-            return tyro.cli(
-                config_class,
-                args=arguments,
-                **preset,
-                prog=_program_name(),
-                use_underscores=True,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise  # --help
-        raise UserError(_one_line(stderr.getvalue())) from None
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--{name} {_shorten(value)}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
+        ) from None
 
 
 def _program_name() -> str:
@@ -57,15 +91,58 @@ def _current_flag(argument: str) -> str:
     return f"--{RENAMED_SETTINGS[name]}{equals}{value}"
 
 
-def _one_line(box: str) -> str:
-    """Return the message and the first suggestion from the box that the parser prints on standard error."""
-    lines = [line.strip("│ \t") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    paragraphs = re.split(r"─{4,}", " ".join(line for line in lines if line and line[0] not in "╭╰"))
-    message = re.sub(r"^Error parsing \w+: ", "", paragraphs[0].strip()).rstrip(".")
-    if len(paragraphs) > 1 and paragraphs[1].strip().startswith("Perhaps you meant"):
-        flags = re.findall(r"--\w+", paragraphs[1])
-        message += f" (did you mean {' or '.join(dict.fromkeys(flags))}?)" if flags else ""
-    return f"{message}; see --help"
+def _describe(event: tyro_errors.ParseErrorEvent, config_class: Any) -> str:
+    """Return one short line that says what is wrong with the command line."""
+    match event:
+        case (
+            tyro_errors.UnrecognizedArgs(tokens=tokens) | tyro_errors.MissingArgs(unrecognized_tokens=[_, *_] as tokens)
+        ):
+            return _describe_unknown(tokens, config_class)
+        case tyro_errors.MissingArgs(missing_arguments=missing):
+            return "missing: " + ", ".join(f"{each.arg.display_name()} {_kind(each.arg)}" for each in missing)
+        case tyro_errors.MissingSubcommand(subcommand_spec=commands):
+            return f"a command is missing; choose from {', '.join(commands.parser_from_name)}"
+        case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
+            return f"{argument.display_name()} is {_shorten(value)!r}; choose from {', '.join(choices)}"
+        case tyro_errors.BadValue(argument=argument):
+            return f"{argument.display_name()} needs a value: {_kind(argument)}"
+        case tyro_errors.InstantiationFailure(message=message, argument=argument):
+            if argument is None:
+                return message
+            reason = message.split("\n")[0].rstrip(".")
+            reason = re.sub(r"^no type matching .* could be instantiated from ", "not ", reason)
+            return f"{argument.display_name()} must be {_kind(argument)}: {_shorten(reason)}"
+    return "invalid arguments"
+
+
+def _kind(argument: Any) -> str:
+    """Return the kind of value that an argument of the parser takes, such as INT."""
+    return (argument.lowered.metavar or "").replace("{None}|", "")
+
+
+def _describe_unknown(tokens: Sequence[str], config_class: Any) -> str:
+    """Return a line that names the unknown flags, with a similar known one; without flags, the stray arguments."""
+    flags = [token.partition("=")[0] for token in tokens if token.startswith("--")]
+    if not flags:
+        return f"unknown argument: {_shorten(' '.join(tokens))}"
+    message = f"unknown option: {_shorten(', '.join(flags))}"
+    name = flags[0].removeprefix("--").replace("-", "_")
+    similar = difflib.get_close_matches(name, _field_names(config_class) - {name}, n=1)
+    return message + (f" (did you mean --{similar[0]}?)" if similar else "")
+
+
+def _field_names(kind: Any) -> set[str]:
+    """Return the names of the fields of a dataclass, of the groups of options in it, and of each class of a union."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return set(hints).union(*map(_field_names, hints.values()))
+    arguments = typing.get_args(kind)
+    is_annotated = typing.get_origin(kind) is typing.Annotated
+    return set().union(*map(_field_names, arguments[:1] if is_annotated else arguments))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[str] | None = None) -> None:
@@ -79,11 +156,12 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # do not fail on characters that the terminal lacks
     try:
-        try:
-            main(parse_arguments(config_class, arguments))
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, so that a closed pipe is noticed
+        with _interrupts_raise():
+            try:
+                main(parse_arguments(config_class, arguments))
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # here, so that a closed pipe is noticed
     except UserError as error:
         fail(str(error), status=2)
     except BrokenPipeError:  # the reader closed the pipe (`| head`): exit quietly
@@ -96,13 +174,32 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
         fail("interrupted; existing files were left unchanged", status=130)
 
 
+@contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in the block if it exits at once outside of it (see `lab.interrupts`)."""
+    exits_outside = signal.getsignal(signal.SIGINT) is exit_at_once
+    if not (exits_outside and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, exit_at_once)
+
+
 @functools.cache
 def warn_once(message: str) -> None:
     """Print a one-line note on standard error, only once per message; the script continues."""
-    print("note: " + " ".join(message.split()), file=sys.stderr)
+    print("note: " + _line(message), file=sys.stderr)
 
 
 def fail(message: str, status: int) -> NoReturn:
     """Print one line on standard error and exit."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + _line(message), file=sys.stderr)
     sys.exit(status)
+
+
+def _line(message: str) -> str:
+    """Return a message as one line; what it quotes from files and arguments cannot control the terminal."""
+    return printable(" ".join(message.split()))

@@ -1,14 +1,14 @@
 """Plots: curves with baselines and bands, heat maps, and atomic saving of figures."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+os.environ["MPLBACKEND"] = "Agg"  # draw to files; Matplotlib refuses to load if a notebook's backend is not installed
+
 import matplotlib
-
-matplotlib.use("Agg")  # draw to files; no screen is needed
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ from lab.files import atomic
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fb0", "#e0802a", "#3a9a5b", "#c0392b", "#777777"
 PALETTE = (BLUE, ORANGE, GREEN, RED, "#8e5bb5", "#8a6d3b", "#d36fa8", "#17a2b8")
+matplotlib.use("Agg")  # if the program has loaded Matplotlib before
 plt.rcParams |= {
     "font.size": 10,
     "axes.titlesize": 11,

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lab.files import ROOT, display_path, writable_folder, write_json
+from lab.texts import printable
 
 FLAT = {"flat": True}  # metadata of a field that holds a group of options
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "transformers", "tokenizers")
@@ -65,8 +66,8 @@ class RunRecord:
         if quiet:
             return
         for check in self.checks:
-            print(f"{check['name']}: {check['value']} (expected: {check['expected']})")
-        print("wrote " + ", ".join(display_path(path) for path in self.files))
+            print(printable(f"{check['name']}: {check['value']} (expected: {check['expected']})"))
+        print(printable("wrote " + ", ".join(display_path(path) for path in self.files)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -81,7 +82,7 @@ class RunRecord:
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
             "processor": processor(),
-            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "packages": {name: version(name) for name in PACKAGES},
         }
 
 
@@ -95,13 +96,11 @@ def _version(path: Path) -> tuple[int, ...] | None:
 
 def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Return the environment of a measurement: command, date, commit, machine, threads, versions."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
     arguments = [display_path(Path(each)) if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return {
         "command": " ".join(["python", display_path(Path(sys.argv[0])), *arguments]),
         "date": date.today().isoformat(),
-        "commit": commit.stdout.strip() if commit and commit.returncode == 0 else None,
+        "commit": commit(ROOT),
         "processor": processor(),
         "processors": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -110,6 +109,16 @@ def environment_info(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
     }
+
+
+def commit(folder: Path) -> str | None:
+    """Return the commit of the repository in `folder`, with "-dirty" if files were changed; None if there is none."""
+    if shutil.which("git") is None:
+        return None
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}  # not one that `folder` lies in
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    done = subprocess.run(git, capture_output=True, text=True, env=environment)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def version(package: str) -> str | None:
@@ -123,7 +132,7 @@ def version(package: str) -> str | None:
 def processor() -> str:
     """Return the processor's name; on Linux with family and model, which distinguish processors with the same name."""
     path = Path("/proc/cpuinfo")
-    cpuinfo = path.read_text() if path.exists() else ""
+    cpuinfo = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     matches = [re.search(rf"^{key}\s*: (.+)$", cpuinfo, re.M) for key in ("model name", "cpu family", "model")]
     name, family, model = (match and match[1] for match in matches)
     if not name:

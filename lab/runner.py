@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab.errors import UserError
-from lab.files import ROOT, display_path, writable_folder
+from lab.files import ROOT, display_path, read_text, writable_folder
+from lab.texts import printable
 
 SCRIPTS = {
     "maze": ROOT / "01_q_learning_maze/train.py",
@@ -104,8 +105,8 @@ def run_step(step: Step, root: Path) -> tuple[Step, dict[str, Any] | None, float
 def read_record(path: Path) -> dict[str, Any]:
     """Return the record that a script wrote. Raises OSError or UserError, naming the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not the record of a run ({error})") from None
 
 
@@ -118,11 +119,11 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
         checks = record["figures"] if record else [{"name": "", "value": "failed", "expected": "", "ok": False}]
         table.add_row(
             escape(step.title),
-            escape("\n".join(f"{check['name']}: {check['value']}".strip(": ") for check in checks)),
-            escape("\n".join(check["expected"] for check in checks)),
+            escape(printable("\n".join(f"{check['name']}: {check['value']}".strip(": ") for check in checks))),
+            escape(printable("\n".join(check["expected"] for check in checks))),
             "\n".join("[green]ok[/]" if check["ok"] else "[red]NO[/]" for check in checks),
             f"{seconds:.1f}",
-            escape("\n".join(record["files"])) if record else "",
+            escape(printable("\n".join(record["files"]))) if record else "",
         )
     console = Console()
     if not console.is_terminal:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab import __main__ as command_line
-from lab import runner
+from lab import command_line, runner
 from lab.files import ROOT
 from lab.record import PACKAGES
 from lab.runner import SCRIPTS, Step, read_record, run_everything, show_table, tour
@@ -172,14 +171,14 @@ def test_script_help_and_error_messages_are_passed_on(tmp_path: Path) -> None:
 def test_sentiment_through_the_lab_writes_relative_to_the_caller(tmp_path: Path) -> None:
     model = str(ROOT / "assets/models/sentiment")
     arguments = ("run", "sentiment", "What a great film!", "--json", "--model", model, "--output_dir", "here/it is")
-    done = lab(*arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    done = lab(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["label"] == "POSITIVE"
     assert (tmp_path / "here/it is/sentiment_analysis.json").is_file()
 
 
 def test_doctor_works_in_any_folder_and_without_opengl(tmp_path: Path) -> None:
-    settings = {"MUJOCO_GL": "disable", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    settings = {"MUJOCO_GL": "disable", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = lab("doctor", cwd=tmp_path, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line[:20].strip(): line[20:].strip() for line in done.stdout.splitlines()}
@@ -320,8 +319,9 @@ def test_truncated_record_is_named(call: Any, steps: Any) -> None:
 
 
 def test_results_table_escapes_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check = {"name": "text", "value": "[bold] [/] ends [red]", "expected": "[1, 2]", "ok": True}
+    check = {"name": "text", "value": "[bold] [/] ends [red] \x1b[2J", "expected": "[1, 2]", "ok": True}
     show_table([(Step("a [title]", tmp_path / "a.py"), {"figures": [check], "files": ["a[b].png"]}, 1.0)], tmp_path)
     out = capsys.readouterr().out
-    for text in ("a [title]", "[bold] [/] ends [red]", "[1, 2]", "a[b].png"):
+    for text in ("a [title]", "[bold] [/] ends [red]", r"\x1b[2J", "[1, 2]", "a[b].png"):
         assert text in out
+    assert "\x1b" not in out

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from committed import extract_committed
 from PIL import Image
 
-from lab import __main__ as command_line
+from lab import command_line
 from lab import repeat as repeating
 from lab.compare import (
     Compare,
@@ -302,14 +302,42 @@ def test_incomparable_runs_give_one_line(seeds: Any, tmp_path: Path) -> None:
         compare([good, folder / "seed_1"], Compare(output_dir=tmp_path / "out", y="note"))
 
 
+def test_names_from_files_are_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rate in (("first", 1), ("second", 2)):
+        (tmp_path / name).mkdir()
+        config = {"rate \x1b[2J": rate, "text": f"\x1b]0;{rate}\x07"}
+        figure = {"name": "mean \x1b[31m", "value": rate, "expected": "", "ok": True}
+        record = {"script": "train", "seconds": 1, "figures": [figure], "results": {}, "config": config}
+        (tmp_path / name / "train.json").write_text(json.dumps(record, indent=2))
+        write_metrics(tmp_path / name / "metrics.csv", [{"step": step, "$\\frac": step} for step in range(3)])
+    options = Compare(output_dir=tmp_path / "out", y="$\\frac")
+    compare([tmp_path / "first", tmp_path / "second"], options)
+    out = capsys.readouterr().out
+    for text in (r"rate \x1b[2J", r"\x1b]0;2\x07", r"mean \x1b[31m"):
+        assert text in out
+    assert "\x1b" not in out
+    assert (tmp_path / "out/compare.png").exists()
+
+
+@pytest.mark.parametrize("change", [("1.5", "1" + "0" * 400), ("{}", "[" * 9999)], ids=["huge", "deep"])
+def test_a_damaged_record_is_named(tmp_path: Path, change: tuple[str, str]) -> None:
+    record = {"script": "train", "seconds": 1.5, "figures": [], "results": {}, "config": {}}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.json").write_text(json.dumps(record, indent=2))
+    damaged = tmp_path / "second/train.json"
+    damaged.write_text(damaged.read_text().replace(*change, 1))
+    with pytest.raises(UserError, match=r"second.train\.json: damaged") as error:
+        compare([tmp_path / "first", tmp_path / "second"], Compare(output_dir=tmp_path / "out"))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(("folder", "figure", "column"), [
     ("01_q_learning_maze", "path length", "total_reward"),
     ("03_ppo_reacher", "mean return", "mean_return"),
 ])  # fmt: skip
 def test_committed_runs_of_the_projects_can_be_read(tmp_path: Path, folder: str, figure: str, column: str) -> None:
-    archive = subprocess.run(["git", "archive", "HEAD", f"{folder}/results"], cwd=ROOT, capture_output=True, check=True)
-    subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive.stdout, check=True)
-    run = read_run(tmp_path / folder / "results")
+    run = read_run(extract_committed(tmp_path, f"{folder}/results") / folder / "results")
     assert run.script == "train"
     assert figure in run.final_metrics
     assert len(run.metrics[column]) >= 200

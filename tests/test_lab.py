@@ -7,6 +7,8 @@ import math
 import os
 import pickle
 import platform
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +43,7 @@ from lab.launch import launch, parse_arguments, warn_once
 from lab.memory import keep_freed_memory
 from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import track
-from lab.record import FLAT, RunRecord, environment_info
+from lab.record import FLAT, RunRecord, commit, environment_info
 from lab.rendering import prepare_rendering, rendering_problem
 from lab.seeding import seed_everything
 from lab.texts import collect_texts, printable
@@ -185,6 +187,30 @@ def test_warning_is_one_line_printed_once(capsys: pytest.CaptureFixture[str]) ->
     for _ in range(3):
         warn_once("drawn in 2D:\n no display")
     assert capsys.readouterr() == ("", "note: drawn in 2D: no display\n")
+
+
+def test_control_characters_in_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(config: Config) -> None:
+        warn_once("named \x1b[2J")
+        raise UserError("nothing here takes \x1b]0;x\x07 \udce9")
+
+    _, _, err = outcome(capsys, main, "--name", "x")
+    assert err == "note: named \\x1b[2J\nerror: nothing here takes \\x1b]0;x\\x07 \\udce9\n"
+
+
+@dataclass(frozen=True)
+class Paths:
+    file: Path | None = None
+    files: tuple[Path, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+def test_paths_that_are_not_utf_8_are_refused_at_the_start() -> None:
+    for name in ("file", "files"):
+        with pytest.raises(UserError, match=rf"^--{name} a\udce9: not UTF-8 text; .*PYTHONUTF8=1$"):
+            parse_arguments(Paths, [f"--{name}", "a\udce9"])
+    texts = ["--texts", "a\udce9"]  # a script that reads texts names their number
+    assert parse_arguments(Paths, [*texts, "--file", "ü", "--files", "é", "à"]).file == Path("ü")
 
 
 def test_minimum_values_are_checked() -> None:
@@ -352,6 +378,12 @@ def test_json_and_text_are_utf_8(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.json", "bom.txt"]
 
 
+def test_json_keeps_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"folder": "caf\udce9 ü"})
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "folder": "caf\\udce9 ü"\n}\n'.encode()
+    assert json.loads(read_text(tmp_path / "a.json")) == {"folder": "caf\udce9 ü"}
+
+
 def test_paths_are_shown_relative_to_the_lab(tmp_path: Path) -> None:
     assert display_path(ROOT / "runs/../lab/files.py") == "lab/files.py"
     assert display_path(tmp_path) == tmp_path.as_posix()
@@ -425,6 +457,7 @@ def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pyt
     record.file("curve.png").write_bytes(b"")
     record.check("mean", 1 / 3, "below 1", ok=np.bool_(True))  # pyright: ignore[reportArgumentType]
     record.check("worst", math.nan, "a number", ok=False)
+    record.check("label", "\x1b[2J", "a name", ok=True)
     record.results = {"path": ROOT / "lab", "list": [1.23456789, (2, None)], "far": math.inf}
     record.save()
     saved = json.loads((tmp_path / "out/walk.json").read_text(), parse_constant=pytest.fail)
@@ -432,6 +465,7 @@ def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pyt
     assert saved["figures"] == [
         {"name": "mean", "value": 0.333333, "expected": "below 1", "ok": True},
         {"name": "worst", "value": "nan", "expected": "a number", "ok": False},
+        {"name": "label", "value": "\x1b[2J", "expected": "a name", "ok": True},
     ]
     assert saved["results"] == {"path": "lab", "list": [1.23457, [2, None]], "far": "inf"}
     assert saved["files"] == ["curve.png", "walk.json"]
@@ -439,6 +473,7 @@ def test_record_holds_configuration_checks_and_files(tmp_path: Path, capsys: pyt
     assert saved["seconds"] >= 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mean: 0.333333 (expected: below 1)"
+    assert lines[2] == "label: \\x1b[2J (expected: a name)"
     assert lines[-1].startswith("wrote ")
     record.save(quiet=True)
     assert capsys.readouterr().out == ""
@@ -476,6 +511,32 @@ def test_recorded_command_contains_no_local_paths(monkeypatch: pytest.MonkeyPatc
         sys, "argv", [str(ROOT / "benchmarks/x.py"), "--output", str(ROOT / "runs/x.json"), "--steps", "5"]
     )
     assert environment_info()["command"] == "python benchmarks/x.py --output runs/x.json --steps 5"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_commit_of_changed_files_ends_in_dirty(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    assert commit(tmp_path) is None
+    git("init")
+    (tmp_path / "a.txt").write_text("one")
+    git("add", "a.txt")
+    git("commit", "--message", "Add a")
+    clean = commit(tmp_path)
+    assert clean is not None
+    assert re.fullmatch(r"[0-9a-f]{7,40}", clean)
+    (tmp_path / "a.txt").write_text("two")
+    assert commit(tmp_path) == f"{clean}-dirty"
+    (tmp_path / "copy").mkdir()
+    assert commit(tmp_path / "copy") is None  # the lab without its history, in another repository
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit(ROOT) is None
+    assert environment_info()["commit"] is None
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------

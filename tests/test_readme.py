@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from committed import extract_committed, git
 from readme_blocks import Block, runnable_blocks
 
 from lab import evidence, results
@@ -19,11 +20,11 @@ from lab.files import ROOT
 
 
 def test_numbers_equal_their_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own_runs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(glob)**/results/**"], cwd=ROOT).returncode
+    own_runs = git("diff", "--quiet", "HEAD", "--", ":(glob)**/results/**") is None
     if own_runs and not agree():  # local runs have replaced records: compare the committed files
-        committed = ["git", "archive", "HEAD", ":(glob)**/*.json", ":(glob)**/README.md", "docs", "benchmarks/results"]
-        archive = subprocess.run(committed, cwd=ROOT, capture_output=True, check=True).stdout
-        subprocess.run(["tar", "-x"], cwd=tmp_path, input=archive, check=True)
+        patterns = (":(glob)**/*.json", ":(glob)**/README.md", "docs", "benchmarks/results")
+        if extract_committed(tmp_path, *patterns) == ROOT:
+            pytest.skip("records of own runs have replaced those that the documentation quotes, and there is no git")
         for module in (evidence, results):
             monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(results, "RESULTS", tmp_path / "benchmarks/results")

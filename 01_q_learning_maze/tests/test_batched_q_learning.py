@@ -1,6 +1,7 @@
 """Thousands of agents in a tensor: they equal the dictionary and exact planning, and are independent."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
@@ -215,6 +216,25 @@ def one_step(q: float, time_limit: int, layout: list[str]) -> BatchedQLearning:
     assert bool(ended.reached_goal[0]) == (layout == ["SG"])
     assert agents.state.item() == 0  # back at the start
     return agents
+
+
+def test_random_numbers_are_uniform_and_independent() -> None:
+    """Those that decide whether to explore, which action to take, and what happens; also from step to step."""
+    agents = BatchedQLearning(tables_of(SimpleMaze(slip=0.5)), 500)
+    steps = islice(random_numbers(agents, seed=0), 200)
+    draws = torch.stack([torch.stack([each.double() for each in step]) for step in steps], dim=1)  # (3, steps, N)
+    assert draws[:2].mean(dim=(1, 2)).tolist() == pytest.approx([0.5, 0.5], abs=0.005)
+    now, later = draws[:, :-1].reshape(3, -1), draws[:, 1:].reshape(3, -1)  # (3, (steps - 1) * N)
+    correlations = torch.corrcoef(torch.cat([now, later]))
+    assert correlations.numpy() == pytest.approx(np.eye(6), abs=0.02)  # six standard deviations
+
+
+def test_agents_that_rarely_explore_take_every_action_equally_often() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze()), 40_000, epsilon=0.1, epsilon_min=0.1)
+    agents.q[:, 0, 2] = 1
+    explore_draw, tie_break_draw, _ = next(random_numbers(agents, seed=0))
+    counts = torch.bincount(agents.act(explore_draw, tie_break_draw), minlength=4)
+    assert counts[[0, 1, 3]].tolist() == pytest.approx([1000] * 3, abs=150)  # almost five standard deviations
 
 
 def test_no_bootstrapping_through_the_goal_and_bootstrapping_through_truncation() -> None:

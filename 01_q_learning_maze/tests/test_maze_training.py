@@ -189,6 +189,8 @@ INVALID = [
     (["--learning_rate", "0"], "learning_rate is 0.0; it must be in (0, 1]"),
     (["--discount", "1.5"], "discount is 1.5; it must be in [0, 1]"),
     (["--seed", "-1"], "seed is -1; it must be 0 or more"),
+    (["--seed", str(2**64)], "it must be 0 or more and below 2**63"),
+    (["--band_seeds", "1000000"], "--band_seeds is 1000000; it must be 100000 or less"),
     (["--slip", "2"], "slip is 2.0; a probability lies in [0, 1]"),
     (["--slip", "nan"], "slip is nan; a probability lies in [0, 1]"),
     (["--maze_size", "1"], "a maze of 1 x 1 cells"),
@@ -228,6 +230,20 @@ def test_an_unwritable_folder_is_refused_before_training(tmp_path: Path) -> None
     done = run("--output_dir", tmp_path / "file", "--episodes", "1000000000")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_maze_without_a_path_is_named(tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "no path.txt"
+    file.write_text("S.X\nXX.\n..G\n")
+    for flags, named in (([], str(file)), (["--slip", "2"], "error: slip is 2.0")):
+        with pytest.raises(SystemExit) as stop:
+            launch(
+                script.Config, script.main, ["--maze_file", str(file), "--output_dir", str(tmp_path / "out"), *flags]
+            )
+        error = capsys.readouterr().err
+        assert (stop.value.code, error.count("\n")) == (2, 1)
+        assert named in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C differently")

@@ -217,6 +217,62 @@ def test_training_can_stop_after_any_episode() -> None:
     assert [episode.number for episode in islice(records, 3)] == [1, 2, 3]
 
 
+def test_only_the_first_episode_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same seed in every episode the mouse would slip in the same steps of each."""
+    env = gym.make("SimpleMaze-v0", slip=0.5)
+    seeds: list[int | None] = []
+    reset = env.reset
+
+    def recorded(*, seed: int | None = None, **options: Any) -> Any:
+        seeds.append(seed)
+        return reset(seed=seed, **options)
+
+    monkeypatch.setattr(env, "reset", recorded)
+    for _ in train(QLearningAgent(4), env, 3, seed=7):
+        pass
+    assert seeds == [7, None, None]
+
+
+class OneStep(gym.Env[Any, Any]):
+    """An environment with the given spaces whose episodes have one step."""
+
+    def __init__(self, observation: object = 0, reward: float = 0.0, actions: gym.Space[Any] | None = None) -> None:
+        self.observation, self.reward = observation, reward
+        self.action_space = actions or gym.spaces.Discrete(4)
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        return self.observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation, self.reward, True, False, {}
+
+
+UNSUITABLE: dict[str, tuple[OneStep, str]] = {
+    "array": (OneStep(np.zeros(2)), "an observation is a ndarray; a table needs numbers"),
+    "dictionary": (OneStep({"x": 1}), "an observation is a dict; a table needs numbers"),
+    "NaN": (OneStep(reward=float("nan")), "the environment gave the reward nan; it must be a finite number"),
+    "infinite": (OneStep(reward=float("inf")), "the environment gave the reward inf"),
+    "fewer actions": (OneStep(actions=gym.spaces.Discrete(3)), r"must be Discrete\(4\), the actions of the agent"),
+    "start": (OneStep(actions=gym.spaces.Discrete(4, start=1)), r"must be Discrete\(4\)"),
+    "continuous": (OneStep(actions=gym.spaces.Box(-1, 1)), r"must be Discrete\(4\)"),
+}
+
+
+@pytest.mark.parametrize("name", list(UNSUITABLE))
+def test_an_unsuitable_environment_is_refused_in_one_line(name: str) -> None:
+    env, message = UNSUITABLE[name]
+    with pytest.raises(UserError, match=message) as error:
+        list(train(QLearningAgent(4), env, 1, seed=0))
+    assert str(error.value).isprintable()
+
+
+def test_texts_and_tuples_are_states() -> None:
+    for state in ("left", (1, (2, "x"))):
+        agent = QLearningAgent(4, learning_rate=1.0)
+        list(train(agent, OneStep(state, reward=3.0), 1, seed=0))
+        assert [*agent.q_table.values()] == [3.0]
+
+
 TWO_PATHS = ["G...S..G"]  # cheese 3 steps to the right and 4 to the left
 
 
@@ -295,6 +351,15 @@ DAMAGED = {
     "list": lambda text: "[1, 2]",
     "no table": lambda text: text.replace("q_table", "table"),
     "action": lambda text: text.replace('"0,1"', '"0,9"'),
+    "one action too many": lambda text: text.replace('"0,1"', '"0,4"'),
+    "negative action": lambda text: text.replace('"0,1"', '"0,-1"'),
+    "code": lambda text: text.replace('"0,1"', '"print(0),1"'),
+    "list as state": lambda text: text.replace('"0,1"', '"[0],1"'),
+    "deep": lambda text: text.replace('"0,1"', '"' + "(" * 9999 + ',1"'),
+    "other spelling": lambda text: text.replace('"0,1"', '"0, 1"'),
+    "number too large": lambda text: text.replace('"q_table": {', '"q_table": {"77,0": 1' + "0" * 400 + ","),
+    "truth value": lambda text: text.replace('"q_table": {', '"q_table": {"77,0": true,'),
+    "truth value as setting": lambda text: text.replace('"n_actions": 4', '"n_actions": true'),
     "key": lambda text: text.replace('"0,1"', '"zero"'),
     "value": lambda text: json.dumps({**json.loads(text), "q_table": {"0,1": "high"}}),
     "infinite": lambda text: json.dumps({**json.loads(text), "q_table": {"0,1": float("inf")}}),
@@ -310,6 +375,72 @@ def test_a_damaged_or_foreign_file_is_refused_and_named(tmp_path: Path, damage: 
     file.write_text(DAMAGED[damage](file.read_text()))
     with pytest.raises(UserError, match=r"q\.json: (damaged|not a table)"):
         QLearningAgent.load(file)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_changed_file_is_a_valid_table_or_is_refused_and_named(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "changed.json"
+    content = bytearray(OLD_FILE.encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        inserted = data.draw(st.sampled_from([b"", b"-", b"9", b"0", b"(", b",", b'"', b"e9", b"NaN", b"[]", b"\xff"]))
+        content[at : at + data.draw(st.integers(0, 2))] = inserted
+    file.write_bytes(content)
+    try:
+        agent = QLearningAgent.load(file)
+    except UserError as error:
+        message = str(error)
+        assert (message.startswith(f"{file}: "), message.isprintable()) == (True, True)
+        return
+    agent.save(file)
+    assert QLearningAgent.load(file).q_table == agent.q_table
+    for (_, action), value in agent.q_table.items():
+        assert 0 <= action < agent.n_actions
+        assert np.isfinite(value)
+
+
+STATES = st.recursive(
+    st.integers() | st.text() | st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda states: st.tuples(states, states) | st.tuples(states),
+)
+
+
+@given(q_table=st.dictionaries(st.tuples(STATES, st.integers(0, 3)), st.floats(-9, 9), max_size=9))
+@settings(deadline=None)
+def test_every_kind_of_state_comes_back(
+    q_table: dict[tuple[Any, int], float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "states.json"
+    agent = QLearningAgent(4)
+    agent.q_table = q_table
+    agent.save(file)
+    loaded = QLearningAgent.load(file).q_table
+    assert loaded == q_table
+    assert {repr(key) for key in loaded} == {repr(key) for key in q_table}
+
+
+@pytest.mark.parametrize("name", ["Blackjack-v1", "Taxi-v4", "FrozenLake-v1"])
+def test_agents_of_other_environments_can_be_saved(tmp_path: Path, name: str) -> None:
+    env: Any = gym.make(name)
+    agent = QLearningAgent(int(env.action_space.n))
+    for _ in train(agent, env, 20, seed=0):
+        pass
+    agent.save(tmp_path / "q.json")
+    assert QLearningAgent.load(tmp_path / "q.json").q_table == agent.q_table
+
+
+def test_a_state_that_could_not_be_read_is_not_saved(tmp_path: Path) -> None:
+    agent: Any = trained(5)
+    agent.save(tmp_path / "q.json")
+    before = (tmp_path / "q.json").read_bytes()
+    for state in (frozenset([1]), float("nan"), (0, b"x")):
+        agent.q_table = {(state, 0): 1.0}
+        with pytest.raises(UserError, match="cannot be saved"):
+            agent.save(tmp_path / "q.json")
+    assert (tmp_path / "q.json").read_bytes() == before
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:

@@ -596,7 +596,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         "        assert max(abs(a - b) for a, b in zip(other[0], alone[0])) < 1e-4\n"
         "    print('equal')\n"
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*torchrun, str(program)], capture_output=True, text=True, timeout=240, env=environment)
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
@@ -780,7 +780,7 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path: Path, text_file: Path, uninterrupte
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process by /proc")
 def test_ctrl_c_stops_all_processes_at_the_same_step(tmp_path: Path, text_file: Path) -> None:
     def begin(folder: str, *more: str) -> subprocess.Popen[str]:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29618"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         flags = ["--data", str(text_file), *FLAGS, "--checkpoint_every", "1000", "--output_dir", str(tmp_path / folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}

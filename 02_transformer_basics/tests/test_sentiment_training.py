@@ -284,7 +284,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
     alone = gradients_and_weights()
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = torchrun(29533, str(program), str(tmp_path))
+    done = torchrun(str(program), str(tmp_path))
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert alone["gradients"].keys() == first["gradients"].keys()
@@ -306,7 +306,7 @@ def test_torchrun_trains_one_model(csv_file: Path, tmp_path: Path) -> None:
         "--num_threads",
         "1",
     ]
-    done = torchrun(29534, str(PROJECT / "train_sentiment.py"), *flags, "--resume")  # there is nothing to resume
+    done = torchrun(str(PROJECT / "train_sentiment.py"), *flags, "--resume")  # there is nothing to resume
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
     assert (tmp_path / "out/model.safetensors").exists()
@@ -315,15 +315,16 @@ def test_torchrun_trains_one_model(csv_file: Path, tmp_path: Path) -> None:
     assert "--resume" not in card
 
 
-def torchrun(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script in two processes that train together."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment(), timeout=300)
 
 
 def environment() -> dict[str, str]:
-    path = os.pathsep.join(map(str, (ROOT, PROJECT, PROJECT / "tests")))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    """Return the environment of a script that imports the project; conftest.py puts the lab on PYTHONPATH."""
+    folders = [PROJECT, PROJECT / "tests", os.environ["PYTHONPATH"]]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
 
 
 # --- the script -------------------------------------------------------------------------------------------------------
@@ -818,7 +819,7 @@ def test_two_processes_split_the_teachers_texts(
     teacher, ids = teacher_and_ids
     (tmp_path / "program.py").write_text(TEACHER_PROGRAM)
     torch.save(ids, tmp_path / "ids.pt")
-    done = torchrun(29535, str(tmp_path / "program.py"), str(tmp_path), str(tiny_classifier))
+    done = torchrun(str(tmp_path / "program.py"), str(tmp_path), str(tiny_classifier))
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first["computed"] + second["computed"] == len(ids)

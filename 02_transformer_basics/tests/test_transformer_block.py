@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from committed import extract_committed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -627,12 +628,12 @@ def test_an_invalid_flag_is_refused_in_one_line(tmp_path: Path, flags: list[str]
     assert not (tmp_path / "new").exists()
 
 
-def test_the_lessons_show_what_the_committed_run_printed() -> None:
+def test_the_lessons_show_what_the_committed_run_printed(tmp_path: Path) -> None:
     """The ladder in README.md is the one in results/transformer_block.json, and the names it points to exist."""
     lesson = (FOLDER / "README.md").read_text(encoding="utf-8")
     # as committed: the reader's runs may have replaced the file, and rounding differs between processors
-    committed = ["git", "show", "HEAD:./results/transformer_block.json"]
-    record = json.loads(subprocess.run(committed, cwd=FOLDER, capture_output=True, check=True).stdout)
+    committed = extract_committed(tmp_path, f"{FOLDER.name}/results/transformer_block.json") / FOLDER.name
+    record = json.loads((committed / "results/transformer_block.json").read_text(encoding="utf-8"))
     for row in record["results"]["ladder"]:
         (line,) = [line for line in lesson.splitlines() if line.strip().startswith(row["rung"])]
         before, to_torch, reference = line.split()[-3:]
