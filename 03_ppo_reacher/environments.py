@@ -79,6 +79,11 @@ class CheckedEnv(gym.Wrapper):
                 raise UserError(f"the reward is {number}; it must be finite")
             return self._checked(observation), number, bool(terminated), bool(truncated), {}
 
+    def close(self) -> None:
+        """Close the environment."""
+        with faults_of(self.env_id, "close"):
+            self.env.close()
+
     def _checked(self, observation: Any) -> NDArray:
         """Return a copy of an observation as an array of the declared shape and type."""
         space: Any = self.observation_space
@@ -87,7 +92,7 @@ class CheckedEnv(gym.Wrapper):
             raise UserError(f"the observation has shape {array.shape}; its space has {space.shape}")
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             raise UserError(f"the observation is of type {array.dtype}; its space of {space.dtype}")
-        not_finite = np.flatnonzero(~(np.abs(array) <= LARGEST))
+        not_finite = np.flatnonzero(~(np.abs(array.astype(np.float64)) <= LARGEST))
         if len(not_finite):
             first = not_finite[0]
             raise UserError(f"number {first} of the observation is {array[first]}; it must be finite")
@@ -121,8 +126,8 @@ def make_env(env_id: str, **settings: Any) -> CheckedEnv:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*environment creator metadata")  # only for rendering, checked there
             return CheckedEnv(gym.make(env_id, disable_env_checker=True, **settings), env_id)
-    except gym.error.Error as error:
-        raise UserError(f"--env_id {env_id}: {' '.join(str(error).split())}") from error
+    except (gym.error.Error, ImportError) as error:  # no such id, or a package is missing
+        raise UserError(f"--env_id {env_id}: {' '.join(str(error).split()) or reason_of(error)}") from error
     except Exception as error:  # whatever the user's own constructor raises
         rule = "it must accept render_mode" if settings else "it must need nothing but its id"
         raise UserError(f"--env_id {env_id}: cannot be made ({reason_of(error)}); {rule}") from error

@@ -101,6 +101,13 @@ class EqualBounds(Own):
     action_space = Box(np.array([2, -1], dtype=np.float32), np.array([2, 1], dtype=np.float32))
 
 
+class Float16Observation(Own):
+    observation_space = Box(-10.0, 10.0, (3,), np.float16)
+
+    def observe(self) -> Any:
+        return np.full(3, self.time, dtype=np.float16)
+
+
 class BytesObservation(Own):
     observation_space = Box(0, 255, (3,), np.uint8)
 
@@ -133,7 +140,7 @@ class NoFrameRate(Own):
 
 ACCEPTED = (
     OwnBuffer, ListObservation, IntReward, ArrayReward, Float64, Float16Action, LargestBox, EqualBounds,
-    BytesObservation, ChangesItsAction, OddInfo, NoFrameRate,
+    BytesObservation, Float16Observation, ChangesItsAction, OddInfo, NoFrameRate,
 )  # fmt: skip
 
 
@@ -273,6 +280,11 @@ class MissingFile(Own):
         raise FileNotFoundError(2, "No such file", "map.txt")
 
 
+class CloseFails(Own):
+    def close(self) -> None:
+        raise OSError("the port is busy")
+
+
 class NoMetadata(Own):
     metadata: Any = None
 
@@ -307,6 +319,7 @@ REFUSED: dict[type, tuple[str, ...]] = {  # environment -> words of the message
     NeedsArguments: ("'size'", "nothing but its id"),
     MissingPackage: ("my_physics",),
     MissingFile: ("map.txt",),
+    CloseFails: ("close", "the port is busy"),
     NoMetadata: ("metadata",),
 }
 
