@@ -139,17 +139,20 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Te
     """Return the token ids of all texts in one row, an end-of-text token before each: (N,), uint16 or uint32.
 
     They are the ids of encoding each text as a whole. Those of a long text are mapped from a temporary file, which
-    disappears with the tensor.
+    disappears with the tensor. Raises OSError, naming the folder, if it has no room for that file.
     """
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     pieces = _encode_in_pieces(tokenizer, texts, dtype)
     if sum(map(len, texts)) <= MAX_CHARACTERS_IN_MEMORY:
         return torch.from_numpy(np.concatenate([np.empty(0, dtype), *pieces]))
-    with tempfile.TemporaryFile() as file:
-        for piece in pieces:
-            file.write(piece.data)
-        file.flush()
-        return torch.from_numpy(np.memmap(file, dtype, mode="r+"))
+    try:
+        with tempfile.TemporaryFile() as file:
+            for piece in pieces:
+                file.write(piece.data)
+            file.flush()
+            return torch.from_numpy(np.memmap(file, dtype, mode="r+"))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from None
 
 
 def _encode_in_pieces(

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice, pairwise, product
 from pathlib import Path
 from types import ModuleType
@@ -253,6 +254,15 @@ def test_ids_of_a_long_text_are_in_a_file_that_disappears(tmp_path: Path, monkey
     for ours, theirs in zip(windows, expected, strict=True):
         assert ours.dtype == torch.int64
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_for_the_ids_of_a_long_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_data, "MAX_CHARACTERS_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        encode_texts(BY_PAIRS, [WHOLE * 10])
+    assert caught.value.filename == tempfile.gettempdir()
 
 
 def test_ids_take_two_bytes_or_four() -> None:
