@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from lab.devices import pick_device
 from lab.distributed import process_group, rank
-from lab.files import atomic_folder, replaceable_folder, write_json
+from lab.files import write_json, write_text
 from lab.launch import launch
 from lab.memory import keep_freed_memory
 from lab.metrics import METRICS, write_metrics
@@ -28,9 +29,26 @@ from lab.progress import track
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
-from lab.training import CHECKPOINT, checkpointed, saved_run
-from language_model.data import TextSplit, byte_pair_tokenizer, character_tokenizer, encode_texts, read_texts
-from language_model.presets import PRESETS, SOURCES, Config, download_shakespeare
+from lab.training import (
+    CHECKPOINT,
+    MODEL_FILES,
+    Run,
+    atomic_model,
+    check_model_folder,
+    checkpointed,
+    fingerprint,
+    restoring_state,
+    start_run,
+)
+from language_model.data import (
+    TextSplit,
+    byte_pair_tokenizer,
+    character_tokenizer,
+    encode_texts,
+    read_texts,
+    tokenizer_from_json,
+)
+from language_model.presets import PRESETS, SOURCES, TRAINING, Config, download_shakespeare
 from language_model.reports import (
     OURS,
     compare_bits_per_byte,
@@ -43,11 +61,21 @@ from language_model.reports import (
 from language_model.training import StepRecord, new_model, train
 from models.gpt2 import GPT2
 
-KIND = "a language model's training run"  # identifies checkpoint.pth
+REPORT_FILES = (METRICS, "metrics.json", "samples.txt", "learning_curve.png", "README.md", "train_language_model.json")
 NUM_SAMPLES = 4
 SAMPLE_TOKENS = 200
 PREVIEW_TOKENS = 80  # of the samples during training
 MetricRows = list[dict[str, Any]]  # one per step, the rows of metrics.csv
+
+
+def start_tokenizer(config: Config, texts: TextSplit, run: Run) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that the run keeps; in a new run one that is trained on the training texts."""
+    if "tokenizer" in run.kept:
+        with restoring_state():
+            return tokenizer_from_json(run.kept["tokenizer"], config.context)
+    tokenizer = train_tokenizer(config, texts)
+    run.kept["tokenizer"] = tokenizer.backend_tokenizer.to_str()
+    return tokenizer
 
 
 def train_tokenizer(config: Config, texts: TextSplit) -> PreTrainedTokenizerFast:
@@ -64,24 +92,14 @@ def describe(record: StepRecord, started: float, tokens_before: int) -> str:
     return f"loss {record.loss:.3f}  learning rate {record.learning_rate:.1e}  {speed:,.0f} tokens/s"
 
 
-def run_training(
-    config: Config,
-    model: GPT2,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: TextSplit,
-    state: dict[str, Any] | None,
-    rows: MetricRows,
-) -> None:
-    """Train `model` in place, with checkpoints and samples; append a row of metrics per step to `rows`.
-
-    Args:
-        state: of an interrupted run, to resume from; `rows` then holds the rows of its steps.
-    """
+def run_training(config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit, run: Run) -> None:
+    """Train `model` in place, with checkpoints and samples; append a row of metrics per step to the rows of `run`."""
+    rows = run.rows
     ids = encode_texts(tokenizer, list(texts.training.values()))  # (N,)
     validation_ids = encode_texts(tokenizer, list(texts.validation.values()))  # (N,)
     validation_ids = validation_ids[: config.evaluation_tokens + 1]
     settings = config.training()
-    stream = train(settings, model, ids, validation_ids, state, config.device)
+    stream = train(settings, model, ids, validation_ids, run.state, config.device)
     if rank() == 0:
         started = time.perf_counter()
         tokens_before = len(rows) * config.batch_size * config.context
@@ -91,7 +109,7 @@ def run_training(
     def is_due(record: StepRecord) -> bool:
         return record.step % config.checkpoint_every == 0 or record.step == config.num_steps
 
-    for record in checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=is_due):
+    for record in checkpointed(stream, run, is_due=is_due):
         rows.append(
             {
                 "step": record.step,
@@ -171,19 +189,19 @@ def write_model(
     about: dict[str, str],
     rows: MetricRows,
 ) -> list[str]:
-    """Write all files into a new folder that then replaces the earlier one; return the files' names."""
+    """Write all files to a temporary folder, then put them in place; return their names."""
     samples = [sample_text(model, tokenizer, config.prompt, seed, SAMPLE_TOKENS) for seed in range(NUM_SAMPLES)]
     card = model_card(metrics, samples, about, dataclasses.asdict(config.training()))
     special_ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    with atomic_folder(config.output_dir.absolute(), keep=[CHECKPOINT]) as folder:
+    with atomic_model(config.output_dir) as folder:
         model.save_pretrained(folder, torch.float16, **special_ids)
         tokenizer.save_pretrained(folder)
         write_json(folder / "metrics.json", metrics)
         write_metrics(folder / METRICS, rows)
-        (folder / "samples.txt").write_text("\n\n".join(samples) + "\n", encoding="utf-8")
+        write_text(folder / "samples.txt", "\n\n".join(samples) + "\n")
         plot_learning_curve(folder / "learning_curve.png", rows, len(tokenizer))
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        return sorted(path.name for path in folder.iterdir() if path.name != CHECKPOINT)
+        write_text(folder / "README.md", card)
+        return sorted(path.name for path in folder.iterdir())
 
 
 def check_metrics(record: RunRecord, metrics: dict[str, Any]) -> None:
@@ -201,23 +219,25 @@ def main(config: Config) -> None:
     """Read the text, train, evaluate on the validation text, save."""
     keep_freed_memory()
     with process_group():
-        output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT)
-        default = PRESETS[config.preset].training()
-        settings, state, rows = saved_run(config.output_dir, KIND, config.training(), config.resume, default)
-        config = dataclasses.replace(config, **vars(settings))  # a resumed run has the settings that it began with
+        names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
+        output_dir = check_model_folder(config.output_dir, names, data=config.data)
+        device = pick_device(config.device)
+        run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type)
+        config = dataclasses.replace(config, **run.settings)  # a resumed run has the settings that it began with
         seed_everything(config.seed)
         texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
-        tokenizer = train_tokenizer(config, texts)
+        run.check_input("data", config.data, fingerprint([*texts.training.values(), *texts.validation.values()]))
+        tokenizer = start_tokenizer(config, texts, run)
         model = new_model(config, len(tokenizer))
         if rank() != 0:  # only the first process shows progress and writes files
-            run_training(config, model, tokenizer, texts, state, rows)
+            run_training(config, model, tokenizer, texts, run)
             return
         data_name = Path(config.data.name) if config.data else None
         record = RunRecord(__file__, output_dir, dataclasses.replace(config, data=data_name))
-        run_training(config, model, tokenizer, texts, state, rows)
+        run_training(config, model, tokenizer, texts, run)
     round_to_half(model.cpu())
     metrics = final_metrics(model, tokenizer, texts)
-    names = write_model(config, model, tokenizer, metrics, card_texts(config, texts), rows)
+    names = write_model(config, model, tokenizer, metrics, card_texts(config, texts), run.rows)
     print(markdown_table(metrics["comparison"]))
     record.files += [output_dir / name for name in names]
     record.results = metrics

@@ -5,7 +5,7 @@ one seed and evaluates it on held-out episodes, the same for all seeds and for t
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
@@ -98,7 +98,7 @@ def main(config: Config) -> None:
         config.output,
         "ppo",
         records,
-        settings=asdict(config_to_file(PPOConfig())),
+        settings=config_to_file(PPOConfig()),
         environment=environment,
         environment_steps=steps,
         episodes=config.episodes,

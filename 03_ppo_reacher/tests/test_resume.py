@@ -30,7 +30,8 @@ os.replace = slow
 
 def start(folder: Path, *more: str, modules: Path | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, str(SCRIPT), *FLAGS, "--output_dir", str(folder), *more]
-    env = os.environ | ({"PYTHONPATH": str(modules)} if modules else {})
+    path = [str(modules)] if modules else []
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
