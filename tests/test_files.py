@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def replace_all(folder: Path, names: Iterable[str], obsolete: Sequence[str] = ()
 
 KILLED = """
 import sys, time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from lab.files import atomic, atomic_files
 path = Path(sys.argv[2])
