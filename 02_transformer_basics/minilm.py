@@ -180,18 +180,20 @@ def convert(source: Path, output_dir: Path) -> float:
     distilbert = DistilBertModel(distilbert_config(bert.config)).eval()
     distilbert.load_state_dict(distilbert_weights(bert.state_dict(), bert.config.num_hidden_layers))
     tokenizer = read_tokenizer(source, bert.config.max_position_embeddings)
-    batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
-    with torch.inference_mode():
-        converted = distilbert(**batch).last_hidden_state  # (B, T, E)
-        original = bert(**batch).last_hidden_state  # (B, T, E)
-    is_token = batch["attention_mask"].bool()  # (B, T), False for padding
-    difference = (converted - original)[is_token].abs().max().item()
-    if not difference < TOLERANCE:
-        raise UserError(f"{source}: the hidden states differ by {difference:.1e} after conversion; nothing is written")
     check_model_folder(output_dir, (*MODEL_FILES, "minilm.json"), source=source)
     with atomic_model(output_dir) as folder:
         distilbert.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
+        with torch.inference_mode():
+            converted = distilbert(**batch).last_hidden_state  # (B, T, E)
+            original = bert(**batch).last_hidden_state  # (B, T, E)
+        is_token = batch["attention_mask"].bool()  # (B, T), False for padding
+        difference = (converted - original)[is_token].abs().max().item()
+        if not difference < TOLERANCE:
+            raise UserError(
+                f"{source}: the hidden states differ by {difference:.1e} after conversion; nothing is written"
+            )
     return difference
 
 

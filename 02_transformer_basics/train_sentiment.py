@@ -12,6 +12,7 @@ torchrun --nproc_per_node 2 train_sentiment.py --data ...      # two processes t
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,13 @@ def run_training(config: Config, device: torch.device, run: Run) -> TrainingResu
     return TrainingResult(options, data, setup, run.rows)
 
 
+def note_command(run: Run) -> None:
+    """Keep the command line that started the run, for the model card; a longer run has the new number of epochs."""
+    arguments = run.kept.setdefault("arguments", [word for word in sys.argv[1:] if word != "--resume"])
+    if run.state is not None and (epochs := given_value(sys.argv[1:], "epochs")):
+        arguments += ["--epochs", epochs]
+
+
 def main(config: Config) -> None:
     """Train, evaluate, save."""
     keep_freed_memory()
@@ -181,12 +189,22 @@ def main(config: Config) -> None:
         torch.set_num_threads(config.num_threads)
     with process_group():
         run = start_run(TRAINING, output_dir, vars(config.training.resolved()), config.resume, device.type)
+        note_command(run)
         result = run_training(config, device, run)
         if rank() != 0:
             return
         model = result.setup.model.cpu()
         tokenizer = result.setup.tokenizer
-        metrics = write_report(output_dir, config.data, result.options, result.data, model, tokenizer, result.rows)
+        metrics = write_report(
+            output_dir,
+            config.data,
+            result.options,
+            result.data,
+            model,
+            tokenizer,
+            result.rows,
+            arguments=run.kept["arguments"],
+        )
         record.results, record.config = metrics, result.options
         record.files += [output_dir / name for name in sorted((*MODEL_FILES, *REPORT_FILES[:-1]))]
         loss, uniform_guess = metrics["validation_loss"], math.log(len(result.data.labels))

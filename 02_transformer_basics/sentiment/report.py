@@ -48,6 +48,7 @@ def write_report(
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[dict[str, Any]] = (),
     method: str = "",
+    arguments: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Calibrate `model`, evaluate it as it will be stored, save everything to `output_dir`; return the metrics.
 
@@ -59,6 +60,7 @@ def write_report(
         model, tokenizer: the trained classifier, on the CPU.
         rows: the records of the training; none if there was none.
         method: what made the model, by default the method of the options.
+        arguments: of the command line that started the run, for the model card.
     """
     method = method or options.method
     temperature = calibrate(model, tokenizer, data)
@@ -71,7 +73,7 @@ def write_report(
         metrics |= set_metrics(name, logits, labels)
         errors[name] = confident_errors(examples, data.labels, logits, labels)
     metrics["validation_loss"] = metrics[f"{data.validation_name}_loss"]
-    card = model_card(data_path, data, model, metrics, errors)
+    card = model_card(data_path, data, model, metrics, errors, arguments)
     with atomic_model(output_dir) as folder:
         save_classifier(folder, model, tokenizer, torch.float16)
         write_json(folder / "metrics.json", metrics)
