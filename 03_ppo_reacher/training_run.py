@@ -101,7 +101,7 @@ class TrainingRun:
             raise UserError(f"{counts}; start {saved}")
         with restoring_state():
             process_state = state["processes"][rank()]
-            self.iteration = state["iteration"]
+            self.iteration = int(state["iteration"])
             self.agent.load_state_dict(state["agent"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.reward_scaler.statistics.load_state_dict(state["scaler"])

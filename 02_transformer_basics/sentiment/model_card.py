@@ -1,6 +1,7 @@
 """The model card of a sentiment classifier, README.md of its folder."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -294,12 +294,14 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`."""
         with restoring_state():
-            self.model.load_state_dict(state["model"])
-            self.averaged_model.load_state_dict(state["averaged"])
-            self.optimizer.load_state_dict(state["optimization"])
             accuracy, negative_loss = state["best_score"]
             self.best_score = (accuracy, negative_loss)
             self.best_weights = state["best"]
+            if self.best_weights or accuracy >= 0:  # after an epoch: check that they fit
+                self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(state["model"])
+            self.averaged_model.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimization"])
 
 
 def train(trainer: Trainer, validation: EncodedTexts) -> Iterator[StepRecord]:
