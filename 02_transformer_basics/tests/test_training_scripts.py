@@ -116,11 +116,10 @@ def test_an_unusable_output_folder_is_refused_before_the_data_is_read(
 
 
 @pytest.mark.parametrize("script", [train_sentiment, train_language_model])
-@pytest.mark.parametrize("place", ["folder", "link", "."])
 def test_nothing_but_its_own_files_is_touched(
-    call: Call, monkeypatch: pytest.MonkeyPatch, script: ModuleType, sentences: Path, tmp_path: Path, place: str
+    call: Call, monkeypatch: pytest.MonkeyPatch, script: ModuleType, sentences: Path, tmp_path: Path
 ) -> None:
-    """A repository with notes, and with the very text that is trained on; three runs into it."""
+    """A repository with notes, and with the very text that is trained on; three runs into it, also through a link."""
     flags = SENTIMENT_FLAGS if script is train_sentiment else (*LANGUAGE_FLAGS[:-4], "--num_steps", "2")
     folder = tmp_path / "folder"
     for name in (".git/config", "notes.md", "sub/model.safetensors", "answers.pth", "added_tokens.json"):
@@ -131,9 +130,8 @@ def test_nothing_but_its_own_files_is_touched(
     monkeypatch.chdir(folder)
     before = contents(folder)
     inode = folder.stat().st_ino
-    output_dir = {"folder": str(folder), "link": str(tmp_path / "link"), ".": "."}[place]
     own: set[str] = set()
-    for more in ((), (), ("--resume",)):
+    for output_dir, more in ((".", ()), (str(tmp_path / "link"), ()), (str(folder), ("--resume",))):
         arguments = ("--data", str(folder / "mine.csv"), *flags, *more, "--output_dir", output_dir)
         result = call(script, *arguments)
         assert result.status == 0, result.err
