@@ -42,7 +42,7 @@ Record = TypeVar("Record", bound=Resumable)
 
 @dataclass(frozen=True)
 class TrainingKind:
-    """What a kind of training keeps in its checkpoints, and how its settings behave when a run is resumed."""
+    """A kind of training: the settings that its checkpoints keep, and how they behave when a run is resumed."""
 
     name: str  # identifies the checkpoints
     defaults: Mapping[str, Any]  # all settings that a checkpoint keeps, with their default
