@@ -176,8 +176,8 @@ def results(folder: Path) -> dict[str, bytes]:
         del contents["metrics.csv"]  # sentiment: with the speed
     if (folder / "trained_model.pth").exists():
         agent = torch.load(folder / "trained_model.pth", weights_only=True)["agent"]
-        for part, tensors in agent.items():
-            values = {name: torch.as_tensor(value).tolist() for name, value in tensors.items()}
+        for part in ("policy", "value", "normalizer"):
+            values = {name: torch.as_tensor(value).tolist() for name, value in agent[part].items()}
             contents[part] = str(values).encode()
     assert contents
     return contents

@@ -206,13 +206,16 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a bit-exact resume needs. All processes must call it together."""
-        return {
+        state = {
             "text": self.text_hash,
             "model": {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()},
             "optimization": self.optimizer.state_dict(),
             "windows": self.windows.state_dict(),
             "random": gather(random_state()),
         }
+        if self.device.type == "cuda" and torch.cuda.is_initialized():  # where dropout draws its masks
+            state["cuda_random"] = gather(torch.cuda.get_rng_state(self.device))
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`. Raises UserError for a different text or number of processes."""
@@ -228,6 +231,8 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimization"])
             self.windows.load_state_dict(state["windows"])
             restore_random_state(state["random"][rank()])
+            if "cuda_random" in state and self.device.type == "cuda" and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(state["cuda_random"][rank()], self.device)
 
 
 def train(
