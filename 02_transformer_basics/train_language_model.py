@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from lab.devices import pick_device
 from lab.distributed import process_group, rank
-from lab.files import atomic, atomic_folder, replaceable_folder, write_json
+from lab.files import write_json, write_text
 from lab.launch import launch, warn_once
 from lab.markdown import escape_markdown, shell_command
 from lab.memory import keep_freed_memory
@@ -31,9 +32,26 @@ from lab.progress import track
 from lab.record import RunRecord
 from lab.seeding import seed_everything
 from lab.texts import printable
-from lab.training import CHECKPOINT, checkpointed, saved_run
-from language_model.data import TextSplit, byte_pair_tokenizer, character_tokenizer, encode_texts, read_texts
-from language_model.presets import PRESETS, SOURCES, Config, download_shakespeare
+from lab.training import (
+    CHECKPOINT,
+    MODEL_FILES,
+    Run,
+    atomic_model,
+    check_model_folder,
+    checkpointed,
+    fingerprint,
+    restoring_state,
+    start_run,
+)
+from language_model.data import (
+    TextSplit,
+    byte_pair_tokenizer,
+    character_tokenizer,
+    encode_texts,
+    read_texts,
+    tokenizer_from_json,
+)
+from language_model.presets import PRESETS, SOURCES, TRAINING, Config, download_shakespeare
 from language_model.reports import (
     OURS,
     compare_bits_per_byte,
@@ -49,12 +67,22 @@ from language_model.reports import (
 from language_model.training import StepRecord, new_model, train
 from models.gpt2 import GPT2
 
-KIND = "a language model's training run"  # identifies checkpoint.pth
+REPORT_FILES = (METRICS, "metrics.json", "samples.txt", "learning_curve.png", "README.md", "train_language_model.json")
 NUM_SAMPLES = 4
 SAMPLE_TOKENS = 200
 LONG_TEXT = 10_000_000  # characters, which take some seconds to tokenize
 PREVIEW_TOKENS = 80  # of the samples during training
 MetricRows = list[dict[str, Any]]  # one per step, the rows of metrics.csv
+
+
+def start_tokenizer(config: Config, texts: TextSplit, run: Run) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that the run keeps; in a new run one that is trained on the training texts."""
+    if "tokenizer" in run.kept:
+        with restoring_state():
+            return tokenizer_from_json(run.kept["tokenizer"], config.context)
+    tokenizer = train_tokenizer(config, texts)
+    run.kept["tokenizer"] = tokenizer.backend_tokenizer.to_str()
+    return tokenizer
 
 
 def train_tokenizer(config: Config, texts: TextSplit) -> PreTrainedTokenizerFast:
@@ -71,26 +99,17 @@ def describe(record: StepRecord, started: float, tokens_before: int) -> str:
     return f"loss {record.loss:.3f}  learning rate {record.learning_rate:.1e}  {speed:,.0f} tokens/s"
 
 
-def run_training(
-    config: Config,
-    model: GPT2,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: TextSplit,
-    state: dict[str, Any] | None,
-    rows: MetricRows,
-) -> int:
+def run_training(config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast, texts: TextSplit, run: Run) -> int:
     """Train `model` in place, with checkpoints and samples; return the number of training tokens.
 
-    Appends a row of metrics per step to `rows`.
-
-    Args:
-        state: of an interrupted run, to resume from; `rows` then holds the rows of its steps.
+    Appends a row of metrics per step to the rows of `run`.
     """
+    rows = run.rows
     ids = encode_texts(tokenizer, list(texts.training.values()))  # (N,)
     validation_ids = encode_texts(tokenizer, list(texts.validation.values()))  # (N,)
     validation_ids = validation_ids[: config.evaluation_tokens + 1]
     settings = config.training()
-    stream = train(settings, model, ids, validation_ids, state, config.device)
+    stream = train(settings, model, ids, validation_ids, run.state, config.device)
     if rank() == 0:
         started = time.perf_counter()
         tokens_before = len(rows) * config.batch_size * config.context
@@ -100,7 +119,7 @@ def run_training(
     def is_due(record: StepRecord) -> bool:
         return record.step % config.checkpoint_every == 0 or record.step == config.num_steps
 
-    for record in checkpointed(stream, config.output_dir, KIND, settings, rows, is_due=is_due):
+    for record in checkpointed(stream, run, is_due=is_due):
         rows.append(
             {
                 "step": record.step,
@@ -179,17 +198,14 @@ def card_texts(config: Config, texts: TextSplit) -> dict[str, str]:
 
 
 def save_model(config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast, rows: MetricRows) -> list[str]:
-    """Write the model and its learning curve into a new folder that then replaces the earlier one.
-
-    Returns the files' names.
-    """
+    """Write the model and its learning curve to a temporary folder, then put them in place; return the files' names."""
     special_ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    with atomic_folder(config.output_dir.absolute(), keep=[CHECKPOINT]) as folder:
+    with atomic_model(config.output_dir) as folder:
         model.save_pretrained(folder, torch.float16, **special_ids)
         tokenizer.save_pretrained(folder)
         write_metrics(folder / METRICS, rows)
         plot_learning_curve(folder / "learning_curve.png", rows, len(tokenizer))
-        return sorted(path.name for path in folder.iterdir() if path.name != CHECKPOINT)
+        return sorted(path.name for path in folder.iterdir())
 
 
 def write_report(
@@ -201,8 +217,7 @@ def write_report(
     write_json(config.output_dir / "metrics.json", metrics)
     contents = {"samples.txt": "\n\n".join(samples) + "\n", "README.md": card}
     for name, content in contents.items():
-        with atomic(config.output_dir / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(config.output_dir / name, content)
     return ["metrics.json", *contents]
 
 
@@ -221,25 +236,27 @@ def main(config: Config) -> None:
     """Read the text, train, evaluate on the validation text, save."""
     keep_freed_memory()
     with process_group():
-        output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT)
-        default = PRESETS[config.preset].training()
-        settings, state, rows = saved_run(config.output_dir, KIND, config.training(), config.resume, default)
-        config = dataclasses.replace(config, **vars(settings))  # a resumed run has the settings that it began with
+        names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
+        output_dir = check_model_folder(config.output_dir, names, data=config.data)
+        device = pick_device(config.device)
+        run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type)
+        config = dataclasses.replace(config, **run.settings)  # a resumed run has the settings that it began with
         seed_everything(config.seed)
         texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
+        run.check_input("data", config.data, fingerprint([*texts.training.values(), *texts.validation.values()]))
         num_characters = sum(map(len, texts.training.values()))
         if rank() == 0 and num_characters >= LONG_TEXT:
             warn_once(f"tokenizing {num_characters:,} characters; the first step follows")
-        tokenizer = train_tokenizer(config, texts)
+        tokenizer = start_tokenizer(config, texts, run)
         model = new_model(config, len(tokenizer))
         if rank() != 0:  # only the first process shows progress and writes files
-            run_training(config, model, tokenizer, texts, state, rows)
+            run_training(config, model, tokenizer, texts, run)
             return
         data_name = Path(config.data.name) if config.data else None
         record = RunRecord(__file__, output_dir, dataclasses.replace(config, data=data_name))
-        training_tokens = run_training(config, model, tokenizer, texts, state, rows)
+        training_tokens = run_training(config, model, tokenizer, texts, run)
     round_to_half(model.cpu())
-    names = save_model(config, model, tokenizer, rows)
+    names = save_model(config, model, tokenizer, run.rows)
     warn_once("the model is saved; now it is evaluated")  # which may be interrupted
     metrics = final_metrics(model, tokenizer, texts, training_tokens)
     names += write_report(config, model, tokenizer, metrics, card_texts(config, texts))

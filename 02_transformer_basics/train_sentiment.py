@@ -15,7 +15,8 @@ if __name__ == "__main__":
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,21 +26,40 @@ import torch
 from lab.devices import pick_device
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT, replaceable_folder
+from lab.files import ROOT
 from lab.launch import launch
 from lab.memory import keep_freed_memory
+from lab.metrics import METRICS
 from lab.progress import track
 from lab.record import RunRecord
-from lab.training import CHECKPOINT, checkpointed, saved_run
+from lab.training import (
+    CHECKPOINT,
+    MODEL_FILES,
+    Run,
+    TrainingKind,
+    check_model_folder,
+    checkpointed,
+    flag_defaults,
+    given_value,
+    restoring_state,
+    run_to_resume,
+    start_run,
+)
 from sentiment.data import SentimentData, read_data
 from sentiment.model_setup import encode
-from sentiment.options import Options, describe_presets
+from sentiment.options import PRESETS, Options, describe_presets
 from sentiment.report import record_as_row, write_report
 from sentiment.training import EncodedTexts, StepRecord, Trainer, train
-from sentiment.training_setup import TrainingSetup, training_setup
+from sentiment.training_setup import TrainingSetup, data_fingerprint, training_setup
 
-KIND = "a sentiment training run"  # what checkpoint.pth says it holds
+TRAINING = TrainingKind(
+    "a sentiment training run",
+    defaults=vars(Options()),
+    length="epochs",
+    complete=lambda settings: vars(Options(**settings).resolved()),
+)
 TEACHER_OUTPUTS = "answers.pth"  # cache of the teacher's outputs, in the output folder
+REPORT_FILES = (METRICS, "metrics.json", "training_curve.png", "README.md", "train_sentiment.json")
 
 
 @dataclass(frozen=True)
@@ -58,9 +78,10 @@ class Config:
     teacher: Path | None = None
     """Folder of the teacher for --method distill: a classifier made by --method finetune."""
     output_dir: Path = Path("runs/sentiment")
-    """Output folder for the model, its card and its metrics; an existing one is replaced at the end of the run."""
+    """Output folder for the model, its card and its metrics; those of an earlier run are replaced at the end."""
     resume: bool = False
-    """Continue from checkpoint.pth in the output folder, with the options of that run."""
+    """Continue from checkpoint.pth in the output folder, with the options of that run. Larger `--epochs` make it
+    longer; the learning-rate schedule is from there on that of the longer run."""
     checkpoint_every: int = 200
     """Steps between checkpoints; there is also one after each epoch."""
     device: str = "auto"
@@ -75,6 +96,23 @@ class Config:
             require_at_least(1, self, "num_threads")
         if (self.teacher is not None) != (self.training.method == "distill"):
             raise UserError(f"--teacher is {self.teacher}; --method distill needs its folder, other methods have none")
+
+    @classmethod
+    def default_for(cls, arguments: Sequence[str]) -> "Config":
+        """Return the defaults of the flags: those of a new run, or those of the run that command-line arguments resume.
+
+        Raises UserError or OSError for a damaged checkpoint.
+        """
+        default = cls()
+        run = run_to_resume(TRAINING, arguments, default.output_dir)
+        if run is None or given_value(arguments, "method") not in (None, run.settings["method"]):
+            return default
+        paths = run.paths
+        if teacher := given_value(arguments, "teacher"):
+            paths["teacher"] = teacher
+        with restoring_state():
+            training = Options(**flag_defaults(TRAINING, run))
+            return dataclasses.replace(default, training=training, **{flag: Path(paths[flag]) for flag in paths})
 
 
 Config.__doc__ = f"{Config.__doc__}\n\n{describe_presets()}"
@@ -105,61 +143,81 @@ def progress_line(record: Record) -> str:
     return f"epoch {step.epoch:.2f}  loss {step.loss:.4f}{validation}  {speed}"
 
 
-def run_training(config: Config, device: torch.device) -> TrainingResult:
+def run_training(config: Config, device: torch.device, run: Run) -> TrainingResult:
     """Train with checkpoints; the model ends with the weights that were best on the validation set.
 
     On Ctrl-C the steps up to the next record are finished and saved, then KeyboardInterrupt raised.
     """
-    requested, state, rows = saved_run(config.output_dir, KIND, config.training, config.resume, Options())
-    options = requested.resolved()
+    options = Options(**run.settings)
     data = read_data(config.data, options.seed, options.phrases)
+    run.check_input("data", config.data, data_fingerprint(data))
     outputs_file = config.output_dir / TEACHER_OUTPUTS
-    setup = training_setup(options, data, config.encoder, config.teacher, outputs_file, device)
+    setup = training_setup(options, data, config.encoder, config.teacher, outputs_file, device, run)
     dev_ids = encode(setup.tokenizer, [text for text, _ in data.dev])
     validation = EncodedTexts(dev_ids, torch.tensor([label for _, label in data.dev]))
     mask_id = setup.tokenizer.get_vocab()["[MASK]"]
     trainer = Trainer(setup.model.to(device), setup.ids, setup.targets, mask_id, options.training_config())
-    if state is not None:
-        trainer.load_state_dict(state)
+    if run.state is not None:
+        trainer.load_state_dict(run.state)
     records: Iterator[Record] = (Record(step, trainer.state_dict) for step in train(trainer, validation))
     if rank() == 0:
         records = track(records, trainer.records_left(), "record", progress_line)
-    records = checkpointed(
-        records,
-        config.output_dir,
-        KIND,
-        requested,
-        rows,
-        is_due=lambda r: r.step.metrics is not None or r.step.step % config.checkpoint_every == 0,
-    )
-    for record in records:
-        rows.append(record_as_row(record.step))
+
+    def is_due(record: Record) -> bool:
+        return record.step.metrics is not None or record.step.step % config.checkpoint_every == 0
+
+    for record in checkpointed(records, run, is_due=is_due):
+        run.rows.append(record_as_row(record.step))
     setup.model.load_state_dict(trainer.best_weights)
-    return TrainingResult(options, data, setup, rows)
+    return TrainingResult(options, data, setup, run.rows)
+
+
+def note_command(run: Run) -> None:
+    """Keep the command line that started the run, for the model card; a longer run has the new number of epochs."""
+    method = run.settings["method"]
+    arguments = run.kept.setdefault("arguments", [word for word in sys.argv[1:] if word != "--resume"])
+    epochs = str(run.settings["epochs"])
+    if run.state is not None and epochs not in (given_value(arguments, "epochs"), str(PRESETS[method].epochs)):
+        arguments += ["--epochs", epochs]
 
 
 def main(config: Config) -> None:
     """Train, evaluate, save."""
     keep_freed_memory()
-    output_dir = replaceable_folder(config.output_dir, "config.json", CHECKPOINT, TEACHER_OUTPUTS)
-    config = dataclasses.replace(config, output_dir=output_dir)
+    names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
+    encoder = config.encoder if config.training.method == "finetune" else None
+    inputs = {"data": config.data, "encoder": encoder, "teacher": config.teacher}
+    output_dir = check_model_folder(config.output_dir, names, **inputs)
     record = RunRecord(__file__, output_dir, config)
     device = pick_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     with process_group():
-        result = run_training(config, device)
+        run = start_run(TRAINING, output_dir, vars(config.training.resolved()), config.resume, device.type)
+        note_command(run)
+        result = run_training(config, device, run)
         if rank() != 0:
             return
         model = result.setup.model.cpu()
         tokenizer = result.setup.tokenizer
-        metrics = write_report(output_dir, config.data, result.options, result.data, model, tokenizer, result.rows)
+        metrics = write_report(
+            output_dir,
+            config.data,
+            result.options,
+            result.data,
+            model,
+            tokenizer,
+            result.rows,
+            arguments=run.kept["arguments"],
+        )
         record.results, record.config = metrics, result.options
-        record.files += sorted(path for path in output_dir.iterdir() if path.name != CHECKPOINT)
+        record.files += [output_dir / name for name in sorted((*MODEL_FILES, *REPORT_FILES[:-1]))]
         loss, uniform_guess = metrics["validation_loss"], math.log(len(result.data.labels))
         expected = f"below {uniform_guess:.3f}, a uniform guess"
         record.check("validation loss, nats", round(loss, 4), expected, loss < uniform_guess)
         record.save()
+        if result.options.method == "distill":
+            (output_dir / TEACHER_OUTPUTS).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

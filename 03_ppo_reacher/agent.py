@@ -3,7 +3,6 @@
 # N environments, O observation_dim, A action_dim
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,7 @@ class TrainedAgent:
 def save_agent(path: Path, trained: TrainedAgent) -> None:
     """Write the agent, its action bounds, and its configuration as plain data."""
     state = {
-        "config": dataclasses.asdict(config_to_file(trained.config)),
+        "config": config_to_file(trained.config),
         "observation_dim": trained.agent.normalizer.statistics.mean.shape[0],
         "low": trained.low,
         "high": trained.high,

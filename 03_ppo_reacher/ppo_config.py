@@ -94,18 +94,10 @@ class PPOConfig:
             raise UserError(f"--hidden_sizes includes {smallest}; a layer needs at least 1 unit")
 
 
-# The same options as a dataclass whose fields have the names used in files.
-FileSettings: Any = dataclasses.make_dataclass(
-    "FileSettings",
-    [FILE_NAMES.get(option.name, option.name) for option in dataclasses.fields(PPOConfig)],
-    frozen=True,
-)
-
-
-def config_to_file(config: PPOConfig) -> Any:
-    """Return the options as `FileSettings`, to be stored in a file."""
+def config_to_file(config: PPOConfig) -> dict[str, Any]:
+    """Return the options by the names that they have in files and as flags."""
     settings = dataclasses.asdict(config)
-    return FileSettings(**{FILE_NAMES.get(name, name): value for name, value in settings.items()})
+    return {FILE_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 def config_from_file(settings: Mapping[str, Any]) -> PPOConfig:

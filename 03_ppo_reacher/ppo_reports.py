@@ -67,7 +67,7 @@ def reference_band(config: PPOConfig) -> tuple[NDArray, NDArray] | None:
     settings["hidden_sizes"] = tuple(settings["hidden_sizes"])
     for irrelevant in ("seed", "device", "checkpoint_every"):
         settings[irrelevant] = getattr(config, irrelevant)
-    if settings != dataclasses.asdict(config_to_file(config)):
+    if settings != config_to_file(config):
         return None
     return np.array(measured["band"]["low"]), np.array(measured["band"]["high"])
 

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,36 @@ import torch
 from agent import Agent, TrainedAgent, make_agent, save_agent
 from environments import make_env
 from evaluation import check_return, evaluate_policy
+from lab.devices import pick_device
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
+from lab.files import check_outputs
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
 from lab.progress import track
 from lab.record import RunRecord
-from lab.training import checkpointed, saved_run
+from lab.training import (
+    CHECKPOINT,
+    Run,
+    TrainingKind,
+    checkpointed,
+    flag_defaults,
+    restoring_state,
+    run_to_resume,
+    start_run,
+)
 from ppo import IterationRecord, train
 from ppo_config import PPOConfig, config_from_file, config_to_file
 from ppo_reports import EVALUATION_EPISODES, baselines, draw_curve, metrics_row
 
-KIND = "a PPO training run"  # stored in checkpoint.pth, to recognize it
+TRAINING = TrainingKind(
+    "a PPO training run",
+    defaults=config_to_file(PPOConfig()),
+    length="num_iterations",
+    places=frozenset({"device", "checkpoint_every"}),
+    complete=lambda settings: config_to_file(config_from_file(settings)),
+)
+OUTPUT_FILES = (CHECKPOINT, "trained_model.pth", METRICS, "training_reward_curve.png", "train.json")
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,9 @@ class Config:
     output_dir: Path = Path(__file__).parent / "results"
     """Folder for the model, the curve and the records; existing files are replaced at the end."""
     resume: bool = False
-    """Resume the run in the output folder from its checkpoint.pth, with its options."""
+    """Resume the run in the output folder from its checkpoint.pth, with its options. A larger
+    `--num_iterations` makes it longer; the learning-rate schedule is from there on that of the longer
+    run."""
     tensorboard: bool = False
     """Also log the metrics for TensorBoard (pip install tensorboard)."""
     num_threads: int = 1
@@ -53,6 +73,20 @@ class Config:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "num_threads")
+
+    @classmethod
+    def default_for(cls, arguments: Sequence[str]) -> "Config":
+        """Return the defaults of the flags: of a new run, or those of the run to resume.
+
+        Raises UserError or OSError for a damaged checkpoint.
+        """
+        default = cls()
+        run = run_to_resume(TRAINING, arguments, default.output_dir)
+        if run is None:
+            return default
+        settings = {**TRAINING.defaults, **flag_defaults(TRAINING, run)}
+        with restoring_state():
+            return dataclasses.replace(default, ppo=config_from_file(settings))
 
 
 @dataclass(frozen=True)
@@ -69,45 +103,40 @@ def run_training(config: Config) -> TrainingResult:
 
     On Ctrl-C it finishes the iteration, saves a checkpoint and raises KeyboardInterrupt.
     """
-    settings, state, rows = saved_run(
-        config.output_dir,
-        KIND,
-        config_to_file(config.ppo),
-        config.resume,
-        config_to_file(PPOConfig()),
-    )
-    ppo_config = config_from_file(vars(settings))
-    log = tensorboard_logger(config, len(rows))
+    requested = config_to_file(config.ppo)
+    device = pick_device(config.ppo.device)
+    run = start_run(TRAINING, config.output_dir, requested, config.resume, device.type)
+    ppo_config = config_from_file(run.settings)
+    log = tensorboard_logger(config, len(run.rows))
     agent = None
-    for record in watched(train(ppo_config, state), config.output_dir, settings, rows):
+    for record in watched(train(ppo_config, run.state), run, ppo_config):
         agent = record.agent
-        rows.append(metrics_row(record))
-        log(rows[-1])
-    return TrainingResult(ppo_config, rows, trained_agent(ppo_config, state, agent))
+        run.rows.append(metrics_row(record))
+        log(run.rows[-1])
+    return TrainingResult(ppo_config, run.rows, trained_agent(ppo_config, run.state, agent))
 
 
 def watched(
     records: Iterator[IterationRecord],
-    folder: Path,
-    settings: Any,
-    rows: list[dict[str, Any]],
+    run: Run,
+    config: PPOConfig,
 ) -> Iterator[IterationRecord]:
-    """Yield the records, with a progress bar and checkpoints; `rows` are the metrics so far."""
+    """Yield the records, with a progress bar and checkpoints."""
 
     def is_due(record: IterationRecord) -> bool:
-        last = record.iteration == settings.num_iterations
-        return last or record.iteration % settings.checkpoint_every == 0
+        last = record.iteration == config.num_iterations
+        return last or record.iteration % config.checkpoint_every == 0
 
     if rank() == 0:
-        first = len(rows)
+        first = len(run.rows)
         started = time.perf_counter()
         records = track(
             records,
-            settings.num_iterations - first,
+            config.num_iterations - first,
             "iteration",
             lambda record: describe(record, time.perf_counter() - started, first),
         )
-    return checkpointed(records, folder, KIND, settings, rows, is_due=is_due)
+    return checkpointed(records, run, is_due=is_due)
 
 
 def describe(record: IterationRecord, seconds: float, first: int) -> str:
@@ -176,6 +205,7 @@ def main(config: Config) -> None:
         if rank() != 0:  # only the first process writes files
             run_training(config)
             return
+        check_outputs(config.output_dir, OUTPUT_FILES)
         record = RunRecord(__file__, config.output_dir, config)
         result = run_training(config)
     settings: Any = config_to_file(result.config)

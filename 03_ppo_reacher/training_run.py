@@ -18,6 +18,7 @@ from lab.devices import pick_device
 from lab.distributed import gather, rank, world_size
 from lab.errors import UserError
 from lab.seeding import random_state, restore_random_state, seed_everything
+from lab.training import restoring_state
 from networks import as_one_vector
 from normalization import RewardScaler
 from ppo_config import PPOConfig
@@ -153,15 +154,17 @@ class TrainingRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`. Raises UserError if the number of processes differs."""
-        saved = len(state["processes"])
+        with restoring_state():
+            saved = len(state["processes"])
         if saved != world_size():
             counts = f"saved by {saved} processes, resumed by {world_size()}"
             raise UserError(f"{counts}; start {saved}")
-        process_state = state["processes"][rank()]
-        self.iteration = state["iteration"]
-        self.agent.load_state_dict(state["agent"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.reward_scaler.statistics.load_state_dict(state["scaler"])
-        self.reward_scaler.returns = process_state["scaled_returns"].clone()
-        self.load_episodes_state(process_state["collector"])
-        restore_random_state(process_state["random"])
+        with restoring_state():
+            process_state = state["processes"][rank()]
+            self.iteration = int(state["iteration"])
+            self.agent.load_state_dict(state["agent"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            self.reward_scaler.statistics.load_state_dict(state["scaler"])
+            self.reward_scaler.returns = process_state["scaled_returns"].clone()
+            self.load_episodes_state(process_state["collector"])
+            restore_random_state(process_state["random"])

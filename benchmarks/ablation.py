@@ -7,7 +7,7 @@ resume. A run that diverges counts with the return of a random policy.
 if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lab.intervals import difference, estimate
 from lab.launch import launch
 from lab.record import environment_info
 from lab.results import Record, ResumableResults, new_record
-from ppo_config import FileSettings, PPOConfig, config_from_file, config_to_file
+from ppo_config import PPOConfig, config_from_file, config_to_file
 from ppo_reacher import ENV_ID, train_and_evaluate
 
 FULL = "full PPO"
@@ -63,7 +63,7 @@ def settings_of(variant: str, seed: int, num_iterations: int) -> PPOConfig:
     option = VARIANTS[variant]
     if option is None:
         return full
-    return config_from_file({**asdict(config_to_file(full)), option: False})
+    return config_from_file({**config_to_file(full), option: False})
 
 
 def run(variant: str, seed: int, config: Config, random_return: float) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def summary(results: ResumableResults) -> list[Record]:
 def main(config: Config) -> None:
     """Measure the missing runs, print and write the results."""
     torch.set_num_threads(1)
-    option_names = {field.name for field in fields(FileSettings)}
+    option_names = set(config_to_file(PPOConfig()))
     assert {option for option in VARIANTS.values() if option} <= option_names
-    base = asdict(config_to_file(settings_of(FULL, 0, config.num_iterations)))
+    base = config_to_file(settings_of(FULL, 0, config.num_iterations))
     base |= {"hidden_sizes": list(base["hidden_sizes"])}  # tuples become lists in JSON
     results = ResumableResults(config.output, "ablation", {"episodes": config.episodes, "ppo": base})
     environment = environment_info()

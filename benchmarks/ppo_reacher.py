@@ -8,7 +8,7 @@ if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
@@ -101,7 +101,7 @@ def main(config: Config) -> None:
         config.output,
         "ppo",
         records,
-        settings=asdict(config_to_file(PPOConfig())),
+        settings=config_to_file(PPOConfig()),
         environment=environment,
         environment_steps=steps,
         episodes=config.episodes,

@@ -11,9 +11,12 @@ from lab.files import atomic
 
 
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, text, and lists and dictionaries of them) as a checkpoint of `kind`."""
-    with atomic(path) as temporary:
-        torch.save({"kind": kind, **state}, temporary)
+    """Write `state` (tensors, numbers, text, and lists and dictionaries of them) as a checkpoint of `kind`.
+
+    Raises OSError, which names `path`, if it cannot be written.
+    """
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        torch.save({"kind": kind, **state}, file)
 
 
 def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:

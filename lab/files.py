@@ -1,7 +1,9 @@
 """Atomic file writes: files are written under a temporary name, then renamed."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,17 +14,45 @@ from typing import Any
 from lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")  # the temporary name of a file, with the id of the process
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else remove it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else remove it.
+
+    Raises OSError, which names `path`, if it cannot be written, also if a library reports that in another way.
+    """
+    temporary = _temporary(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _write_errors(temporary, path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _write_errors(temporary: Path, path: Path) -> Iterator[None]:
+    """Raise an error about the file or folder `temporary` as an OSError that names `path` instead."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch.save: RuntimeError after an OSError
+        number = cause.errno if isinstance(cause, OSError) else None
+        name = cause.filename if isinstance(cause, OSError) else None
+        if match := re.search(r"\(os error (\d+)\)", str(error)):  # libraries in Rust: safetensors, tokenizers
+            number = int(match[1])
+        written = Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) else temporary
+        if number is None or not written.is_relative_to(temporary):
+            raise
+        raise OSError(number, os.strerror(number), str(path / written.relative_to(temporary))) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,14 +69,43 @@ def write_text(path: Path, text: str) -> None:
 def writable_folder(path: Path) -> Path:
     """Create the folder `path` if needed and check that it is writable, before any work is done.
 
-    Raises OSError, which names the path, if it is not writable.
+    Temporary files that killed processes have left in it are removed. Raises OSError, which names the path, if it is
+    not writable or not a folder.
     """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     path.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=path):
-            return path
+            pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+    _remove_leftovers(path)
+    return path
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(".*.partial"):
+        match = LEFTOVER.fullmatch(path.name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Return True if a process with this id runs on this machine, or if that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)  # signal 0 only checks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def read_text(path: Path) -> str:
@@ -64,41 +123,63 @@ def display_path(path: Path) -> str:
 
 
 @contextmanager
-def atomic_folder(path: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield a temporary folder next to `path`; it replaces `path` if the block succeeds, else it is removed.
+def atomic_files(folder: Path, last: str, obsolete: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield a temporary folder inside `folder`; if the block succeeds, its files are put in place, else removed.
 
-    Files named in `keep` are copied from the previous folder if the new one does not have them. A folder cannot be
-    replaced in one step: the previous one is moved aside first and removed last.
+    Nothing else in `folder` is touched, except that files named in `obsolete` are removed. Every file is renamed, so
+    each is either the earlier one or the new one. The file `last`, without which the others are useless (config.json
+    of a model), is taken away first and put in place last: if the process is killed in between, `folder` contains no
+    model, but never a mixture of two. After an error all earlier files are back.
+
+    Raises OSError, which names the file in `folder`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    previous = temporary.with_suffix(".earlier")
+    temporary = _temporary(folder / "files")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for name in keep:
-            if (path / name).is_file() and not (temporary / name).exists():
-                shutil.copy2(path / name, temporary / name)
-        if path.exists():
-            path.rename(previous)
-        temporary.rename(path)
-        shutil.rmtree(previous, ignore_errors=True)
+        with _write_errors(temporary, folder):
+            temporary.mkdir()
+            yield temporary
+            _put_in_place(temporary, folder, last, obsolete)
     finally:
-        if previous.exists() and not path.exists():
-            previous.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replaceable_folder(path: Path, *markers: str) -> Path:
-    """Check, before any work is done, that `atomic_folder` may replace `path`; return the absolute path.
+def _put_in_place(source: Path, folder: Path, last: str, obsolete: Sequence[str]) -> None:
+    """Move the files of `source` to `folder`, `last` at the end; on an error move the earlier ones back."""
+    names = sorted((path.name for path in source.iterdir()), key=lambda name: name == last)
+    earlier = source / "earlier"
+    earlier.mkdir()
+    try:
+        for name in dict.fromkeys([last, *names, *obsolete]):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / name))
+            if os.path.lexists(folder / name):
+                os.replace(folder / name, earlier / name)
+        for name in names:
+            os.replace(source / name, folder / name)
+    except BaseException:
+        for name in names:
+            if not (source / name).exists():
+                os.replace(folder / name, source / name)
+        for path in earlier.iterdir():
+            os.replace(path, folder / path.name)
+        raise
 
-    Raises OSError if it is not writable, UserError if a file or an unrelated folder (one that contains none of the
-    files named in `markers`) would be overwritten.
+
+def check_outputs(folder: Path, names: Sequence[str], **inputs: Path | None) -> None:
+    """Check, before any work is done, that writing files of these `names` into `folder` destroys nothing.
+
+    Args:
+        inputs: files and folders that are read, by the name of their flag.
+
+    Raises UserError if an input would be overwritten, and if a folder has the name of a file.
     """
-    absolute = path.absolute()
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise UserError(f"{path}: not a folder; it was left unchanged")
-    if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
-        raise UserError(f"{path}: contains other files than a model's, which would be lost; choose another folder")
-    writable_folder(absolute.parent)
-    return absolute
+    for name in names:
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name}: a folder, where a file is to be written; choose another --output_dir")
+    for flag, path in inputs.items():
+        if path is None or not path.exists():
+            continue
+        for written in (folder, *(folder / name for name in names)):
+            if written.exists() and written.samefile(path):
+                raise UserError(f"--{flag} {path}: it would be overwritten; choose another --output_dir")

@@ -1,24 +1,31 @@
-"""Checkpoints and graceful interruption for training runs.
+"""Training runs that can be interrupted and resumed: what a checkpoint keeps, and what a resumed run takes from it.
 
-A training run is a generator of records; `record.snapshot()` returns the state that a bit-exact resume needs.
+A training run is a generator of records; `record.snapshot()` returns the state that a bit-exact resume needs. A resumed
+run takes all settings from its checkpoint. Only options of the place (device, threads, paths) come from the command
+line, and the length of the run may be raised. A setting that is given and differs is refused.
 """
 
-import dataclasses
+import hashlib
+import itertools
+import json
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, rank, world_size
 from lab.errors import UserError
+from lab.files import atomic_files, check_outputs, writable_folder
 from lab.launch import RENAMED_SETTINGS, warn_once
 
 CHECKPOINT = "checkpoint.pth"
+MODEL_FILES = ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json")
+MODEL_SCRIPTS = ("train_language_model", "train_sentiment", "average_sentiment", "minilm")  # their records list files
 ADDED_SETTINGS = {"beta1": 0.9}  # settings that earlier checkpoints lack, with the value that was fixed then
-Settings = TypeVar("Settings")
 
 
 class Resumable(Protocol):
@@ -33,58 +40,270 @@ class Resumable(Protocol):
 Record = TypeVar("Record", bound=Resumable)
 
 
-def saved_run(
-    folder: Path, kind: str, requested_settings: Settings, resume: bool, default: Settings
-) -> tuple[Settings, dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return the settings, state and rows of metrics to start from: those in `folder` if `resume`, else new ones.
+@dataclass(frozen=True)
+class TrainingKind:
+    """A kind of training: the settings that its checkpoints keep, and how they behave when a run is resumed."""
+
+    name: str  # identifies the checkpoints
+    defaults: Mapping[str, Any]  # all settings that a checkpoint keeps, with their default
+    length: str  # the setting that a resumed run may raise
+    places: frozenset[str] = frozenset()  # settings that come from the command line of the resumed run
+    added: frozenset[str] = frozenset()  # settings that earlier checkpoints lack; then the command line's are taken
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict  # checks saved settings, and replaces those left open
+
+    def is_switch(self, name: str) -> bool:
+        """Return True for a setting whose only flag turns it from its default: at its default it is not given."""
+        return isinstance(self.defaults[name], bool)
+
+
+@dataclass
+class Run:
+    """A training run: new, or as far as its checkpoint goes.
 
     Args:
-        kind: the kind of checkpoint to expect.
-        requested_settings: those of the command line, a dataclass of plain values.
-        default: the default settings.
+        folder: the output folder.
+        settings: those that the run has, by the name of their flag.
+        state: what `snapshot` of the last saved record returned; None in a new run.
+        rows: of metrics.csv so far.
+        inputs: a fingerprint of each input, by its flag.
+        paths: where each input was, by its flag.
+        kept: what else the run started from, as plain data.
+    """
 
-    Raises UserError for a damaged checkpoint, and for requested settings that contradict those of the run.
+    kind: str
+    folder: Path
+    settings: dict[str, Any]
+    state: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    device: str = ""
+
+    def check_input(self, flag: str, path: Path | None, fingerprint: str) -> None:
+        """Note an input of the run. Raises UserError if the run was started with another one."""
+        if self.inputs.setdefault(flag, fingerprint) != fingerprint:
+            shown = f"--{flag} {path}" if path else f"--{flag}"
+            raise UserError(f"{shown}: not what the run in {self.folder} was started with; {ANOTHER_FOLDER}")
+        if path is not None:
+            self.paths[flag] = str(path.absolute())
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write checkpoint.pth."""
+        contents = {name: getattr(self, name) for name in ("rows", *CONTENTS)}
+        save_checkpoint(self.folder / CHECKPOINT, self.kind, {"config": self.settings, "state": state, **contents})
+
+
+CONTENTS = {
+    "inputs": dict,
+    "paths": dict,
+    "kept": dict,
+    "processes": int,
+    "device": str,
+}  # earlier checkpoints lack them
+ANOTHER_FOLDER = "leave it out, or start a new run in another --output_dir"
+
+
+# --- the command line of a resumed run --------------------------------------------------------------------------------
+
+
+def given_value(arguments: Sequence[str], name: str) -> str | None:
+    """Return the value of a flag on a command line, "" for one without a value; None if it is not given."""
+    value = None
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        flag, equals, text = argument.partition("=")
+        if flag.startswith("--") and flag.removeprefix("--").replace("-", "_") == name:
+            value = text if equals else ("" if following.startswith("--") else following)
+    return value
+
+
+def run_to_resume(kind: TrainingKind, arguments: Sequence[str], output_dir: Path) -> Run | None:
+    """Return the run that a command line resumes, None if it starts a new one.
+
+    Its settings are the defaults of all flags then, so that only those that are given can differ.
+
+    Args:
+        output_dir: the default of --output_dir.
+
+    Raises UserError or OSError if the checkpoint is damaged, of another kind or version.
+    """
+    folder = Path(given_value(arguments, "output_dir") or output_dir)
+    if given_value(arguments, "resume") is None or not (folder / CHECKPOINT).exists():
+        return None
+    return read_run(kind, folder)
+
+
+def flag_defaults(kind: TrainingKind, run: Run) -> dict[str, Any]:
+    """Return the settings of a run that are defaults of the flags: all but options of the place and switches."""
+    return {name: value for name, value in run.settings.items() if name not in kind.places and not kind.is_switch(name)}
+
+
+# --- starting and resuming --------------------------------------------------------------------------------------------
+
+
+def start_run(kind: TrainingKind, folder: Path, requested: Mapping[str, Any], resume: bool, device: str = "") -> Run:
+    """Return the run to train: that in `folder` if `resume` and there is one, else a new one.
+
+    Args:
+        requested: the settings of the command line, whose defaults are those of the run (`run_to_resume`).
+        device: type of the device to train on.
+
+    Raises UserError for a damaged checkpoint, for one of another kind, which a new run would overwrite, for another
+    number of processes, and for settings that contradict those of the run.
     """
     path = folder / CHECKPOINT
-    if not resume:
-        return requested_settings, None, []
+    new = Run(kind.name, folder, dict(requested), processes=world_size(), device=device)
     if not path.exists():
-        if rank() == 0:
-            warn_once(f"nothing to resume in {folder}; starting a new run")
-        return requested_settings, None, []
-    saved = load_checkpoint(path, kind)
-    try:
-        config = _current_settings(saved["config"], type(requested_settings))
-        settings, state, rows = type(requested_settings)(**config), saved["state"], saved["rows"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its contents are inconsistent ({error})") from None
-    if set(config) != set(vars(settings)):
+        if resume:
+            note(f"nothing to resume in {folder}; starting a new run")
+        return new
+    if not resume:
+        try:
+            load_checkpoint(path, kind.name)
+        except UserError as error:
+            raise UserError(f"{error}; it would be overwritten, choose another --output_dir") from None
+        return new
+    run = read_run(kind, folder)
+    if run.processes != world_size():
+        raise UserError(f"{path}: saved by {run.processes} processes, resumed by {world_size()}; start {run.processes}")
+    if run.device and device and run.device != device:
+        note(f"saved on {run.device}, resumed on {device}: the result is not bit-exact with that of one device")
+    run.settings |= new_settings(kind, run, requested)
+    run.device = device
+    return run
+
+
+def new_settings(kind: TrainingKind, run: Run, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a resumed run that come from the command line; UserError for a contradiction."""
+    changed = {}
+    for name, value in requested.items():
+        if name in kind.places or name not in run.settings:
+            changed[name] = value
+            continue
+        saved = run.settings[name]
+        if value == saved or (kind.is_switch(name) and value == kind.defaults[name]):
+            continue
+        different = f"--{name} is {value}, but the run in {run.folder} was started with {saved}"
+        if name != kind.length:
+            raise UserError(f"{different}; {ANOTHER_FOLDER}")
+        if value < saved:
+            raise UserError(f"{different}; give {saved} or more, or start a new run in another --output_dir")
+        note(f"--{name} is raised from {saved} to {value}: from here on the learning-rate schedule is that of {value}")
+        changed[name] = value
+    return changed
+
+
+def note(message: str) -> None:
+    """Print a one-line note, in the first process only."""
+    if rank() == 0:
+        warn_once(message)
+
+
+def read_run(kind: TrainingKind, folder: Path) -> Run:
+    """Read checkpoint.pth. Raises UserError, naming the file, if it is damaged, of another kind or version."""
+    path = folder / CHECKPOINT
+    saved = load_checkpoint(path, kind.name)
+    types = {"config": dict, "state": dict, "rows": list}
+    types |= {name: type_ for name, type_ in CONTENTS.items() if name in saved}
+    if not all(isinstance(saved.get(name), type_) for name, type_ in types.items()):
+        raise UserError(f"{path}: its contents are inconsistent")
+    settings: dict[str, Any] = {name: value for name, value in ADDED_SETTINGS.items() if name in kind.defaults}
+    settings |= {RENAMED_SETTINGS.get(str(name), str(name)): value for name, value in saved["config"].items()}
+    if not set(kind.defaults) - kind.added <= set(settings) <= set(kind.defaults):
         raise UserError(f"{path}: written by another version of this script, with other settings; start a new run")
-    for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
-        requested = getattr(requested_settings, field.name)
-        saved_value = getattr(settings, field.name)
-        if requested not in (getattr(default, field.name), saved_value):
-            raise UserError(f"--{field.name} is {requested}, but the run in {folder} was started with {saved_value}")
-    return settings, state, rows
+    run = Run(kind.name, folder, settings, **{name: saved[name] for name in types if name != "config"})
+    if "processes" not in saved:
+        run.processes = world_size()  # an earlier checkpoint; the training itself checks it
+    with restoring_state():
+        run.settings = kind.complete(run.settings)
+    return run
 
 
-def _current_settings(saved: dict[str, Any], settings_class: type) -> dict[str, Any]:
-    """Return the settings of a checkpoint under the names that they have in `settings_class` today."""
-    names = {field.name for field in dataclasses.fields(settings_class)}
-    added = {name: value for name, value in ADDED_SETTINGS.items() if name in names}
-    return added | {RENAMED_SETTINGS.get(name, name): value for name, value in saved.items()}
+@contextmanager
+def restoring_state() -> Iterator[None]:
+    """Raise a UserError of one line if a saved state does not fit the model, the data or the environment."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        raise UserError(
+            f"{CHECKPOINT}: its state does not fit the settings or the data of this run ({reason})"
+        ) from None
 
 
-def checkpointed(
-    stream: Iterable[Record],
-    folder: Path,
-    kind: str,
-    settings: Any,
-    rows: list[dict[str, Any]],
-    *,
-    is_due: Callable[[Record], bool],
-) -> Iterator[Record]:
-    """Yield the records, and write checkpoint.pth with `rows`, which the caller fills, after each record that `is_due`.
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """Return a hash of a sequence of texts and bytes."""
+    digest = hashlib.sha256()
+    piece = 1 << 20  # characters; a long text is not copied as a whole
+    for part in parts:
+        digest.update(f"{type(part).__name__} {len(part)}\n".encode())
+        for start in range(0, len(part), piece):
+            chunk = part[start : start + piece]
+            digest.update(chunk.encode("utf-8", "surrogatepass") if isinstance(chunk, str) else chunk)
+    return digest.hexdigest()
+
+
+# --- the output folder ------------------------------------------------------------------------------------------------
+
+
+def check_model_folder(folder: Path, names: Sequence[str], **inputs: Path | None) -> Path:
+    """Check, before any work is done, that a model and its files (`names`) can be written to `folder`; return it.
+
+    Raises:
+        OSError: it is not a folder, or not writable.
+        UserError: an input (by its flag), or a file that no script of the lab has written, would be overwritten.
+    """
+    check_outputs(folder, names, **inputs)
+    existing = [name for name in names if name != CHECKPOINT and (folder / name).exists()]
+    if existing and not _was_written_by_the_lab(folder, names):
+        reason = "not written by the lab, and it would be overwritten"
+        raise UserError(f"{folder / existing[0]}: {reason}; choose another --output_dir")
+    return writable_folder(folder)
+
+
+def _was_written_by_the_lab(folder: Path, names: Sequence[str]) -> bool:
+    """Return True if `folder` contains a checkpoint of a training, the record of a run, or a model with its metrics."""
+    if CHECKPOINT in names and (folder / CHECKPOINT).is_file():
+        return True  # `start_run` checks that it is one of this training
+    metrics = _read_json(folder / "metrics.json")
+    return {"parameters", "validation_loss"} <= set(metrics) or any(map(_read_record, folder.glob("*.json")))
+
+
+@contextmanager
+def atomic_model(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder for a model and its files, which are put in place as `lab.files.atomic_files` does.
+
+    Files that, according to its record, an earlier training wrote and this one does not are removed.
+    """
+    records = [_read_record(folder / f"{script}.json") for script in MODEL_SCRIPTS]
+    earlier = [str(name) for record in records for name in record.get("files", ()) if Path(str(name)).name == name]
+    obsolete = [name for name in earlier if name != CHECKPOINT and not (folder / name).is_dir()]
+    with atomic_files(folder, last="config.json", obsolete=obsolete) as temporary:
+        yield temporary
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return the record of a run of the lab; empty if it is not one."""
+    content = _read_json(path)
+    return content if {"script", "figures", "files", "packages"} <= set(content) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# --- checkpoints and Ctrl-C -------------------------------------------------------------------------------------------
+
+
+def checkpointed(stream: Iterable[Record], run: Run, *, is_due: Callable[[Record], bool]) -> Iterator[Record]:
+    """Yield the records, and write checkpoint.pth with `run.rows`, which the caller fills, after each that `is_due`.
 
     On Ctrl-C the current iteration is finished and saved, then KeyboardInterrupt is raised on all processes; with a
     single process a second Ctrl-C stops immediately.
@@ -96,11 +315,9 @@ def checkpointed(
             if stopping or is_due(record):
                 snapshot = record.snapshot()  # collective: on all processes
                 if rank() == 0:
-                    contents = {"config": dataclasses.asdict(settings), "state": snapshot, "rows": rows}
-                    save_checkpoint(folder / CHECKPOINT, kind, contents)
+                    run.save(snapshot)
             if stopping:
-                if rank() == 0:
-                    warn_once("stopped and saved; rerun with --resume to continue")
+                note("stopped and saved; rerun with --resume to continue")
                 raise KeyboardInterrupt
 
 
@@ -108,16 +325,21 @@ def checkpointed(
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Defer Ctrl-C: yield a function that returns True after the first one; a second Ctrl-C stops immediately.
 
-    With several processes a second one is ignored too: torchrun forwards a second signal to each process.
+    With several processes a second one is ignored too: torchrun forwards a second signal to each process. Signals
+    reach the main thread only; in another thread the function always returns False.
     """
     interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted.is_set
+        return
 
     def on_interrupt(signal_number: int, frame: object) -> None:
         interrupted.set()
         if world_size() == 1:
             signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler  # None: a handler that is not Python's
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield interrupted.is_set
     finally:

@@ -461,7 +461,7 @@ def test_ablation_resumes_and_counts_divergence_as_random_policy(
     ablation.main(ablation.Config(output=output, seeds=1, episodes=20, num_iterations=1))
     assert len(trained) == 8
     options = [option for option in ablation.VARIANTS.values() if option is not None]
-    saved = [vars(config_to_file(settings)) for settings in trained]
+    saved = [config_to_file(settings) for settings in trained]
     switched_off = [name for settings in saved for name in options if not settings[name]]
     assert switched_off == [name for name in options if name != "clip_gradients"]
     ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))

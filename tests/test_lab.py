@@ -32,12 +32,7 @@ from lab.errors import UserError, require_at_least
 from lab.files import (
     ROOT,
     atomic,
-    atomic_folder,
     display_path,
-    read_text,
-    replaceable_folder,
-    writable_folder,
-    write_json,
 )
 from lab.launch import launch, parse_arguments, warn_once
 from lab.memory import keep_freed_memory
@@ -238,155 +233,8 @@ def test_seed_determines_all_random_numbers() -> None:
     assert draw(2**63 - 1) == draw(2**63 - 1)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
-def test_file_write_is_atomic(tmp_path: Path, error: BaseException) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("earlier")
-
-    def stopped() -> None:
-        with atomic(path) as temporary:
-            temporary.write_text("hal")
-            assert path.read_text() == "earlier"
-            raise error
-
-    with pytest.raises(type(error)):
-        stopped()
-    assert path.read_text() == "earlier"
-    assert names(tmp_path) == ["file.txt"]
-    with atomic(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-    assert names(tmp_path) == ["file.txt"]
-
-
-@pytest.mark.parametrize("error", [ValueError("half"), KeyboardInterrupt()])
-def test_folder_write_is_atomic(tmp_path: Path, error: BaseException) -> None:
-    path = tmp_path / "model"
-    path.mkdir()
-    (path / "weights").write_text("earlier")
-    (path / "card").write_text("kept")
-
-    def stopped() -> None:
-        with atomic_folder(path) as temporary:
-            (temporary / "weights").write_text("hal")
-            raise error
-
-    with pytest.raises(type(error)):
-        stopped()
-    assert (path / "weights").read_text() == "earlier"
-    assert names(tmp_path) == ["model"]
-    with atomic_folder(path, keep=["card", "missing"]) as temporary:
-        (temporary / "weights").write_text("new")
-    assert ((path / "weights").read_text(), (path / "card").read_text()) == ("new", "kept")
-    with atomic_folder(path, keep=["weights"]) as temporary:
-        (temporary / "weights").write_text("newer")
-    assert (names(path), (path / "weights").read_text()) == (["weights"], "newer")
-    assert names(tmp_path) == ["model"]
-    assert path.stat().st_mode & 0o777 == 0o755
-
-
-def test_failed_folder_replacement_keeps_the_previous_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model"
-    path.mkdir()
-    (path / "weights").write_text("earlier")
-    rename = Path.rename
-
-    def fail(self: Path, target: Path) -> Path:
-        if self.suffix == ".partial":
-            raise PermissionError(13, "Permission denied", str(target))
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(PermissionError), atomic_folder(path) as temporary:
-        (temporary / "weights").write_text("new")
-    assert (path / "weights").read_text() == "earlier"
-    assert names(tmp_path) == ["model"]
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from lab.files import atomic, atomic_folder
-path = Path(sys.argv[2])
-with (atomic if sys.argv[1] == "file" else atomic_folder)(path) as temporary:
-    target = temporary if sys.argv[1] == "file" else temporary / "weights"
-    target.write_text("hal")
-    print("half", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_kill_during_a_write_keeps_the_previous_content(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "thing"
-    target = path if kind == "file" else path / "weights"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("earlier")
-    with subprocess.Popen([sys.executable, "-c", KILLED, kind, str(path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"half\n"
-        process.send_signal(signal.SIGKILL)
-    assert target.read_text() == "earlier"
-    leftovers = [name for name in names(tmp_path) if name != "thing"]
-    assert len(leftovers) == 1
-    assert leftovers[0].endswith(".partial")  # which git ignores
-
-
-def test_unrelated_folder_is_never_replaced(tmp_path: Path) -> None:
-    assert replaceable_folder(tmp_path / "new", "config.json") == tmp_path / "new"
-    (tmp_path / "empty").mkdir()
-    replaceable_folder(tmp_path / "empty", "config.json")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").write_text("{}")
-    replaceable_folder(tmp_path / "model", "config.json")
-    (tmp_path / "link").symlink_to(tmp_path / "model")
-    for name in ("link", ".", "model/config.json"):
-        with pytest.raises(UserError):
-            replaceable_folder(tmp_path / name, "config.json")
-    with pytest.raises(OSError, match=r"config\.json"):
-        replaceable_folder(tmp_path / "model/config.json/below", "config.json")
-
-
-def test_writable_folder_is_created_and_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert writable_folder(tmp_path / "a/b") == tmp_path / "a/b"
-    assert names(tmp_path / "a/b") == []
-
-    def full(**_: Any) -> None:
-        raise OSError(28, "No space left on device", "/somewhere/else")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(OSError, match="a/b") as caught:
-        writable_folder(tmp_path / "a/b")
-    assert caught.value.filename == str(tmp_path / "a/b")
-
-
-def test_json_and_text_are_utf_8(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"naïve": ["😀", 1]})
-    assert json.loads((tmp_path / "a.json").read_bytes().decode()) == {"naïve": ["😀", 1]}
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "a.json", {"naïve": object()})
-    assert json.loads(read_text(tmp_path / "a.json")) == {"naïve": ["😀", 1]}
-    (tmp_path / "bom.txt").write_bytes("\ufeffword".encode())
-    assert read_text(tmp_path / "bom.txt") == "word"
-    assert names(tmp_path) == ["a.json", "bom.txt"]
-
-
-def test_json_keeps_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"folder": "caf\udce9 ü"})
-    assert (tmp_path / "a.json").read_bytes() == '{\n  "folder": "caf\\udce9 ü"\n}\n'.encode()
-    assert json.loads(read_text(tmp_path / "a.json")) == {"folder": "caf\udce9 ü"}
-
-
-def test_paths_are_shown_relative_to_the_lab(tmp_path: Path) -> None:
-    assert display_path(ROOT / "runs/../lab/files.py") == "lab/files.py"
-    assert display_path(tmp_path) == tmp_path.as_posix()
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

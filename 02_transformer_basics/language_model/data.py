@@ -124,6 +124,12 @@ def character_tokenizer(texts: Sequence[str], context: int) -> PreTrainedTokeniz
     return _wrap(tokenizer, context, unknown=UNKNOWN)
 
 
+def tokenizer_from_json(text: str, context: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of either kind from the contents of its tokenizer.json."""
+    tokenizer = Tokenizer.from_str(text)
+    return _wrap(tokenizer, context, unknown=tokenizer.model.unk_token or END_OF_TEXT)
+
+
 def _wrap(tokenizer: Tokenizer, context: int, unknown: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

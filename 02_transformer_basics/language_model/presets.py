@@ -2,13 +2,13 @@
 
 import dataclasses
 import importlib.util
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lab.errors import UserError, require_at_least
+from lab.training import TrainingKind, flag_defaults, given_value, restoring_state, run_to_resume
 from language_model.data import NUM_BYTES, TextSplit, split_texts
 from language_model.training import LanguageConfig
 
@@ -28,9 +28,10 @@ class RunOptions:
     preset: Literal["shakespeare", "books"] = "shakespeare"
     """Sets the defaults of all other flags. `--preset books --help` shows those of the books preset."""
     output_dir: Path = Path("runs/language")
-    """Folder for the model. A model that is already there is replaced once the new one is complete."""
+    """Folder for the model. The files of a model that is already there are replaced once the new one is complete."""
     resume: bool = False
-    """Resume the run whose checkpoint.pth is in the output folder, with the settings that it was started with."""
+    """Resume the run whose checkpoint.pth is in the output folder, with its settings. A larger `--num_steps` makes it
+    longer; the learning-rate schedule is from there on that of the longer run."""
     device: str = "auto"
     """Device to train on: auto, cpu, cuda or mps."""
     held_out: tuple[str, ...] = ()
@@ -61,17 +62,27 @@ class Config(LanguageConfig, RunOptions):  # in this order, so that --help begin
 
     @classmethod
     def default_for(cls, arguments: Sequence[str]) -> "Config":
-        """Return the preset that command-line arguments choose; flags that are not given have its values."""
-        chosen = "shakespeare"
-        for flag, value in itertools.pairwise([*arguments, ""]):
-            if flag == "--preset":
-                chosen = value
-            elif flag.startswith("--preset="):
-                chosen = flag.removeprefix("--preset=")
-        return PRESETS.get(chosen, PRESETS["shakespeare"])  # the parser then rejects an unknown name
+        """Return the defaults of the flags: the preset that command-line arguments choose, or the run that they resume.
+
+        Raises UserError or OSError for a damaged checkpoint.
+        """
+        preset = given_value(arguments, "preset")
+        default = PRESETS.get(preset or "", PRESETS["shakespeare"])  # the parser then rejects an unknown name
+        run = run_to_resume(TRAINING, arguments, default.output_dir)
+        if run is None:
+            return default
+        settings = flag_defaults(TRAINING, run) if preset is None else {}  # a preset counts as all of its flags
+        data = run.paths.get("data")
+        with restoring_state():
+            return dataclasses.replace(default, data=Path(data) if data else None, **settings)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that a checkpoint keeps, by the name of their flag."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("data", "output_dir", "resume")]
+        return {name: getattr(self, name) for name in names}
 
     def training(self) -> LanguageConfig:
-        """Return the settings of the training loop alone, which a checkpoint keeps."""
+        """Return the settings of the training loop alone."""
         names = [field.name for field in dataclasses.fields(LanguageConfig)]
         return LanguageConfig(**{name: getattr(self, name) for name in names})
 
@@ -94,6 +105,15 @@ PRESETS = {
         evaluate_every=500,
     ),
 }
+
+
+TRAINING = TrainingKind(
+    "a language model's training run",
+    defaults=Config().settings(),
+    length="num_steps",
+    places=frozenset({"device", "checkpoint_every"}),
+    added=frozenset(field.name for field in dataclasses.fields(RunOptions)),
+)
 
 
 def download_shakespeare(config: Config) -> TextSplit:

@@ -20,6 +20,7 @@ from lab.devices import pick_device
 from lab.distributed import gather, rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
 from lab.seeding import check_seed, random_state, restore_random_state
+from lab.training import restoring_state
 from language_model.data import IGNORE_INDEX, Windows
 from models.gpt2 import GPT2, GPT2Config
 from optimization import OptimizerConfig, OptimizerGroup, Precision
@@ -214,25 +215,33 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a bit-exact resume needs. All processes must call it together."""
-        return {
+        state = {
             "text": self.text_hash,
             "model": {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()},
             "optimization": self.optimizer.state_dict(),
             "windows": self.windows.state_dict(),
             "random": gather(random_state()),
         }
+        if self.device.type == "cuda" and torch.cuda.is_initialized():  # where dropout draws its masks
+            state["cuda_random"] = gather(torch.cuda.get_rng_state(self.device))
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`. Raises UserError for a different text or number of processes."""
-        if state["text"] != self.text_hash:
+        with restoring_state():
+            same_text = state["text"] == self.text_hash
+            saved_processes = len(state["random"])
+        if not same_text:
             raise UserError("--data: not the text that the run in the output folder was started with")
-        saved_processes = len(state["random"])
         if saved_processes != world_size():
             raise UserError(f"saved by {saved_processes} processes, resumed by {world_size()}; start {saved_processes}")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimization"])
-        self.windows.load_state_dict(state["windows"])
-        restore_random_state(state["random"][rank()])
+        with restoring_state():
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimization"])
+            self.windows.load_state_dict(state["windows"])
+            restore_random_state(state["random"][rank()])
+            if "cuda_random" in state and self.device.type == "cuda" and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(state["cuda_random"][rank()], self.device)
 
 
 def train(

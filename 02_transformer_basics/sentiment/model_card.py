@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,8 +67,12 @@ def model_card(
     model: DistilBertClassifier,
     metrics: dict[str, Any],
     errors: dict[str, list[Error]],
+    arguments: Sequence[str] | None = None,
 ) -> str:
-    """Return the model card in Markdown, with the metadata that the Hugging Face hub expects."""
+    """Return the model card in Markdown, with the metadata that the Hugging Face hub expects.
+
+    `arguments` are those of the command line that started the run, by default those of this process.
+    """
     method = metrics["method"]
     last_set = next(iter(data.tests))
     settings = ", ".join(f"`{name}` {value}" for name, value in metrics["settings"].items())
@@ -87,7 +92,7 @@ def model_card(
         f"- **Calibration**: logits divided by {metrics['temperature']:.2f}, which is part of the weights.",
         "- **Limits**: irony, and topics far from the training data. Reads "
         f"{min(model.config.max_position_embeddings, MAX_LENGTH)} tokens at most.",
-        *("- **Command**:", "", f"      {command_line(data_path)}", ""),
+        *("- **Command**:", "", f"      {command_line(data_path, arguments)}", ""),
         *("## Metrics", "", *metrics_table(data, metrics), ""),
         *(f"Confusion matrix, {SET_NAMES[last_set]}:", ""),
         *(*confusion_table(data.labels, metrics[f"{last_set}_confusion"]), ""),
@@ -122,11 +127,11 @@ def _training_data(data: SentimentData, method: str) -> str:
     return LABELED_TEXTS + (RATED_TEXTS if data.ratings else "") + (UNLABELED_TEXTS if method == "distill" else "")
 
 
-def command_line(data_path: Path | None) -> str:
+def command_line(data_path: Path | None, arguments: Sequence[str] | None = None) -> str:
     """Return the command that starts such a run from the beginning, without folder names of this machine."""
     words = ["torchrun", "--nproc_per_node", str(world_size())] if world_size() > 1 else ["python"]
     words.append(Path(sys.argv[0]).name)
-    for word in sys.argv[1:]:
+    for word in sys.argv[1:] if arguments is None else arguments:
         if word == "--resume":
             continue
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from lab.files import atomic_folder, write_json
+from lab.files import write_json, write_text
 from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
-from lab.training import CHECKPOINT
+from lab.training import atomic_model
 from models.distilbert import DistilBertClassifier
 from sentiment.data import Examples, SentimentData
 from sentiment.metrics import (
@@ -48,17 +48,19 @@ def write_report(
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[dict[str, Any]] = (),
     method: str = "",
+    arguments: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Calibrate `model`, evaluate it as it will be stored, save everything to `output_dir`; return the metrics.
 
     Args:
-        output_dir: folder for the model; replaced only when the new content is complete.
+        output_dir: folder for the model; its files are put in place when all of them are complete.
         data_path: what --data was, for the command on the model card.
         options: resolved options of the run.
         data: the data.
         model, tokenizer: the trained classifier, on the CPU.
         rows: the records of the training; none if there was none.
         method: what made the model, by default the method of the options.
+        arguments: of the command line that started the run, for the model card.
     """
     method = method or options.method
     temperature = calibrate(model, tokenizer, data)
@@ -71,8 +73,8 @@ def write_report(
         metrics |= set_metrics(name, logits, labels)
         errors[name] = confident_errors(examples, data.labels, logits, labels)
     metrics["validation_loss"] = metrics[f"{data.validation_name}_loss"]
-    card = model_card(data_path, data, model, metrics, errors)
-    with atomic_folder(output_dir, keep=[CHECKPOINT]) as folder:
+    card = model_card(data_path, data, model, metrics, errors, arguments)
+    with atomic_model(output_dir) as folder:
         save_classifier(folder, model, tokenizer, torch.float16)
         write_json(folder / "metrics.json", metrics)
         if rows:
@@ -82,7 +84,7 @@ def write_report(
                 rows,
                 f"Sentiment classifier, --method {options.method}",
             )
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_text(folder / "README.md", card)
     print_report(data, metrics, errors)
     return metrics
 

@@ -31,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab.distributed import rank, sum_over_ranks, world_size
 from lab.errors import UserError, require_at_least
+from lab.training import restoring_state
 from models.batching import pad_right
 from models.distilbert import DistilBertClassifier
 from optimization import OptimizerConfig, OptimizerGroup, Precision
@@ -292,12 +293,15 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`."""
-        self.model.load_state_dict(state["model"])
-        self.averaged_model.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimization"])
-        accuracy, negative_loss = state["best_score"]
-        self.best_score = (accuracy, negative_loss)
-        self.best_weights = state["best"]
+        with restoring_state():
+            accuracy, negative_loss = state["best_score"]
+            self.best_score = (accuracy, negative_loss)
+            self.best_weights = state["best"]
+            if self.best_weights or accuracy >= 0:  # after an epoch: check that they fit
+                self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(state["model"])
+            self.averaged_model.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimization"])
 
 
 def train(trainer: Trainer, validation: EncodedTexts) -> Iterator[StepRecord]:

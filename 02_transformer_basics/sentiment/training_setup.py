@@ -3,17 +3,22 @@
 Shapes: N texts, C classes.
 """
 
+import dataclasses
+import json
 import random
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from lab.errors import UserError
 from lab.markdown import shell_command
 from lab.seeding import seed_everything
-from models.distilbert import DistilBertClassifier
+from lab.training import Run, fingerprint, restoring_state
+from models.checkpoints import read_checkpoint
+from models.distilbert import DistilBertClassifier, DistilBertConfig
 from sentiment.data import SentimentData
 from sentiment.distillation import cached_teacher_outputs, nearest_neighbors, transfer_set
 from sentiment.model_setup import (
@@ -25,6 +30,7 @@ from sentiment.model_setup import (
     load_tokenizer,
     shrink_tokenizer,
     train_tokenizer,
+    wrap_tokenizer,
 )
 from sentiment.options import Options
 from sentiment.training import Targets, smooth_labels, soft_targets
@@ -42,6 +48,25 @@ class TrainingSetup(NamedTuple):
     targets: Targets
 
 
+def data_fingerprint(data: SentimentData) -> str:
+    """Return a hash of all texts, labels and ratings."""
+    contents = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    del contents["source"], contents["dropped"]  # the file's name, and a count
+    return fingerprint([repr(contents)])
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return a hash of a DistilBERT's settings, weights and tokenizer.
+
+    Raises UserError or OSError, naming the folder or file, if there is none.
+    """
+    checkpoint = read_checkpoint(folder, "distilbert")
+    parts: list[str | bytes] = [json.dumps(checkpoint.settings, sort_keys=True)]
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        parts += [name, tensor.flatten().view(torch.uint8).numpy().tobytes()]
+    return fingerprint([*parts, (folder / "tokenizer.json").read_bytes()])
+
+
 def training_setup(
     options: Options,
     data: SentimentData,
@@ -49,6 +74,7 @@ def training_setup(
     teacher: Path | None,
     outputs_file: Path,
     device: torch.device,
+    run: Run,
 ) -> TrainingSetup:
     """Return the setup of the method of resolved options.
 
@@ -59,17 +85,35 @@ def training_setup(
         teacher: folder of the teacher, for `distill`.
         outputs_file: cache of the teacher's outputs, for `distill`.
         device: where the teacher runs.
+        run: the run, which keeps the tokenizer and the sizes of the model, and knows its encoder or teacher.
 
     Raises:
-        UserError or OSError: encoder or teacher is missing or does not fit the data.
+        UserError or OSError: encoder or teacher is missing, not that of the run, or does not fit the data.
     """
     seed_everything(options.seed)
-    if options.method == "scratch":
-        return setup_scratch(options, data)
-    if options.method == "finetune":
-        return setup_finetune(options, data, encoder)
-    assert teacher is not None
-    return setup_distill(options, data, teacher, outputs_file, device)
+    if options.method == "distill":
+        assert teacher is not None
+        run.check_input("teacher", teacher, model_fingerprint(teacher))
+        return setup_distill(options, data, teacher, outputs_file, device)
+    needs_encoder = options.method == "finetune" and run.paths.get("encoder") != str(encoder.absolute())
+    if needs_encoder:
+        check_encoder(encoder)
+        run.check_input("encoder", encoder, model_fingerprint(encoder))
+    if "model" in run.kept:
+        return setup_resumed(options, data, run)
+    setup = setup_scratch(options, data) if options.method == "scratch" else setup_finetune(options, data, encoder)
+    run.kept |= {"model": vars(setup.model.config), "tokenizer": setup.tokenizer.backend_tokenizer.to_str()}
+    return setup
+
+
+def setup_resumed(options: Options, data: SentimentData, run: Run) -> TrainingSetup:
+    """Return the model and tokenizer that a checkpoint keeps; the weights come with its state."""
+    with restoring_state():
+        model = DistilBertClassifier(DistilBertConfig(**run.kept["model"]), data.labels)
+        tokenizer = wrap_tokenizer(Tokenizer.from_str(run.kept["tokenizer"]))
+    tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    ids = encode(tokenizer, [text for text, _ in data.train])
+    return TrainingSetup(model, tokenizer, ids, label_targets(data, options.label_smoothing))
 
 
 def setup_scratch(options: Options, data: SentimentData) -> TrainingSetup:
@@ -94,6 +138,13 @@ def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> Trai
     tokenizer = load_tokenizer(encoder)
     targets = label_targets(data, options.label_smoothing)
     return TrainingSetup(model, tokenizer, encode(tokenizer, texts), targets)
+
+
+def check_encoder(encoder: Path) -> None:
+    """Raise UserError if there is no encoder."""
+    if not encoder.is_dir():
+        command = f"python minilm.py --output_dir {encoder}"
+        raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
 
 
 def setup_distill(

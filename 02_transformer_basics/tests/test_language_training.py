@@ -54,7 +54,7 @@ from language_model.data import (
     sample_texts,
 )
 from language_model.ngram_baseline import kneser_ney_bits
-from language_model.presets import PRESETS, Config, download_shakespeare
+from language_model.presets import PRESETS, TRAINING, Config, download_shakespeare
 from language_model.reports import compute_metrics, model_card
 from language_model.training import (
     LanguageConfig,
@@ -871,7 +871,7 @@ def test_flags_that_contradict_the_saved_run_are_named(
 def test_a_run_of_another_version_is_not_resumed(
     refused: Call, tmp_path: Path, text_file: Path, uninterrupted: Path
 ) -> None:
-    saved = load_checkpoint(uninterrupted / "checkpoint.pth", train_language_model.KIND)
+    saved = load_checkpoint(uninterrupted / "checkpoint.pth", TRAINING.name)
     del saved["config"]["beta2"]
     (tmp_path / "model").mkdir()
     save_checkpoint(tmp_path / "model/checkpoint.pth", saved.pop("kind"), saved)
@@ -881,7 +881,7 @@ def test_a_run_of_another_version_is_not_resumed(
 
 def write_with_former_names(source: Path, target: Path) -> None:
     """Rewrite a checkpoint to the format from before settings and optimizer groups were renamed."""
-    saved = load_checkpoint(source, train_language_model.KIND)
+    saved = load_checkpoint(source, TRAINING.name)
     saved["config"]["final_learning_rate"] = saved["config"].pop("min_lr_ratio")
     del saved["config"]["beta1"]
     for optimizer in saved["state"]["optimization"]["optimizers"]:

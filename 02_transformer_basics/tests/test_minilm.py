@@ -65,7 +65,7 @@ def test_a_faulty_conversion_is_refused(bert: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(minilm, "distilbert_weights", lambda *a: {n: w * 1.01 for n, w in correct(*a).items()})
     with pytest.raises(UserError, match="hidden states differ by"):
         minilm.convert(bert, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_tokenizer_pads_and_truncates_only_on_request(bert: Path, tmp_path: Path) -> None:
@@ -165,11 +165,28 @@ def test_a_source_that_is_no_bert_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_with_other_files_is_left_alone(refused: Callable, bert: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(
+    call: Callable, refused: Callable, bert: Path, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
-    refused(minilm, ("--source", str(bert)), "contains other files than a model's")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    (tmp_path / "out/config.json").write_text("of another program")
+    refused(minilm, ("--source", str(bert)), "out/config.json: not written by the lab")
+    assert (tmp_path / "out/config.json").read_text() == "of another program"
+    (tmp_path / "out/config.json").unlink()
+    for _ in range(2):  # the second time over its own files
+        assert call(minilm, "--source", str(bert)).status == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+            *("minilm.json", "thesis.txt"),
+        }
+        assert (tmp_path / "out/thesis.txt").read_text() == "years of work"
+
+
+def test_the_source_is_never_overwritten(refused: Callable, bert: Path) -> None:
+    before = {path.name: path.read_bytes() for path in bert.iterdir()}
+    refused(minilm, ("--source", str(bert), "--output_dir", str(bert)), "--source", "overwritten")
+    assert {path.name: path.read_bytes() for path in bert.iterdir()} == before
 
 
 def test_weights_that_lack_a_layer_are_refused_by_name() -> None:

@@ -538,6 +538,69 @@ def test_a_teacher_whose_outputs_overflow_is_refused_by_name(
     assert error.startswith(f"error: --teacher {teacher}: its outputs")
 
 
+def resumed(call: Call, run: Path, target: Path, *more: str) -> tuple[Any, bytes]:
+    """Resume a copy of a run; return the result and the weights."""
+    target.mkdir()
+    (target / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
+    result = call(train_sentiment, "--resume", "--output_dir", str(target), *more)
+    weights = target / "model.safetensors"
+    return result, weights.read_bytes() if weights.exists() else b""
+
+
+def changed_copy(model: Path, target: Path) -> Path:
+    """Copy a model with one weight changed."""
+    shutil.copytree(model, target)
+    tensors = load_file(target / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] += 1
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+def test_a_resumed_run_has_its_own_encoder_or_teacher(
+    call: Call, csv_file: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """The encoder may be gone, the teacher may have moved, but neither may be another one."""
+    flags = ("--data", str(csv_file), "--epochs", "1", "--dropout", "0")
+    moved = Path(shutil.copytree(encoder, tmp_path / "encoder"))
+    runs = {"encoder": tmp_path / "finetuned", "teacher": tmp_path / "distilled"}
+    finetune = ("--method", "finetune", "--encoder", str(moved), "--output_dir", str(runs["encoder"]))
+    assert call(train_sentiment, *flags, *finetune).status == 0
+    shutil.copytree(runs["encoder"], tmp_path / "teacher")
+    distill = ("--method", "distill", "--teacher", str(tmp_path / "teacher"), "--output_dir", str(runs["teacher"]))
+    sizes = ("--num_layers", "1", "--ff_dim", "24", "--vocab_size", "230", "--copies", "1")
+    assert call(train_sentiment, *flags, *distill, *sizes).status == 0
+    for flag, run in runs.items():
+        expected = (run / "model.safetensors").read_bytes()
+        other = changed_copy(tmp_path / flag, tmp_path / f"other_{flag}")
+        elsewhere = shutil.move(tmp_path / flag, tmp_path / f"moved_{flag}")
+        result, weights = resumed(call, run, tmp_path / f"{flag}_moved", f"--{flag}", str(elsewhere))
+        assert (result.status, weights) == (0, expected), result.err
+        result, weights = resumed(call, run, tmp_path / f"{flag}_other", f"--{flag}", str(other))
+        assert (result.status, weights) == (2, b"")
+        assert f"--{flag} {other}: not what the run" in result.err
+        result, weights = resumed(call, run, tmp_path / f"{flag}_gone")
+        if flag == "encoder":
+            assert (result.status, weights) == (0, expected), result.err
+        else:
+            assert (result.status, result.err.count("\n")) == (2, 1)
+            assert str(tmp_path / "teacher") in result.err
+
+
+def test_the_card_of_a_resumed_run_has_the_command_that_started_it(
+    call: Call, csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--data", str(csv_file), *TINY, "--epochs", "1"]
+    for more in ([*flags, "--seed", "3"], ["--resume"], ["--resume", "--epochs", "2"]):
+        arguments = [*more, "--output_dir", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", ["train_sentiment.py", *arguments])
+        assert call(train_sentiment, *arguments).status == 0
+        card = (tmp_path / "out/README.md").read_text()
+        assert "train_sentiment.py --data mine.csv --embed_dim 16" in card
+        assert "--epochs 1 --seed 3" in card
+        assert "--resume" not in card
+        assert ("--epochs 2\n" in card) == (more[-1] == "2")
+
+
 def test_a_run_interrupted_by_ctrl_c_resumes_bit_exactly(
     call: Call, csv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+import average_sentiment
 import train_language_model
 import train_sentiment
 from lab.files import ROOT
+from models import checkpoints
 from models.distilbert import DistilBertClassifier
 from models.hub import SENTIMENT
 from sentiment.data import read_examples
@@ -96,15 +99,105 @@ def test_an_unusable_output_folder_is_refused_before_the_data_is_read(
     refused: Call, script: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/thesis.txt").write_text("mine")
-    data = ("--data", str(tmp_path / "nothing"))
-    for name in ("file", "file/below", "other"):
-        refused(
-            script, (*data, "--output_dir", str(tmp_path / name)), str(tmp_path / "file" if "file" in name else name)
-        )
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "other"}
-    assert (tmp_path / "file").read_text() == (tmp_path / "other/thesis.txt").read_text() == "mine"
+    for name in ("config.json", "README.md", "metrics.csv", "model.safetensors"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"of_{name}").mkdir()
+        (tmp_path / f"of_{name}" / name).write_text("mine")
+        data = ("--data", str(tmp_path / "nothing"))
+        words = (f"of_{name}/{name}", "not written by the lab")
+        refused(script, (*data, "--output_dir", str(tmp_path / f"of_{name}")), *words)
+        refused(script, (*data, "--output_dir", str(tmp_path)), f"{tmp_path}/", "a folder, where a file is to be")
+        assert [path.name for path in (tmp_path / f"of_{name}").iterdir()] == [name]
+        assert (tmp_path / f"of_{name}" / name).read_text() == "mine"
+        (tmp_path / name).rmdir()
+    for name in ("file", "file/below"):
+        refused(script, (*data, "--output_dir", str(tmp_path / name)), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("script", [train_sentiment, train_language_model])
+def test_nothing_but_its_own_files_is_touched(
+    call: Call, monkeypatch: pytest.MonkeyPatch, script: ModuleType, sentences: Path, tmp_path: Path
+) -> None:
+    """A repository with notes, and with the very text that is trained on; three runs into it, also through a link."""
+    flags = SENTIMENT_FLAGS if script is train_sentiment else (*LANGUAGE_FLAGS[:-4], "--num_steps", "2")
+    folder = tmp_path / "folder"
+    for name in (".git/config", "notes.md", "sub/model.safetensors", "answers.pth", "added_tokens.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    shutil.copy(sentences, folder / "mine.csv")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    before = contents(folder)
+    inode = folder.stat().st_ino
+    own: set[str] = set()
+    for output_dir, more in ((".", ()), (str(tmp_path / "link"), ()), (str(folder), ("--resume",))):
+        arguments = ("--data", str(folder / "mine.csv"), *flags, *more, "--output_dir", output_dir)
+        result = call(script, *arguments)
+        assert result.status == 0, result.err
+        after = contents(folder)
+        own = own or set(after) - set(before)
+        assert set(after) == set(before) | own
+        assert {name: after[name] for name in before} == before
+    assert folder.stat().st_ino == inode
+    assert Path.cwd() == folder
+    record = json.loads((folder / f"{script.__name__}.json").read_text())
+    assert set(record["files"]) == own - {"checkpoint.pth"}
+    assert own == {*script.MODEL_FILES, *script.REPORT_FILES, "checkpoint.pth"}
+
+
+@pytest.mark.parametrize("name", ["samples.txt", "metrics.csv", "README.md", "checkpoint.pth"])
+def test_the_training_text_is_never_overwritten(refused: Call, books: Path, tmp_path: Path, name: str) -> None:
+    text = (books / "first.txt").read_text()
+    (tmp_path / name).write_text(text)
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    flags = (*LANGUAGE_FLAGS[:-4], "--num_steps", "2", "--output_dir", str(tmp_path))
+    for data in (name, "link", "."):
+        refused(train_language_model, ("--data", str(tmp_path / data), *flags), "--data", "it would be overwritten")
+    assert (tmp_path / name).read_text() == text
+    assert {path.name for path in tmp_path.iterdir()} == {name, "link"}
+
+
+def test_encoder_teacher_and_averaged_runs_are_never_overwritten(
+    refused: Call, sentences: Path, tiny_classifier: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_classifier, folder)
+    (folder / "metrics.json").write_text(json.dumps({"method": "finetune", "parameters": 1, "validation_loss": 1}))
+    before = contents(folder)
+    data = ("--data", str(sentences), "--output_dir", str(folder))
+    refused(train_sentiment, (*data, "--method", "finetune", "--encoder", str(folder)), "--encoder", "overwritten")
+    refused(train_sentiment, (*data, "--method", "distill", "--teacher", str(folder)), "--teacher", "overwritten")
+    runs = (str(folder), str(tiny_classifier))
+    refused(average_sentiment, (*runs, *data), str(folder), "overwritten")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("script", [train_sentiment, train_language_model])
+def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoint(
+    call: Call, monkeypatch: pytest.MonkeyPatch, script: ModuleType, sentences: Path, tmp_path: Path
+) -> None:
+    """The last rename fails: the earlier model is as it was, and --resume writes the new one."""
+    flags = SENTIMENT_FLAGS if script is train_sentiment else (*LANGUAGE_FLAGS[:-4], "--num_steps", "2")
+    arguments = ("--data", str(sentences), *flags, "--output_dir", str(tmp_path / "out"))
+    assert call(script, *arguments).status == 0
+    before = contents(tmp_path / "out")
+    write = checkpoints.save_file
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    result = call(script, *arguments, "--seed", "1")
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == f"error: {tmp_path}/out/model.safetensors: No space left on device"
+    after = contents(tmp_path / "out")
+    assert after.pop("checkpoint.pth") != before.pop("checkpoint.pth")
+    assert after == before
+    monkeypatch.setattr(checkpoints, "save_file", write)
+    assert call(script, "--resume", "--output_dir", str(tmp_path / "out")).status == 0
+    assert contents(tmp_path / "out")["model.safetensors"] != before["model.safetensors"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -116,6 +209,11 @@ def earlier(tiny_language: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "models/language"
     shutil.copytree(tiny_language, folder)
     (folder / "README.md").write_text("the card")
+    record = {"script": "train_language_model", "figures": [], "packages": {}}
+    record["files"] = ["README.md", "old_curve.png", "checkpoint.pth", "../language/config.json"]
+    (folder / "train_language_model.json").write_text(json.dumps(record))
+    (folder / "old_curve.png").write_text("of the earlier run")
+    (folder / "notes.md").write_text("mine")
     return folder
 
 
@@ -164,4 +262,6 @@ def test_a_new_model_replaces_the_earlier_one_and_its_card(call: Call, books: Pa
     after = contents(earlier)
     assert after["README.md"] != before["README.md"]
     assert after["model.safetensors"] != before["model.safetensors"]
+    assert "old_curve.png" not in after  # which the record of the earlier run lists
+    assert after["notes.md"] == b"mine"
     assert [path.name for path in earlier.parent.iterdir()] == ["language"]

@@ -218,7 +218,7 @@ def test_files_name_the_options_as_the_command_line_does(trained: Path, tmp_path
         assert "use_clipping" not in stored
     assert load_agent(tmp_path / "model.pth").config == unclipped.config
     assert recorded_options(trained)["clip_ratios"] is True
-    assert config_from_file(vars(config_to_file(unclipped.config))) == unclipped.config
+    assert config_from_file(config_to_file(unclipped.config)) == unclipped.config
 
 
 def test_the_committed_model_loads_and_has_the_recorded_return() -> None:
