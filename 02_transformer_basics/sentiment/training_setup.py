@@ -64,7 +64,8 @@ def model_fingerprint(folder: Path) -> str:
     parts: list[str | bytes] = [json.dumps(checkpoint.settings, sort_keys=True)]
     for name, tensor in sorted(checkpoint.tensors.items()):
         parts += [name, tensor.flatten().view(torch.uint8).numpy().tobytes()]
-    return fingerprint([*parts, (folder / "tokenizer.json").read_bytes()])
+    vocabularies = (folder / "tokenizer.json", folder / "vocab.txt")
+    return fingerprint([*parts, *(path.read_bytes() for path in vocabularies if path.exists())])
 
 
 def training_setup(
@@ -126,13 +127,7 @@ def setup_scratch(options: Options, data: SentimentData) -> TrainingSetup:
 
 
 def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> TrainingSetup:
-    """Return the pre-trained encoder with a new head, and its tokenizer.
-
-    Raises UserError if there is no encoder.
-    """
-    if not encoder.is_dir():
-        command = shell_command(["python", "minilm.py", "--output_dir", str(encoder)])
-        raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
+    """Return the pre-trained encoder with a new head, and its tokenizer."""
     texts = [text for text, _ in data.train]
     model = from_encoder(encoder, data.labels, options.dropout or 0.0)
     tokenizer = load_tokenizer(encoder)
@@ -141,9 +136,9 @@ def setup_finetune(options: Options, data: SentimentData, encoder: Path) -> Trai
 
 
 def check_encoder(encoder: Path) -> None:
-    """Raise UserError if there is no encoder."""
+    """Raise UserError if there is no folder of the encoder."""
     if not encoder.is_dir():
-        command = f"python minilm.py --output_dir {encoder}"
+        command = shell_command(["python", "minilm.py", "--output_dir", str(encoder)])
         raise UserError(f"--encoder {encoder}: no such folder; {command} makes it")
 
 

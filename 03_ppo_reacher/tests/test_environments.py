@@ -400,7 +400,7 @@ def test_commands_on_a_gpu_equal_those_on_the_cpu(
         next(records)
         state = next(records).snapshot()
         rows = [ppo_reports.metrics_row(record) for record in itertools.islice(ppo.train(half), 2)]
-        contents = {"config": dataclasses.asdict(config_to_file(half)), "state": state, "rows": rows}
+        contents = {"config": config_to_file(half), "state": state, "rows": rows}
         folders["resumed"].mkdir()
         save_checkpoint(folders["resumed"] / "checkpoint.pth", "a PPO training run", contents)
         assert run("train", "--resume", "--output_dir", str(folders["resumed"])) == (0, [])
