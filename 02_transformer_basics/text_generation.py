@@ -126,7 +126,7 @@ def new_tokens(loaded: LoadedModel, prompts: list[str], config: Config, streamin
     `streaming`: our own engine prints prompts and text as they are generated.
     """
     seed_everything(config.seed)
-    rows, size = [], batch_size_of(config)
+    rows, size = [], config.batch_size
     try:
         if not isinstance(loaded.model, GPT2):
             rows = _by_pipeline(loaded, prompts, config)
@@ -157,8 +157,7 @@ def _by_pipeline(loaded: LoadedModel, prompts: list[str], config: Config) -> lis
         eos_token_id=loaded.tokenizer.eos_token_id,
         pad_token_id=loaded.tokenizer.pad_token_id,
     )
-    device, size = pick_device(config.device), batch_size_of(config)
-    loaded.model.generation_config = settings  # the library takes what it misses in others from the model's own
+    device, size = pick_device(config.device), config.batch_size
     generator = pipeline("text-generation", model=loaded.model, tokenizer=loaded.tokenizer, device=device, prefix="")
     options: dict[str, Any] = {"generation_config": settings, "logits_processor": [CheckLogits()]}
     with torch.inference_mode():
@@ -166,11 +165,6 @@ def _by_pipeline(loaded: LoadedModel, prompts: list[str], config: Config) -> lis
     lengths = [len(ids) for ids in loaded.tokenizer(prompts)["input_ids"]]
     padded = [max(lengths[i // size * size :][:size]) for i in range(len(prompts))]  # to the longest of the batch
     return [answer[0]["generated_token_ids"][length:] for answer, length in zip(answers, padded, strict=True)]
-
-
-def batch_size_of(config: Config) -> int:
-    """Return how many prompts share a batch; the library penalizes padding as a token that is already present."""
-    return config.batch_size if config.sampling.repetition_penalty is None else 1
 
 
 def _by_scratch(loaded: LoadedModel, prompts: list[str], config: Config, streaming: bool) -> list[list[int]]:

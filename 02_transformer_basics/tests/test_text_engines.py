@@ -63,13 +63,14 @@ def test_texts_are_the_pipelines_sampled_ones_too(batch_size: int, settings: dic
 
 
 def test_a_repetition_penalty_is_the_pipelines() -> None:
-    """One prompt per batch: the library penalizes padding as a token already present, ours does not."""
-    config = text_generation.Config(batch_size=1, max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
+    """In a batch too: padding is not a token already present."""
+    config = text_generation.Config(max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
+    prompts = ["Once upon a time", "The old man looked at the sea and", "It"]
     theirs, ours = (read(GENERATION, GENERATION.bundled, "x") for read in (load_folder, load_own))
-    actual = text_generation.new_tokens(ours, ["Once upon a time"], config)
-    assert actual == text_generation.new_tokens(theirs, ["Once upon a time"], config)
+    actual = text_generation.new_tokens(ours, prompts, config)
+    assert actual == text_generation.new_tokens(theirs, prompts, config)
     without = replace(config, sampling=Sampling())
-    assert actual != text_generation.new_tokens(ours, ["Once upon a time"], without)
+    assert actual != text_generation.new_tokens(ours, prompts, without)
 
 
 def test_a_text_ends_where_the_model_ends_it(tiny_language: Path) -> None:
