@@ -155,7 +155,7 @@ def draw_mutants(config: Config) -> list[Mutant]:
 
 
 def relevant_tests(file: str) -> list[list[str]]:
-    """Return the tests for a mutant of `file`, as lists of paths: those that import it, then all of its project."""
+    """Return the tests for a mutant of `file`, as lists of paths: those that import it, then the others of its project."""
     folder = file.split("/")[0]
     tests = "tests" if folder == "lab" else f"{folder}/tests"
     module = file.removeprefix(f"{folder}/").removesuffix(".py").replace("/", ".")
@@ -165,8 +165,8 @@ def relevant_tests(file: str) -> list[list[str]]:
     direct = [
         f"{tests}/{path.name}" for path in paths if any(name in path.read_text(encoding="utf-8") for name in names)
     ]
-    whole = ["tests", "01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher"] if folder == "lab" else [tests]
-    return [direct, whole] if direct else [whole]
+    others = [f"{tests}/{path.name}" for path in paths if f"{tests}/{path.name}" not in direct]
+    return [each for each in (direct, others) if each]
 
 
 def is_caught(mutant: Mutant, copy: Path) -> bool:
