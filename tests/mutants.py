@@ -155,7 +155,7 @@ def draw_mutants(config: Config) -> list[Mutant]:
 
 
 def relevant_tests(file: str) -> list[list[str]]:
-    """Return the tests for a mutant of `file`, as two lists of paths: those that import it, then its project's others."""
+    """Return the tests for a mutant of `file`, as two lists: those that import it, then its project's others."""
     folder = file.split("/")[0]
     tests = "tests" if folder == "lab" else f"{folder}/tests"
     module = file.removeprefix(f"{folder}/").removesuffix(".py").replace("/", ".")
