@@ -10,6 +10,8 @@ import tyro
 from lab.bench import NAMES, Bench, bench
 from lab.compare import Compare, compare
 from lab.doctor import show_state
+from lab.exercises.commands import COMMANDS, ExerciseCommand
+from lab.exercises.commands import execute as exercise
 from lab.files import ROOT
 from lab.launch import launch
 from lab.repeat import Repeat, repeat
@@ -99,6 +101,9 @@ def execute(command: Run | CompareRuns | RepeatScript | RunBenchmarks | Doctor) 
 def main() -> None:
     """Entry point of `lab` and of `python -m lab`."""
     arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS:
+        launch(ExerciseCommand, exercise, arguments)
+        return
     if len(arguments) > 1 and arguments[0] == "run" and not arguments[1].startswith("-"):
         arguments.insert(2, "--")  # everything after the script's name goes to the script, also --help
     launch(Command, execute, arguments)
