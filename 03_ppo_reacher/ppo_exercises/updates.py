@@ -132,7 +132,7 @@ def _loss_probe(name: str, chosen: list[int], clip_ratio: float = 0.25, dtype: t
     def run(answer: Answer) -> Any:
         given = arguments()
         given["log_probs"].requires_grad_()
-        loss = answer["policy_loss"](**given)
+        loss = answer["policy_loss"](*given.values())
         if not isinstance(loss, Tensor) or loss.ndim:
             return {"loss": loss, "gradient": None}
         if not loss.requires_grad:  # a constant

@@ -98,12 +98,12 @@ class Grading:
 
 
 def call(function: str, name: str, arguments: Callable[[], Mapping[str, Any]], **settings: Any) -> Probe:
-    """Return the probe that calls a function once; arguments that it changes are noted."""
+    """Return the probe that calls a function once, with its arguments by position; those that it changes are noted."""
 
     def run(answer: Answer) -> Changed:
         given = arguments()
         before = {key: plain(value) for key, value in given.items()}
-        value = plain(answer[function](**given))
+        value = plain(answer[function](*given.values()))
         changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
         return Changed(value, changed)
 
