@@ -10,6 +10,7 @@ import tyro
 from lab.bench import NAMES, Bench, bench
 from lab.compare import Compare, compare
 from lab.doctor import show_state
+from lab.exercises.commands import ExerciseCommand
 from lab.files import ROOT
 from lab.launch import launch
 from lab.repeat import Repeat, repeat
@@ -76,6 +77,7 @@ Command = (
     | Annotated[RepeatScript, tyro.conf.subcommand("repeat")]
     | Annotated[RunBenchmarks, tyro.conf.subcommand("bench")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | ExerciseCommand
 )
 
 

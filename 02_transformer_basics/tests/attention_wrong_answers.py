@@ -1,0 +1,169 @@
+"""Wrong answers to the exercises on attention, each the right one with one mistake switched on."""
+
+import math
+from collections.abc import Set
+
+import torch
+from torch import Tensor
+
+from lab.exercises.wrong_answers import Wrong, switches
+
+NONE: Set[str] = frozenset()
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE) -> tuple[Tensor, Tensor]:
+    """Scaled dot-product attention with the given mistakes."""
+    turned = key.transpose(-2, -1)
+    if "key_not_transposed" in wrong:
+        turned = key
+    if "wrong_axes" in wrong:
+        turned = key.transpose(1, 2)
+    scores = query @ turned
+    head_size = query.shape[-1]
+    heads = query.shape[-3] if query.ndim > 3 else 1
+    scale = math.sqrt(head_size)
+    if "root_of_E" in wrong:
+        scale = math.sqrt(heads * head_size)
+    if "by_d" in wrong:
+        scale = head_size
+    if "by_number_of_keys" in wrong:
+        scale = math.sqrt(key.shape[-2])
+    if "multiplied" in wrong:
+        scale = 1 / scale
+    if "unscaled" in wrong:
+        scale = 1.0
+    if "scale_after_softmax" not in wrong:
+        scores = scores / scale
+    dim = -1
+    if "softmax_over_queries" in wrong:
+        dim = -2
+    if "softmax_over_heads" in wrong:
+        dim = 1
+    if "softmax_over_batch" in wrong:
+        dim = 0
+    weights = scores.log_softmax(dim) if "log_weights" in wrong else scores.softmax(dim)
+    if "no_softmax" in wrong:
+        weights = scores
+    if "scale_after_softmax" in wrong:
+        weights = weights / scale
+    output = weights @ (key if "averages_keys" in wrong else value)
+    second = scores if "scores_returned" in wrong else weights
+    return (second, output) if "results_swapped" in wrong else (output, second)
+
+
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, wrong: Set[str] = NONE
+) -> tuple[Tensor, Tensor]:
+    """Attention with a mask, with the given mistakes."""
+    scores = query @ key.transpose(-2, -1)
+    if "unscaled" not in wrong:
+        scores = scores / math.sqrt(query.shape[-1])
+    allowed = mask
+    if "inverted" in wrong:
+        allowed = ~mask
+    if "mask_transposed" in wrong:
+        allowed = allowed.transpose(-2, -1)
+    if "mask_ignored" in wrong:
+        allowed = torch.ones_like(mask)
+    fill = torch.finfo(scores.dtype).min
+    if "zero_fill" in wrong:
+        fill = 0.0
+    if "small_fill" in wrong:
+        fill = -1.0
+    if "plus_inf" in wrong:
+        fill = float("inf")
+    if "nan_row" in wrong:
+        fill = -float("inf")
+    dim = -2 if "softmax_over_queries" in wrong else -1
+    hidden = scores.masked_fill(~allowed, fill)
+    if "plus_one_zero" in wrong:
+        hidden = scores + allowed
+    if "after_softmax" in wrong:
+        hidden = scores
+    weights = hidden.softmax(dim)
+    empty = ~allowed.any(-1, keepdim=True)
+    cleared = weights.masked_fill(empty, 0.0)
+    if wrong & {"zero_fill", "small_fill", "plus_inf", "nan_row", "plus_one_zero", "uniform_row"}:
+        cleared = weights
+    if "after_softmax" in wrong:
+        cleared = weights.masked_fill(~allowed, 0.0)
+    averaging = cleared
+    if "weights_only_zero" in wrong:
+        averaging = weights
+    if "masked_scores_used" in wrong:
+        averaging = scores.softmax(dim)
+    returned = weights if "output_only_zero" in wrong else cleared
+    return averaging @ value, returned
+
+
+def split_heads(x: Tensor, num_heads: int, wrong: Set[str] = NONE) -> Tensor:
+    """Split the embedding into heads, with the given mistakes."""
+    batch, time, width = x.shape
+    size = width // num_heads
+    if "heads_and_size_swapped" in wrong:
+        num_heads, size = size, num_heads
+    if "split_view" in wrong:
+        return x.reshape(batch, num_heads, time, size)
+    heads = x.reshape(batch, time, num_heads, size)
+    if "split_interleaved" in wrong:
+        heads = x.reshape(batch, time, size, num_heads).transpose(2, 3)
+    if "split_reversed" in wrong:
+        heads = heads.flip(2)
+    if "split_not_transposed" in wrong:
+        return heads
+    if "split_last_two" in wrong:
+        return heads.transpose(2, 3)
+    return heads.transpose(1, 2)
+
+
+def merge_heads(x: Tensor, wrong: Set[str] = NONE) -> Tensor:
+    """Merge the heads, with the given mistakes."""
+    batch, _, time, _ = x.shape
+    if "merge_mean" in wrong:
+        return x.mean(1)
+    if "merge_view" in wrong:
+        return x.reshape(batch, time, -1)
+    if "merge_not_joined" in wrong:
+        return x.transpose(1, 2)
+    if "merge_interleaved" in wrong:
+        return x.permute(0, 2, 3, 1).reshape(batch, time, -1)
+    return x.transpose(1, 2).reshape(batch, time, -1)
+
+
+SCALES = {"root_of_E", "by_d", "by_number_of_keys", "multiplied", "unscaled"}
+FILLS = {"zero_fill", "small_fill", "plus_inf", "nan_row", "plus_one_zero", "uniform_row", "after_softmax"}
+WRONG = {
+    "attention": Wrong(
+        {"attention": attention},
+        switches(attention),
+        exclusive=(
+            SCALES,
+            {"unscaled", "scale_after_softmax"},
+            {"softmax_over_queries", "softmax_over_heads", "softmax_over_batch", "no_softmax"},
+            {"log_weights", "no_softmax"},
+            {"scale_after_softmax", "no_softmax"},
+            {"no_softmax", "scores_returned"},
+            {"key_not_transposed", "wrong_axes"},
+        ),
+    ),
+    "masked_attention": Wrong(
+        {"masked_attention": masked_attention},
+        (*switches(masked_attention), "uniform_row"),
+        exclusive=(
+            FILLS | {"output_only_zero", "weights_only_zero"},
+            {"inverted", "mask_ignored"},
+            {"mask_transposed", "mask_ignored"},
+            {"weights_only_zero", "masked_scores_used"},
+            *({each, "mask_ignored"} for each in FILLS | {"output_only_zero", "weights_only_zero"}),
+        ),
+    ),
+    "split_heads": Wrong(
+        {"split_heads": split_heads, "merge_heads": merge_heads},
+        switches(split_heads, merge_heads),
+        exclusive=(
+            {"split_view", "split_interleaved", "split_not_transposed", "split_last_two"},
+            {"split_view", "split_reversed"},
+            {"merge_mean", "merge_view", "merge_not_joined", "merge_interleaved"},
+        ),
+    ),
+}

@@ -1,0 +1,1 @@
+"""The exercises of lesson 3: tasks and hints (.toml), probes (.py), right answers that the lab has in another form."""

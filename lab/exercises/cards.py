@@ -1,0 +1,107 @@
+"""What the learner sees: the card of an exercise, a verdict, hints, the list. Fits 80 x 24. Imports no torch."""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from lab.exercises.catalog import Exercise, exercises
+from lab.exercises.checking import Checked
+from lab.exercises.progress import State, file_of
+from lab.exercises.stubs import solution
+from lab.files import display_path
+from lab.texts import printable
+
+WIDTH = 78
+HEADLINES = {
+    "passed": "PASSED",
+    "convention": "ANOTHER CONVENTION",
+    "mistake": "A KNOWN MISTAKE",
+    "wrong": "NOT RIGHT YET",
+    "not_started": "NOT STARTED",
+    "error": "IT DOES NOT RUN",
+    "timeout": "IT DOES NOT END",
+}
+DETAIL_LINES = 12
+PRINTED_LINES = 4
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Return a text in lines of at most WIDTH characters."""
+    return textwrap.wrap(printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent) or [""]
+
+
+def title(exercise: Exercise) -> list[str]:
+    """Return the head of a card: number, name, minutes, and where to read."""
+    return [f"{exercise.number}  {exercise.name}   ({exercise.minutes} minutes)", *wrapped(f"read: {exercise.section}")]
+
+
+def card(exercise: Exercise) -> list[str]:
+    """Return the card of an exercise that is not started: what to do, and in which file."""
+    return [
+        *title(exercise),
+        "",
+        *wrapped(exercise.task),
+        "",
+        f"file: {display_path(file_of(exercise))}   (the lab's own answer: {exercise.lines} lines)",
+    ]
+
+
+def verdict_lines(exercise: Exercise, checked: Checked) -> list[str]:
+    """Return the card of a check: verdict, counter-example, hint, and what the learner's code printed."""
+    verdict = checked.verdict
+    lines = [*title(exercise), ""]
+    name = f": {verdict.mistake}" if verdict.status in ("mistake", "convention") else ""
+    lines += [f"{HEADLINES[verdict.status]}{name}", *wrapped(verdict.message, "  ")]
+    if verdict.details:
+        room = DETAIL_LINES - (PRINTED_LINES + 2 if checked.output else 0)
+        lines += ["", *(printable(line)[:WIDTH] for line in verdict.details[:room])]
+    if checked.output:
+        lines += [
+            "",
+            "your code printed:",
+            *(f"  {printable(line)[: WIDTH - 2]}" for line in checked.output[:PRINTED_LINES]),
+        ]
+    if verdict.status not in ("passed", "not_started"):
+        lines += ["", f"for a hint: lab hint {exercise.name}"]
+    if verdict.status == "not_started":
+        lines += ["", *wrapped(f"Fill in {display_path(file_of(exercise))}, save, and check again. " + exercise.task)]
+    return lines
+
+
+def hint_levels(exercise: Exercise, mistake: str) -> list[str]:
+    """Return all hints, from vague to the solution, for the mistake that the last check found ("" for none)."""
+    known = [exercise.mistakes[id] for id in mistake.split("+") if id in exercise.mistakes]
+    first = f"{exercise.hints[0]} (read: {exercise.section})"
+    if known:
+        second = f"{known[0].question} (read: {exercise.section})"
+        third = " ".join(each.hint for each in known)
+    else:
+        second = f"{exercise.hints[1]} (read: {exercise.section})"
+        third = f"Compare each line of yours with the definition: {exercise.section}."
+    return [first, second, third, f"The line in question: {exercise.blank}", solution(exercise)]
+
+
+def hint_lines(exercise: Exercise, state: State) -> list[str]:
+    """Return the next hint; after the last one, the last one again."""
+    levels = hint_levels(exercise, state.mistake)
+    number = min(state.hints, len(levels) - 1)
+    lines = [f"hint {number + 1} of {len(levels)} for {exercise.number} {exercise.name}"]
+    last = number == len(levels) - 1
+    return [*lines, "", *(levels[number].splitlines() if last else wrapped(levels[number]))]
+
+
+def list_lines(states: Mapping[str, State]) -> Iterator[str]:
+    """Yield the list of all exercises, with what is solved."""
+    yield f"{'':6}{'exercise':24}{'minutes':>8}  lesson"
+    for exercise in exercises().values():
+        state = states.get(exercise.name, State())
+        mark = "[x]" if state.passed else ("[.]" if state.mistake else "[ ]")
+        yield f"{mark} {exercise.number:>5} {exercise.name:22}{exercise.minutes:>5}  {exercise.lesson}"[:WIDTH]
+    solved = sum(states.get(name, State()).passed for name in exercises())
+    yield f"{solved} of {len(exercises())} solved"
+
+
+def summary_lines(results: Sequence[tuple[Exercise, Checked]]) -> Iterator[str]:
+    """Yield one line for each of several checks."""
+    for exercise, checked in results:
+        verdict = checked.verdict
+        yield printable(f"{exercise.number:>5} {exercise.name:24} {verdict.status:12} {verdict.message}")[:WIDTH]
