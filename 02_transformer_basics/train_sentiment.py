@@ -47,7 +47,7 @@ from lab.training import (
 )
 from sentiment.data import SentimentData, read_data
 from sentiment.model_setup import encode
-from sentiment.options import PRESETS, Options, describe_presets
+from sentiment.options import Options, describe_presets
 from sentiment.report import record_as_row, write_report
 from sentiment.training import EncodedTexts, StepRecord, Trainer, train
 from sentiment.training_setup import TrainingSetup, data_fingerprint, training_setup
@@ -174,11 +174,11 @@ def run_training(config: Config, device: torch.device, run: Run) -> TrainingResu
 
 def note_command(run: Run) -> None:
     """Keep the command line that started the run, for the model card; a longer run has the new number of epochs."""
-    method = run.settings["method"]
     arguments = run.kept.setdefault("arguments", [word for word in sys.argv[1:] if word != "--resume"])
-    epochs = str(run.settings["epochs"])
-    if run.state is not None and epochs not in (given_value(arguments, "epochs"), str(PRESETS[method].epochs)):
-        arguments += ["--epochs", epochs]
+    epochs = run.settings["epochs"]
+    if run.kept.setdefault("epochs", epochs) != epochs:
+        arguments += ["--epochs", str(epochs)]
+        run.kept["epochs"] = epochs
 
 
 def main(config: Config) -> None:

@@ -253,7 +253,12 @@ def test_lower_precision_needs_our_own_engine(call: Call, refused: Call, tiny_la
 def heat_map_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> Any:
     """The axes that `run` draws a head on."""
     drawn = []
-    monkeypatch.setattr(attention_plots, "save_figure", lambda figure, path: drawn.append((figure, path)))
+
+    def save(figure: Any, path: Path) -> None:
+        path.touch()
+        drawn.append((figure, path))
+
+    monkeypatch.setattr(attention_plots, "save_figure", save)
     run()
     ((figure, _),) = drawn
     plt.close(figure)
