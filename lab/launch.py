@@ -20,7 +20,7 @@ from tyro import _errors as tyro_errors  # private, but tyro is pinned; its publ
 
 from lab.errors import UserError
 from lab.interrupts import exit_at_once
-from lab.texts import one_line, printable
+from lab.texts import printable
 
 RENAMED_SETTINGS = {"final_learning_rate": "min_lr_ratio"}  # former name -> present name, of flags and in checkpoints
 MAX_SHOWN = 60  # characters of an invalid argument that a message repeats
@@ -72,7 +72,7 @@ def _check_text(name: str, value: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise UserError(
-            f"--{name} {one_line(value)}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
+            f"--{name} {value}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
         ) from None
 
 
