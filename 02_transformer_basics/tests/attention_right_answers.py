@@ -1,10 +1,60 @@
 """Right answers to the exercises on attention in other styles than the lab's: all must pass."""
 
+import itertools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def softmax_by_the_library(x: Tensor, dim: int) -> Tensor:
+    return F.softmax(x, dim)
+
+
+def softmax_by_logsumexp(x: Tensor, dim: int) -> Tensor:
+    return (x - torch.logsumexp(x, dim=dim, keepdim=True)).exp()
+
+
+def softmax_by_loops(x: Tensor, dim: int) -> Tensor:
+    """Each row in plain Python."""
+    result = torch.empty_like(x)
+    moved, into = x.movedim(dim, -1), result.movedim(dim, -1)
+    for place in itertools.product(*map(range, moved.shape[:-1])):
+        row = moved[place].tolist()
+        exponentials = [math.exp(each - max(row)) for each in row]
+        for column, exponential in enumerate(exponentials):
+            into[(*place, column)] = exponential / sum(exponentials)
+    return result
+
+
+def softmax_by_differences(x: Tensor, dim: int) -> Tensor:
+    """One over the sum of the exponentials of all differences."""
+    rows = x.movedim(dim, -1)
+    return (1 / (rows[..., None, :] - rows[..., :, None]).exp().sum(-1)).movedim(-1, dim)
+
+
+def softmax_with_argmax(x: Tensor, dim: int) -> Tensor:
+    shifted = x - x.max(dim, keepdim=True)[0]
+    return torch.exp(shifted).div(torch.exp(shifted).sum(dim).unsqueeze(dim))
+
+
+def mask_by_comparison(queries: int, keys: int) -> Tensor:
+    return torch.arange(keys)[None, :] <= torch.arange(keys - queries, keys)[:, None]
+
+
+def mask_by_loops(queries: int, keys: int) -> Tensor:
+    return torch.tensor([[key <= keys - queries + query for key in range(keys)] for query in range(queries)])
+
+
+def mask_by_slicing(queries: int, keys: int) -> Tensor:
+    return torch.tril(torch.ones(keys, keys)).bool()[keys - queries :]
+
+
+def mask_by_concatenation(queries: int, keys: int) -> Tensor:
+    """All cached keys, then the square mask of the new ones."""
+    new = torch.triu(torch.ones(queries, queries), diagonal=1) == 0
+    return torch.cat([torch.ones(queries, keys - queries, dtype=torch.bool), new], dim=1)
 
 
 def attention_scaling_the_query(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +144,19 @@ def merge_by_slices(x: Tensor) -> Tensor:
 
 
 RIGHT = {
+    "softmax": {
+        "library": {"softmax": softmax_by_the_library},
+        "logsumexp": {"softmax": softmax_by_logsumexp},
+        "loops": {"softmax": softmax_by_loops},
+        "differences": {"softmax": softmax_by_differences},
+        "unsqueeze": {"softmax": softmax_with_argmax},
+    },
+    "causal_mask": {
+        "comparison": {"causal_mask": mask_by_comparison},
+        "loops": {"causal_mask": mask_by_loops},
+        "slicing": {"causal_mask": mask_by_slicing},
+        "concatenation": {"causal_mask": mask_by_concatenation},
+    },
     "attention": {
         "scaled query": {"attention": attention_scaling_the_query},
         "einsum": {"attention": attention_by_einsum},

@@ -11,6 +11,81 @@ from lab.exercises.wrong_answers import Wrong, switches
 NONE: Set[str] = frozenset()
 
 
+def softmax(x: Tensor, dim: int, wrong: Set[str] = NONE) -> Tensor:
+    """Softmax over one dimension with the given mistakes."""
+    if "in_place" in wrong:
+        x -= x.amax(dim, keepdim=True)
+    if "dim_ignored" in wrong:
+        dim = -1
+    if "first_dim" in wrong:
+        dim = 0
+    if "wrong_dim" in wrong:
+        dim = 1 - dim if x.ndim > 1 and dim >= 0 else 0
+    shift: Tensor | float = x.amax(dim, keepdim=True)
+    if "overflow" in wrong:
+        shift = 0.0
+    if "global_max" in wrong:
+        shift = x.amax()
+    if "min_subtracted" in wrong:
+        shift = x.amin(dim, keepdim=True)
+    if "max_added" in wrong:
+        shift = -shift
+    if "mean_subtracted" in wrong:
+        shift = x.mean(dim, keepdim=True)
+    if "keepdim_of_max" in wrong:
+        shift = x.amax(dim)
+    shifted = x - shift
+    if "negated" in wrong:
+        shifted = x.amin(dim, keepdim=True) - x
+    exponentials = 2**shifted if "base_2" in wrong else shifted.exp()
+    if "not_exponentiated" in wrong:
+        exponentials = x
+    total = exponentials.sum(dim, keepdim=True)
+    if "keepdim_of_sum" in wrong:
+        total = exponentials.sum(dim)
+    if "whole_tensor" in wrong:
+        total = exponentials.sum()
+    if "squares" in wrong:
+        total = exponentials.square().sum(dim, keepdim=True).sqrt()
+    if "unnormalized" in wrong:
+        return exponentials
+    weights = exponentials / total
+    if "hard" in wrong:
+        return (x == x.amax(dim, keepdim=True)).to(x.dtype)
+    return weights.log() if "log" in wrong else weights
+
+
+def causal_mask(queries: int, keys: int, wrong: Set[str] = NONE) -> Tensor:
+    """Return a causal mask with the given mistakes."""
+    diagonal = keys - queries
+    if "top_left" in wrong:
+        diagonal = 0
+    if "sign_of_diagonal" in wrong:
+        diagonal = -diagonal
+    if "one_ahead" in wrong:
+        diagonal += 1
+    if "own_position_hidden" in wrong:
+        diagonal -= 1
+    rows = keys if "not_sliced" in wrong else queries
+    if "not_sliced" in wrong:
+        diagonal -= keys - queries
+    mask = torch.ones(rows, keys, dtype=torch.bool)
+    mask = mask.triu(diagonal) if "future_visible" in wrong else mask.tril(diagonal)
+    if "everything_visible" in wrong:
+        mask = torch.ones_like(mask)
+    if "only_own_position" in wrong:
+        mask = mask.triu(diagonal)
+    if "upside_down" in wrong:
+        mask = ~mask
+    if "turned" in wrong:
+        mask = mask.T
+    if "float_mask" in wrong:
+        return torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
+    if "ones_and_zeros" in wrong:
+        return mask.float()
+    return mask
+
+
 def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention with the given mistakes."""
     turned = key.transpose(-2, -1)
@@ -18,7 +93,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
         turned = key
     if "wrong_axes" in wrong:
         turned = key.transpose(1, 2)
-    scores = query @ turned
+    scores = (key if "keys_as_queries" in wrong else query) @ turned
     head_size = query.shape[-1]
     heads = query.shape[-3] if query.ndim > 3 else 1
     scale = math.sqrt(head_size)
@@ -28,6 +103,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
         scale = head_size
     if "by_number_of_keys" in wrong:
         scale = math.sqrt(key.shape[-2])
+    if "by_value_size" in wrong:
+        scale = math.sqrt(value.shape[-1])
     if "multiplied" in wrong:
         scale = 1 / scale
     if "unscaled" in wrong:
@@ -42,6 +119,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
     if "softmax_over_batch" in wrong:
         dim = 0
     weights = scores.log_softmax(dim) if "log_weights" in wrong else scores.softmax(dim)
+    if "overflow" in wrong:
+        weights = scores.exp() / scores.exp().sum(dim, keepdim=True)
     if "no_softmax" in wrong:
         weights = scores
     if "scale_after_softmax" in wrong:
@@ -130,9 +209,38 @@ def merge_heads(x: Tensor, wrong: Set[str] = NONE) -> Tensor:
     return x.transpose(1, 2).reshape(batch, time, -1)
 
 
-SCALES = {"root_of_E", "by_d", "by_number_of_keys", "multiplied", "unscaled"}
+DIMENSIONS = {"dim_ignored", "first_dim", "wrong_dim"}
+SHIFTS = {"overflow", "global_max", "min_subtracted", "max_added", "mean_subtracted", "keepdim_of_max"}
+SCALES = {"by_value_size", "root_of_E", "by_d", "by_number_of_keys", "multiplied", "unscaled"}
 FILLS = {"zero_fill", "small_fill", "plus_inf", "nan_row", "plus_one_zero", "uniform_row", "after_softmax"}
 WRONG = {
+    "softmax": Wrong(
+        {"softmax": softmax},
+        switches(softmax),
+        exclusive=(
+            DIMENSIONS,
+            SHIFTS | {"negated", "not_exponentiated", "hard"},
+            {"base_2", "not_exponentiated", "hard"},
+            {"keepdim_of_sum", "whole_tensor", "squares", "unnormalized", "hard"},
+            {"hard", "log"},
+            {"unnormalized", "log"},
+            *({each, "in_place"} for each in SHIFTS | {"not_exponentiated"}),
+            *({each, "hard"} for each in DIMENSIONS),
+            *({each, "not_exponentiated"} for each in ("log", "unnormalized")),
+        ),
+    ),
+    "causal_mask": Wrong(
+        {"causal_mask": causal_mask},
+        switches(causal_mask),
+        exclusive=(
+            {"one_ahead", "own_position_hidden"},
+            {"top_left", "sign_of_diagonal", "not_sliced"},
+            {"float_mask", "ones_and_zeros"},
+            {"future_visible", "everything_visible", "only_own_position"},
+            *({"everything_visible", each} for each in ("top_left", "sign_of_diagonal", "one_ahead",
+              "own_position_hidden")),
+        ),
+    ),
     "attention": Wrong(
         {"attention": attention},
         switches(attention),
@@ -140,7 +248,7 @@ WRONG = {
             SCALES,
             {"unscaled", "scale_after_softmax"},
             {"softmax_over_queries", "softmax_over_heads", "softmax_over_batch", "no_softmax"},
-            {"log_weights", "no_softmax"},
+            {"log_weights", "no_softmax", "overflow"},
             {"scale_after_softmax", "no_softmax"},
             {"no_softmax", "scores_returned"},
             {"key_not_transposed", "wrong_axes"},

@@ -11,12 +11,66 @@ import torch
 from torch import Tensor
 
 from lab.exercises.probes import Answer, Invariant, Probe, call
+from transformer_exercises.inputs import dyadic, not_contiguous, numbered
 
 
-def dyadic(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return a tensor of quarters between -2 and 2."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-8, 9, shape, generator=generator).to(dtype) / 4
+def _softmax(name: str, x: Tensor, dim: int, relative: float = 1e-9) -> Probe:
+    return call("softmax", name, lambda: {"x": x.clone(), "dim": dim}, relative=relative)
+
+
+def _rows(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+SOFTMAX = (
+    _softmax("rows of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), -1),
+    _softmax("columns of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), 0),
+    _softmax("rows of a square matrix", dyadic(3, 3, seed=5), 1),
+    _softmax("columns of a square matrix", dyadic(3, 3, seed=5), 0),
+    _softmax("numbers around 1000 and around -1000", _rows([1000, 999], [0, 1], [-1000, -1000]), -1),
+    _softmax("1000 and 0 in one row", _rows([1000, 0, 998], [-1000, 0, 1], [1000, -1000, -999]), 1),
+    _softmax("columns of very different size", _rows([1000, -1000], [999, -1000], [1000, -999]), 0),
+    _softmax("the middle one of three dimensions", dyadic(2, 3, 4, seed=6), 1),
+    _softmax("the last but one of four dimensions", dyadic(2, 1, 3, 2, seed=6), -2),
+    _softmax("a vector", dyadic(4, seed=7), 0),
+    _softmax("a single number in each row", dyadic(3, 1, seed=7), 1),
+    _softmax("float32", dyadic(2, 4, seed=8, dtype=torch.float32) - 100, 1, relative=1e-4),
+    call("softmax", "a tensor that is not contiguous", lambda: {"x": not_contiguous(dyadic(2, 3, 4, seed=6)), "dim": 2}),
+)
+
+
+def _sums_to_1(answer: Answer) -> bool:
+    x = dyadic(2, 3, 4, seed=6)
+    return all(torch.allclose(answer["softmax"](x.clone(), dim).sum(dim), x.sum(dim) * 0 + 1) for dim in (0, 1, 2))
+
+
+def _shift_changes_nothing(answer: Answer) -> bool:
+    x = dyadic(2, 3, 4, seed=6)
+    return torch.allclose(answer["softmax"](x.clone(), 1), answer["softmax"](x + 4, 1))
+
+
+def _causal(name: str, queries: int, keys: int) -> Probe:
+    return call("causal_mask", name, lambda: {"queries": queries, "keys": keys})
+
+
+CAUSAL_MASK = (
+    _causal("as many queries as keys", 4, 4),
+    _causal("three keys are in the cache: the first query is position 3", 2, 5),
+    _causal("one new query", 1, 4),
+    _causal("one key is in the cache", 3, 4),
+    _causal("more queries than keys in the cache", 5, 7),
+    _causal("a single position", 1, 1),
+)
+
+
+def _no_future(answer: Answer) -> bool:
+    mask = answer["causal_mask"](3, 5)
+    return not any(mask[query, key] for query in range(3) for key in range(5) if key > query + 2)
+
+
+def _own_position(answer: Answer) -> bool:
+    mask = answer["causal_mask"](3, 5)
+    return all(mask[query, query + 2] for query in range(3))
 
 
 def _tensors(*batch: int, queries: int, keys: int, size: int, value_size: int, **settings: Any) -> dict[str, Tensor]:
@@ -25,6 +79,15 @@ def _tensors(*batch: int, queries: int, keys: int, size: int, value_size: int, *
         "query": dyadic(*batch, queries, size, seed=0, **settings),
         "key": dyadic(*batch, keys, size, seed=1, **settings),
         "value": dyadic(*batch, keys, value_size, seed=2, **settings),
+    }
+
+
+def _huge() -> dict[str, Tensor]:
+    """Return a query, a key and a value whose scores are up to 65536 or down to -65536."""
+    return {
+        "query": torch.tensor([[256.0], [-256.0]], dtype=torch.float64),
+        "key": torch.tensor([[256.0], [-256.0], [128.0]], dtype=torch.float64),
+        "value": torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64),
     }
 
 
@@ -39,17 +102,23 @@ ATTENTION = (
     _attention("B 2, H 3, Tq 4, Tk 5, D 4, Dv 6", 2, 3, **SIZES),
     _attention("as many queries as keys, heads and numbers", 3, 3, queries=3, keys=3, size=3, value_size=3),
     _attention("a single key", 2, 1, queries=2, keys=1, size=4, value_size=3),
+    _attention("a batch without heads, heads of size 1", 2, queries=3, keys=2, size=1, value_size=2),
+    call("attention", "scores of thousands", _huge),
     _attention("float32", 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),
     call(
         "attention",
         "tensors that are not contiguous",
-        lambda: {name: x.mT.contiguous().mT for name, x in _tensors(2, 3, **SIZES).items()},
+        lambda: {name: not_contiguous(x) for name, x in _tensors(2, 3, **SIZES).items()},
     ),
 )
 
 
+def _weights(answer: Answer) -> Tensor:
+    return answer["attention"](*_tensors(2, 3, **SIZES).values())[1]
+
+
 def _rows_sum_to_1(answer: Answer) -> bool:
-    weights = answer["attention"](**_tensors(2, 3, **SIZES))[1]
+    weights = _weights(answer)
     return torch.allclose(weights.sum(-1), torch.ones(2, 3, 4, dtype=torch.float64))
 
 
@@ -57,9 +126,9 @@ def _order_of_keys(answer: Answer) -> bool:
     """Return True if the output stays the same when keys and values are reordered together."""
     given = _tensors(2, 3, **SIZES)
     order = torch.tensor([3, 0, 4, 1, 2])
-    before = answer["attention"](**given)[0]
-    reordered = {"key": given["key"][..., order, :], "value": given["value"][..., order, :]}
-    return torch.allclose(before, answer["attention"](**given | reordered)[0])
+    before = answer["attention"](*given.values())[0]
+    reordered = given["key"][..., order, :], given["value"][..., order, :]
+    return torch.allclose(before, answer["attention"](given["query"], *reordered)[0])
 
 
 MASKS = {  # (Tq, Tk) and larger
@@ -90,36 +159,28 @@ MASKED_ATTENTION = (
         "a mask (B, 1, 1, Tk)", torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()[:, None, None], 2, 3, **SIZES
     ),
     _masked("a causal mask, square", torch.ones(3, 3).bool().tril(), 3, 3, queries=3, keys=3, size=3, value_size=3),
+    _masked("one mask (H, Tq, Tk) for each head", _masks(3, 4, 5, seed=5), 2, 3, **SIZES),
+    _masked("a mask (Tk,)", torch.tensor([1, 0, 1, 1, 0]).bool(), 2, 3, **SIZES),
+    _masked("a mask (Tq, 1)", torch.tensor([[1], [0], [1], [1]]).bool(), 2, **SIZES),
     _masked("float32", _masks(2, 3, 4, 5, seed=4), 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),
     call(
         "masked_attention",
         "scores of thousands",
-        lambda: {
-            "query": torch.tensor([[64.0], [-64.0]], dtype=torch.float64),
-            "key": torch.tensor([[64.0], [-64.0], [32.0]], dtype=torch.float64),
-            "value": torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64),
-            "mask": MASKS["each query sees some keys"].clone(),
-        },
+        lambda: _huge() | {"mask": MASKS["each query sees some keys"].clone()},
     ),
 )
 
 
 def _hidden_is_zero(answer: Answer) -> bool:
     mask = _masks(2, 1, 4, 5, seed=3)
-    weights = answer["masked_attention"](**_tensors(2, 3, **SIZES), mask=mask)[1]
+    weights = answer["masked_attention"](*_tensors(2, 3, **SIZES).values(), mask)[1]
     return bool((weights.masked_fill(mask, 0.0) == 0).all())
 
 
 def _visible_sum_to_1(answer: Answer) -> bool:
     mask = torch.ones(4, 5).bool().tril(1)
-    weights = answer["masked_attention"](**_tensors(2, 3, **SIZES), mask=mask)[1]
+    weights = answer["masked_attention"](*_tensors(2, 3, **SIZES).values(), mask)[1]
     return torch.allclose(weights.sum(-1), torch.ones(2, 3, 4, dtype=torch.float64))
-
-
-def numbered(*shape: int) -> Tensor:
-    """Return a tensor whose numbers spell their indices: 123 is at [1, 2, 3]."""
-    places = torch.meshgrid(*(torch.arange(size) for size in shape), indexing="ij")
-    return sum(place * 10 ** (len(shape) - 1 - i) for i, place in enumerate(places)).double()  # pyright: ignore
 
 
 def _split(name: str, *shape: int, heads: int) -> Probe:
@@ -140,6 +201,8 @@ SPLIT_HEADS = (
     _merge("merge: B 2, H 3, T 4, D 5", 2, 3, 4, 5),
     _merge("merge: B 2, H 2, T 2, D 2", 2, 2, 2, 2),
     _merge("merge: a single head", 2, 1, 3, 4),
+    call("split_heads", "split: not contiguous", lambda: {"x": not_contiguous(numbered(2, 3, 8)), "num_heads": 4}),
+    call("merge_heads", "merge: not contiguous", lambda: {"x": not_contiguous(numbered(2, 3, 4, 5))}),
 )
 
 
@@ -148,8 +211,26 @@ def _inverse(answer: Answer) -> bool:
     return torch.equal(answer["merge_heads"](answer["split_heads"](x, 4)), x)
 
 
-PROBES = {"attention": ATTENTION, "masked_attention": MASKED_ATTENTION, "split_heads": SPLIT_HEADS}
+PROBES = {
+    "softmax": SOFTMAX,
+    "attention": ATTENTION,
+    "causal_mask": CAUSAL_MASK,
+    "masked_attention": MASKED_ATTENTION,
+    "split_heads": SPLIT_HEADS,
+}
 INVARIANTS: dict[str, tuple[Invariant, ...]] = {
+    "softmax": (
+        Invariant("sums_to_1", _sums_to_1, "the numbers along `dim` must sum to 1; yours do not"),
+        Invariant(
+            "shift_changes_nothing",
+            _shift_changes_nothing,
+            "adding one number to all of x must change nothing; yours changes",
+        ),
+    ),
+    "causal_mask": (
+        Invariant("no_future", _no_future, "no query may attend to a later position; in yours one may"),
+        Invariant("own_position", _own_position, "every query may attend to its own position; in yours one may not"),
+    ),
     "attention": (
         Invariant("rows_sum_to_1", _rows_sum_to_1, "the weights of a query must sum to 1; yours do not"),
         Invariant(
