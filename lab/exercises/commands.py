@@ -24,8 +24,9 @@ Name = tyro.conf.Positional[str]
 class Exercises:
     """List the exercises and your progress; `lab exercises start` writes the files to fill in."""
 
-    action: tyro.conf.Positional[Literal["list", "start"]] = "list"
-    """start: write the files to fill in to my_exercises/; files that are there are left as they are."""
+    action: tyro.conf.Positional[Literal["list", "start", "prove"]] = "list"
+    """start: write the files to fill in to my_exercises/; files that are there are left as they are.
+    prove: measure how well the graders tell right from wrong, and write benchmarks/results/exercises.json."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ def execute(command: Exercises | Check | Hint | Reset | Solution) -> None:
     match command:
         case Exercises("start"):
             start()
+        case Exercises("prove"):
+            from lab.exercises.prove import prove
+
+            sys.exit(prove())
         case Exercises():
             print("\n".join(list_lines(progress.states())))
         case Check():

@@ -1,26 +1,39 @@
 """Prove the graders: run every wrong and every right answer that is known, and write the figures.
 
-`lab exercises prove` writes benchmarks/results/exercises.json. The rows are numbered as in docs/EXERCISES.md.
+`lab exercises prove` writes benchmarks/results/exercises.json.
 """
 
 import functools
 import importlib
 import itertools
-import json
+import random
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.exercises.cards import hint_levels
 from lab.exercises.catalog import Exercise, exercises
+from lab.exercises.checking import checker
 from lab.exercises.child import examine_file
 from lab.exercises.diagnosis import Examiner, Outcomes, Verdict
 from lab.exercises.grading import load_grading
 from lab.exercises.mutations import mutants
 from lab.exercises.probes import Answer
 from lab.exercises.stubs import solution, stub
+from lab.files import ROOT, display_path
 
+RESULTS = ROOT / "benchmarks/results"
+GOALS = (
+    ("mistakes", "caught"),
+    ("mistakes", "named"),
+    ("pairs", "caught"),
+    ("right_answers", "passed"),
+    ("empty_answers", "caught"),
+)
 HINT_LINES = 3
 HINT_WIDTH = 78
 
@@ -178,16 +191,90 @@ def figures(exercise: Exercise) -> dict[str, Any]:
     }
 
 
+def timings(exercise: Exercise, folder: Path) -> dict[str, float]:
+    """Return seconds: of the numbers alone, of a check in a new process, and of one in a process that waits."""
+    started = time.perf_counter()
+    examiner = Examiner(exercise, load_grading(exercise))
+    examiner.examine(examiner.grading.right)
+    numbers = time.perf_counter() - started
+    file = folder / f"{exercise.name}.py"
+    file.write_text(solution(exercise), encoding="utf-8")
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "lab", "check", exercise.name, "--file", str(file), "--json"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    cold = time.perf_counter() - started
+    with checker(exercise) as waiting:
+        waiting.ready.wait()
+        started = time.perf_counter()
+        waiting.check(file)
+        warm = time.perf_counter() - started
+    return {"seconds_numbers": round(numbers, 3), "seconds_cold": round(cold, 3), "seconds_warm": round(warm, 3)}
+
+
+def endless_loop(folder: Path) -> float:
+    """Return the seconds until an endless loop is reported."""
+    exercise = next(iter(exercises().values()))
+    file = folder / "endless.py"
+    bodies = (f"def {name}(*arguments, **named):\n    while True:\n        pass\n" for name in exercise.functions)
+    file.write_text("\n".join(bodies), encoding="utf-8")
+    with checker(exercise) as waiting:
+        waiting.ready.wait()
+        started = time.perf_counter()
+        assert waiting.check(file).verdict.status == "timeout"
+        return round(time.perf_counter() - started, 3)
+
+
+def repeated_checks(count: int) -> list[str]:
+    """Check right answers `count` times with other global seeds and numbers of threads; return those that fail."""
+    import torch
+
+    failed = []
+    proofs = [Proof(exercise) for exercise in exercises().values()]
+    for number in range(count):
+        proof = proofs[number % len(proofs)]
+        random.seed(number)
+        torch.manual_seed(number)
+        torch.set_num_threads(1 + number % 2)
+        failed += [
+            f"{proof.exercise.name}: {style}" for style, status in proof.right_answers().items() if status != "passed"
+        ]
+    return failed
+
+
+def prove(path: Path = RESULTS / "exercises.json", checks: int = 200) -> int:
+    """Measure all graders, print and write the figures; return 0 if every answer was judged rightly."""
+    from lab.record import environment_info
+    from lab.results import new_record, write_results
+
+    environment = environment_info()
+    records = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for exercise in exercises().values():
+            values = figures(exercise) | timings(exercise, Path(scratch))
+            records.append(new_record(exercise.name, "grader", environment, **values))
+            print(f"{exercise.number:>5} {exercise.name}: {summary(values)}", flush=True)
+        summed: dict[str, Any] = totals(records)
+        summed["seconds_endless_loop"] = endless_loop(Path(scratch))
+        summed["repeated_checks"] = checks
+        summed["repeated_checks_failed"] = repeated_checks(checks)
+    write_results(path, "exercises", records, settings={"checks": checks}, environment=environment, summary=summed)
+    print(f"all: {summary(summed)}; wrote {display_path(path)}")
+    return int(
+        any(summed[name] != summed[f"{name}_{goal}"] for name, goal in GOALS) or bool(summed["repeated_checks_failed"])
+    )
+
+
+def summary(values: Mapping[str, Any]) -> str:
+    """Return the figures of a grader in words."""
+    named = f"{values['mistakes_named']} named"
+    return (
+        f"{values['mistakes_caught']} of {values['mistakes']} mistakes caught, {named}; "
+        f"{values['pairs_caught']} of {values['pairs']} pairs caught, {values['pairs_named']} named; "
+        f"{values['right_answers_passed']} of {values['right_answers']} right answers passed"
+    )
+
+
 def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the sums over all exercises."""
     names = [name for name, value in rows[0].items() if isinstance(value, int)]
     return {name: sum(row[name] for row in rows) for name in names}
-
-
-def prove() -> None:
-    """Print the figures of every exercise."""
-    rows = []
-    for exercise in exercises().values():
-        rows.append(figures(exercise))
-        print(json.dumps(rows[-1]), flush=True)
-    print(json.dumps(totals(rows)))
