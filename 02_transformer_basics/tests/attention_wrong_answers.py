@@ -237,8 +237,10 @@ WRONG = {
             {"top_left", "sign_of_diagonal", "not_sliced"},
             {"float_mask", "ones_and_zeros"},
             {"future_visible", "everything_visible", "only_own_position"},
-            *({"everything_visible", each} for each in ("top_left", "sign_of_diagonal", "one_ahead",
-              "own_position_hidden")),
+            *(
+                {"everything_visible", each}
+                for each in ("top_left", "sign_of_diagonal", "one_ahead", "own_position_hidden")
+            ),
         ),
     ),
     "attention": Wrong(

@@ -25,7 +25,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, wrong: Set[s
         dims = tuple(range(1, x.ndim)) if x.ndim > 1 else (-1,)
     keep = "keepdim" not in wrong
     mean = x.mean(dims, keepdim=keep)
-    variance = x.var(dims, correction=1 if "unbiased" in wrong else 0, keepdim=keep)
+    variance = x.var(dims, correction=0, keepdim=keep)
+    if "unbiased" in wrong:
+        size = x.numel() // x.sum(dims).numel()
+        variance = variance * size / torch.tensor(size - 1.0, dtype=x.dtype)
     if "second_moment" in wrong:
         variance = x.square().mean(dims, keepdim=keep)
     if "absolute_deviation" in wrong:
@@ -136,9 +139,7 @@ def _sum(x: Tensor, norm: Function, sublayer: Function, wrong: Set[str], alone: 
     return sublayer(norm(x)) if alone else x + sublayer(norm(x))
 
 
-def embed(
-    token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: int, wrong: Set[str] = NONE
-) -> Tensor:
+def embed(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: int, wrong: Set[str] = NONE) -> Tensor:
     """Embed tokens with the given mistakes."""
     batch, new = token_ids.shape
     start = past

@@ -81,7 +81,7 @@ def sampling_by_powers(logits: Tensor, temperature: float, top_k: int | None) ->
     log_probs = logits.log_softmax(-1) / temperature
     powers = (log_probs - log_probs.amax(-1, keepdim=True)).exp()
     if top_k is not None:
-        ranks = logits.argsort(-1, descending=True, stable=True).argsort(-1)
+        ranks = logits.argsort(dim=-1, descending=True).argsort(dim=-1)
         powers = torch.where(ranks < top_k, powers, torch.zeros_like(powers))
     return powers / powers.sum(-1, keepdim=True)
 

@@ -39,7 +39,9 @@ class KVCache:
             self.keys, self.values = [key], [value]
         if "not_stored" not in wrong or not self.keys:
             self.keys.insert(0 if "prepended" in wrong else len(self.keys), key)
-            self.values.insert(0 if "prepended" in wrong else len(self.values), key if "keys_as_values" in wrong else value)
+            self.values.insert(
+                0 if "prepended" in wrong else len(self.values), key if "keys_as_values" in wrong else value
+            )
         keys, values = self.keys, self.values
         if "not_stored" in wrong and before[0]:
             keys, values = [*keys, key], [*values, value]
@@ -86,9 +88,7 @@ class KVCache:
         return both[::-1] if "results_swapped" in wrong else both
 
 
-def sampling_probabilities(
-    logits: Tensor, temperature: float, top_k: int | None, wrong: Set[str] = NONE
-) -> Tensor:
+def sampling_probabilities(logits: Tensor, temperature: float, top_k: int | None, wrong: Set[str] = NONE) -> Tensor:
     """Return the probabilities of the next token with the given mistakes."""
     vocabulary = logits.shape[-1]
     if temperature == 0:
@@ -173,8 +173,6 @@ def top_p_filter(logits: Tensor, p: float, wrong: Set[str] = NONE) -> Tensor:
         probabilities = ordered.softmax(0)
     if "of_logits" in wrong:
         probabilities = ordered
-    if "log_probabilities" in wrong:
-        probabilities = ordered.log_softmax(-1)
     if "not_sorted" in wrong:
         ordered, order = logits, torch.arange(logits.shape[-1]).expand_as(logits)
         probabilities = logits.softmax(-1)
@@ -327,10 +325,17 @@ TEMPERATURES = {"times", "root_of_temperature", "no_temperature", "after_softmax
 COUNTS_OF_K = {"one_too_many", "one_too_few", "lowest_k", "no_top_k", "strictly_above", "others_kept", "argmax_always",
                "not_renormalized"}  # fmt: skip
 FORMS = {"not_scattered", "threshold_of_first_row", "threshold_of_batch", "no_top_k", "sorted", "not_renormalized"}
-RESULTS = {"logits_returned", "log_probabilities", "overflow", "softmax_over_batch", "not_renormalized", "argmax_always"}
+RESULTS = {
+    "logits_returned",
+    "log_probabilities",
+    "overflow",
+    "softmax_over_batch",
+    "not_renormalized",
+    "argmax_always",
+}
 REMOVED = {"one_too_many", "one_more", "crossing_dropped", "nothing_left", "complement", "each_probability",
            "relative_to_best", "share_of_vocabulary", "best_only", "nothing_removed"}  # fmt: skip
-SHARES = {"overflow", "softmax_over_batch", "of_logits", "log_probabilities", "not_sorted", "ascending"}
+SHARES = {"overflow", "softmax_over_batch", "of_logits", "not_sorted", "ascending"}
 BACK = {"sorted_returned", "not_scattered_back", "gathered", "nothing_removed", "not_sorted"}
 FILLS = {"zero_fill", "finite_fill", "lowest_finite", "plus_inf", "nothing_removed", "mask_returned"}
 RETURNED = {"probabilities_returned", "probabilities_filled", "log_probabilities_returned", "mask_returned", "in_place",
@@ -350,7 +355,7 @@ WRONG = {
     "sampling_probabilities": Wrong(
         {"sampling_probabilities": sampling_probabilities},
         (*switches(sampling_probabilities, _only_top_k), "no_temperature"),
-        exclusive=(ZEROS, TEMPERATURES, COUNTS_OF_K, FORMS, RESULTS),
+        exclusive=(ZEROS, TEMPERATURES, COUNTS_OF_K, FORMS, RESULTS, {"log_probabilities", "softmax_twice"}),
     ),
     "top_p_filter": Wrong(
         {"top_p_filter": top_p_filter},

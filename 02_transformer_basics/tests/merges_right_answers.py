@@ -45,7 +45,7 @@ def learn_by_sorting(word_counts: Mapping[tuple[int, ...], int], num_merges: int
     while len(merges) < num_merges:
         totals: dict[Pair, int] = defaultdict(int)
         for word, count in words.items():
-            for left, right in zip(word[:-1], word[1:], strict=True):
+            for left, right in zip(word, word[1:], strict=False):  # noqa: RUF007
                 totals[left, right] += count
         if not totals:
             return merges
@@ -81,7 +81,7 @@ def learn_by_negated_ids(word_counts: Mapping[tuple[int, ...], int], num_merges:
                 totals[pair] = totals.get(pair, 0) + count
         if not totals:
             break
-        best = max(totals, key=lambda pair: (totals[pair], -pair[0], -pair[1]))  # noqa: B023
+        best = max(totals, key=lambda pair: (totals[pair], -pair[0], -pair[1]))
         merges.append(best)
         words = [(tuple(merge_by_recursion(word, best, new_id)), count) for word, count in words]
     return merges

@@ -19,8 +19,10 @@ def merge_pair(ids: Any, pair: Pair, new_id: int, wrong: Set[str] = NONE) -> Any
         return [int(each) for each in text.split()]
     if "set_of_ids" in wrong:
         return [new_id if each in pair else each for each in ids]
+    if "last_of_nothing" in wrong and not ids:
+        raise IndexError
     backwards = "from_the_right" in wrong
-    ids, pair = (list(ids)[::-1], pair[::-1]) if backwards else (list(ids), pair)
+    ids, pair = (list(ids)[::-1], (pair[1], pair[0])) if backwards else (list(ids), pair)
     merged, position, done = [], 0, False
     last = len(ids) - 1 if "tail_lost" in wrong else len(ids)
     while position < last:
@@ -117,7 +119,7 @@ def _ranked(counts: Counter[Pair], wrong: Set[str]) -> list[Pair]:
     if "ties_first_seen" in wrong:
         return sorted(counts, key=lambda pair: sign * counts[pair])
     if "ties_last_seen" in wrong:
-        return sorted(reversed(list(counts)), key=lambda pair: sign * counts[pair])
+        return sorted([*counts][::-1], key=lambda pair: sign * counts[pair])
     if "ties_by_first_id" in wrong:
         return sorted(counts, key=lambda pair: (sign * counts[pair], pair[0], -pair[1]))
     return sorted(counts, key=lambda pair: (sign * counts[pair], pair))
@@ -126,9 +128,11 @@ def _ranked(counts: Counter[Pair], wrong: Set[str]) -> list[Pair]:
 def bpe_encode(ids: Any, merges: Sequence[Pair], wrong: Set[str] = NONE) -> list[int]:
     """Encode with the given mistakes."""
     given, encoded = ids, list(ids)
-    numbered = {tuple(pair): 256 + number for number, pair in enumerate(merges)}
+    numbered = {pair: 256 + number for number, pair in enumerate(merges)}
     if "encode_first_id" in wrong:
         numbered = {pair: id + 1 for pair, id in numbered.items()}
+    if "result_only_in_loop" in wrong and not merges:
+        raise UnboundLocalError
     if "not_encoded" in wrong:
         return encoded
     if "longest_match" in wrong:

@@ -35,7 +35,9 @@ SOFTMAX = (
     _softmax("a vector", dyadic(4, seed=7), 0),
     _softmax("a single number in each row", dyadic(3, 1, seed=7), 1),
     _softmax("float32", dyadic(2, 4, seed=8, dtype=torch.float32) - 100, 1, relative=1e-4),
-    call("softmax", "a tensor that is not contiguous", lambda: {"x": not_contiguous(dyadic(2, 3, 4, seed=6)), "dim": 2}),
+    call(
+        "softmax", "a tensor that is not contiguous", lambda: {"x": not_contiguous(dyadic(2, 3, 4, seed=6)), "dim": 2}
+    ),
 )
 
 

@@ -33,7 +33,9 @@ LAYER_NORM = (
     _norm("as many sequences and positions as numbers", dyadic(3, 3, 3, seed=2)),
     _norm("a small eps", dyadic(2, 3, 4, seed=3), eps=1e-5),
     _norm("a large eps", dyadic(2, 3, 4, seed=3), eps=4.0),
-    _norm("all numbers of a position are equal", torch.tensor([[2.0] * 4, [1, 2, 3, 4]], dtype=torch.float64), eps=1e-5),
+    _norm(
+        "all numbers of a position are equal", torch.tensor([[2.0] * 4, [1, 2, 3, 4]], dtype=torch.float64), eps=1e-5
+    ),
     _norm("numbers around 256", dyadic(2, 3, 4, seed=4) + 256),
     _norm("a single number per position", dyadic(2, 3, 1, seed=5)),
     _norm("four dimensions", dyadic(2, 1, 3, 5, seed=6)),
@@ -167,8 +169,6 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("ends_with_a_norm", _ends_with_a_norm, "with post-norm, norm2 must be the last step"),
     ),
     "embed": (
-        Invariant(
-            "piece_by_piece", _piece_by_piece, "a text must have the same embeddings at once and in two pieces"
-        ),
+        Invariant("piece_by_piece", _piece_by_piece, "a text must have the same embeddings at once and in two pieces"),
     ),
 }

@@ -1,4 +1,4 @@
-"""The parts of a block as functions of their own: right answers of exercises whose functions the lab has in another form.
+"""The parts of a block as functions: right answers of exercises whose functions the lab has in another form.
 
 Tests compare them with `transformer_block.py` and `models/gpt2.py`.
 

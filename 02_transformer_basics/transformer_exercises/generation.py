@@ -90,7 +90,7 @@ def _all_at_once(answer: Answer) -> bool:
 
 # --- probabilities of the next token ----------------------------------------------------------------------------------
 
-LOGITS = torch.tensor([[0.0, 2.0, -1.0, 1.0, 0.5], [-3.0, -0.5, -2.0, -1.0, -4.0]], dtype=torch.float64)
+LOGITS = torch.tensor([[0.0, 2.0, -1.0, 1.0, 0.5], [-3.0, -2.0, -0.5, -1.0, -4.0]], dtype=torch.float64)
 TIED = torch.tensor([[1.0, 3.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
 
 
@@ -269,7 +269,9 @@ NEXT_TOKEN_LOSS = (
     _loss("padding in the middle", [[1, 1, 0, 1], [1, 0, 1, 1]], seed=6),
     _loss("a vocabulary of two", [[1, 1, 1], [1, 1, 0]], vocabulary=2, seed=7),
     _loss("logits around 1000", [[1, 1, 1], [0, 1, 1]], seed=8, shift=1000.0),
-    _loss("float32, logits around -120", [[1, 1, 1], [1, 1, 0]], seed=9, shift=-120, dtype=torch.float32, relative=1e-4),
+    _loss(
+        "float32, logits around -120", [[1, 1, 1], [1, 1, 0]], seed=9, shift=-120, dtype=torch.float32, relative=1e-4
+    ),
 )
 
 

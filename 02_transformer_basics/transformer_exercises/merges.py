@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 
-from lab.exercises.probes import Answer, Invariant, Probe, call, copied
+from lab.exercises.probes import Answer, Invariant, Probe, call
 
 Pair = tuple[int, int]
 
 
 def _merge(name: str, ids: Sequence[int], pair: Pair, new_id: int = 256) -> Probe:
-    return call("merge_pair", f"merge_pair: {name}", copied(ids=list(ids), pair=pair, new_id=new_id))
+    return call("merge_pair", f"merge_pair: {name}", lambda: {"ids": list(ids), "pair": pair, "new_id": new_id})
 
 
 def _learn(name: str, words: Mapping[str, int], num_merges: int) -> Probe:
     """Return a probe with words of letters, whose ids are their bytes."""
     counts = {tuple(word.encode()): count for word, count in words.items()}
-    return call("learn_merges", f"learn_merges: {name}", copied(word_counts=counts, num_merges=num_merges))
+    return call(
+        "learn_merges", f"learn_merges: {name}", lambda: {"word_counts": dict(counts), "num_merges": num_merges}
+    )
 
 
 def _encode(name: str, ids: Sequence[int], merges: Sequence[Pair]) -> Probe:
-    return call("bpe_encode", f"bpe_encode: {name}", copied(ids=list(ids), merges=list(merges)))
+    return call("bpe_encode", f"bpe_encode: {name}", lambda: {"ids": list(ids), "merges": list(merges)})
 
 
 A, B, C, D = b"abcd"
@@ -51,6 +53,8 @@ PROBES_OF_MERGES = (
     _learn("hug, pug, pun, bun, hugs", {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}, 6),
     _encode("two merges", [C, A, B, C, D], [(A, B), (256, C)]),
     _encode("the merge that was learned first goes first", [A, B, C], [(B, C), (A, B)]),
+    _encode("the merges are in the order of the text", [A, B, C], [(A, B), (B, C)]),
+    _encode("another way to the longest piece", [A, B, C], [(A, B), (B, C), (A, 257)]),
     _encode("not the longest piece", [A, B, C, D], [(B, C), (A, B), (C, D), (257, 258)]),
     _encode("a merge occurs twice", [A, B, A, B, A], [(A, B)]),
     _encode("merges of merges", [A, B, A, B, A, B, A, B], [(A, B), (256, 256), (257, 257)]),
