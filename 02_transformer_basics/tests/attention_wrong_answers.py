@@ -4,6 +4,7 @@ import math
 from collections.abc import Set
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lab.exercises.wrong_answers import Wrong, switches
@@ -38,6 +39,14 @@ def softmax(x: Tensor, dim: int, wrong: Set[str] = NONE) -> Tensor:
     if "negated" in wrong:
         shifted = x.amin(dim, keepdim=True) - x
     exponentials = 2**shifted if "base_2" in wrong else shifted.exp()
+    if "base_10" in wrong:
+        exponentials = 10**shifted
+    if "clamped" in wrong:
+        exponentials = x.clamp(-50, 50).exp()
+    if "sigmoid" in wrong:
+        return x.sigmoid()
+    if "absolute" in wrong:
+        exponentials = x.abs()
     if "not_exponentiated" in wrong:
         exponentials = x
     total = exponentials.sum(dim, keepdim=True)
@@ -47,6 +56,8 @@ def softmax(x: Tensor, dim: int, wrong: Set[str] = NONE) -> Tensor:
         total = exponentials.sum()
     if "squares" in wrong:
         total = exponentials.square().sum(dim, keepdim=True).sqrt()
+    if "mean_for_sum" in wrong:
+        total = exponentials.mean(dim, keepdim=True)
     if "unnormalized" in wrong:
         return exponentials
     weights = exponentials / total
@@ -75,6 +86,14 @@ def causal_mask(queries: int, keys: int, wrong: Set[str] = NONE) -> Tensor:
         mask = torch.ones_like(mask)
     if "only_own_position" in wrong:
         mask = mask.triu(diagonal)
+    if "cache_hidden" in wrong:
+        mask[:, : keys - queries] = False
+    if "cache_last" in wrong:
+        mask = mask.roll(queries - keys, 1) if rows == queries else mask
+    if "rows_reversed" in wrong:
+        mask = mask.flip(0)
+    if "columns_reversed" in wrong:
+        mask = mask.flip(1)
     if "upside_down" in wrong:
         mask = ~mask
     if "turned" in wrong:
@@ -83,6 +102,12 @@ def causal_mask(queries: int, keys: int, wrong: Set[str] = NONE) -> Tensor:
         return torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
     if "ones_and_zeros" in wrong:
         return mask.float()
+    if "integers" in wrong:
+        return mask.int()
+    if "extra_dimensions" in wrong:
+        return mask[None, None]
+    if "list_of_lists" in wrong:
+        return mask.tolist()
     return mask
 
 
@@ -93,7 +118,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
         turned = key
     if "wrong_axes" in wrong:
         turned = key.transpose(1, 2)
+    if "cosine" in wrong:
+        query, turned = F.normalize(query, dim=-1), F.normalize(turned, dim=-2)
     scores = (key if "keys_as_queries" in wrong else query) @ turned
+    if "causal" in wrong:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    if "only_output" in wrong:
+        return F.scaled_dot_product_attention(query, key, value)
     head_size = query.shape[-1]
     heads = query.shape[-3] if query.ndim > 3 else 1
     scale = math.sqrt(head_size)
@@ -105,6 +137,16 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
         scale = math.sqrt(key.shape[-2])
     if "by_value_size" in wrong:
         scale = math.sqrt(value.shape[-1])
+    if "by_number_of_queries" in wrong:
+        scale = math.sqrt(query.shape[-2])
+    if "by_shape_1" in wrong:
+        scale = math.sqrt(query.shape[1])
+    if "by_shape_0" in wrong:
+        scale = math.sqrt(query.shape[0])
+    if "by_8" in wrong:
+        scale = 8.0
+    if "whole_root" in wrong:
+        scale = int(math.sqrt(head_size))
     if "multiplied" in wrong:
         scale = 1 / scale
     if "unscaled" in wrong:
@@ -121,11 +163,19 @@ def attention(query: Tensor, key: Tensor, value: Tensor, wrong: Set[str] = NONE)
     weights = scores.log_softmax(dim) if "log_weights" in wrong else scores.softmax(dim)
     if "overflow" in wrong:
         weights = scores.exp() / scores.exp().sum(dim, keepdim=True)
+    if "sigmoid" in wrong:
+        weights = scores.sigmoid()
+    if "hard" in wrong:
+        weights = (scores == scores.amax(-1, keepdim=True)).to(scores.dtype)
+    if "softmax_twice" in wrong:
+        weights = weights.softmax(dim)
     if "no_softmax" in wrong:
         weights = scores
     if "scale_after_softmax" in wrong:
         weights = weights / scale
     output = weights @ (key if "averages_keys" in wrong else value)
+    if "query_in_place" in wrong:
+        query /= math.sqrt(head_size)
     second = scores if "scores_returned" in wrong else weights
     return (second, output) if "results_swapped" in wrong else (output, second)
 
@@ -142,6 +192,8 @@ def masked_attention(
         allowed = ~mask
     if "mask_transposed" in wrong:
         allowed = allowed.transpose(-2, -1)
+    if "causal_too" in wrong:
+        allowed = allowed & torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if "mask_ignored" in wrong:
         allowed = torch.ones_like(mask)
     fill = torch.finfo(scores.dtype).min
@@ -151,8 +203,10 @@ def masked_attention(
         fill = -1.0
     if "plus_inf" in wrong:
         fill = float("inf")
-    if "nan_row" in wrong:
+    if "nan_row" in wrong or "weights_nan" in wrong:
         fill = -float("inf")
+    if "fill_too_high" in wrong:
+        fill = -1000.0
     dim = -2 if "softmax_over_queries" in wrong else -1
     hidden = scores.masked_fill(~allowed, fill)
     if "plus_one_zero" in wrong:
@@ -166,12 +220,20 @@ def masked_attention(
         cleared = weights
     if "after_softmax" in wrong:
         cleared = weights.masked_fill(~allowed, 0.0)
+    if "renormalized_nan" in wrong:
+        cleared = scores.softmax(dim) * allowed
+        cleared = cleared / cleared.sum(-1, keepdim=True)
+    if "overflow" in wrong:
+        cleared = scores.exp() * allowed
+        cleared = cleared / cleared.sum(-1, keepdim=True)
     averaging = cleared
     if "weights_only_zero" in wrong:
         averaging = weights
     if "masked_scores_used" in wrong:
         averaging = scores.softmax(dim)
     returned = weights if "output_only_zero" in wrong else cleared
+    if "weights_nan" in wrong:
+        return (weights @ value).nan_to_num(0.0), weights
     return averaging @ value, returned
 
 
@@ -186,6 +248,14 @@ def split_heads(x: Tensor, num_heads: int, wrong: Set[str] = NONE) -> Tensor:
     heads = x.reshape(batch, time, num_heads, size)
     if "split_interleaved" in wrong:
         heads = x.reshape(batch, time, size, num_heads).transpose(2, 3)
+    if "split_along_time" in wrong:
+        return x.transpose(1, 2).reshape(batch, num_heads, time, size)
+    if "split_heads_first" in wrong:
+        return torch.stack(x.split(size, dim=-1))
+    if "split_into_batch" in wrong:
+        return x.reshape(batch, time, num_heads, size).transpose(1, 2).flatten(0, 1)
+    if "split_list" in wrong:
+        return x.split(size, dim=-1)  # pyright: ignore
     if "split_reversed" in wrong:
         heads = heads.flip(2)
     if "split_not_transposed" in wrong:
@@ -200,6 +270,14 @@ def merge_heads(x: Tensor, wrong: Set[str] = NONE) -> Tensor:
     batch, _, time, _ = x.shape
     if "merge_mean" in wrong:
         return x.mean(1)
+    if "merge_sum" in wrong:
+        return x.sum(1)
+    if "merge_first_head" in wrong:
+        return x[:, 0]
+    if "merge_along_time" in wrong:
+        return x.flatten(1, 2)
+    if "merge_reversed" in wrong:
+        x = x.flip(1)
     if "merge_view" in wrong:
         return x.reshape(batch, time, -1)
     if "merge_not_joined" in wrong:
@@ -211,17 +289,43 @@ def merge_heads(x: Tensor, wrong: Set[str] = NONE) -> Tensor:
 
 DIMENSIONS = {"dim_ignored", "first_dim", "wrong_dim"}
 SHIFTS = {"overflow", "global_max", "min_subtracted", "max_added", "mean_subtracted", "keepdim_of_max"}
-SCALES = {"by_value_size", "root_of_E", "by_d", "by_number_of_keys", "multiplied", "unscaled"}
-FILLS = {"zero_fill", "small_fill", "plus_inf", "nan_row", "plus_one_zero", "uniform_row", "after_softmax"}
+SCALES = {
+    "by_number_of_queries",
+    "by_shape_1",
+    "by_shape_0",
+    "by_8",
+    "whole_root",
+    "by_value_size",
+    "root_of_E",
+    "by_d",
+    "by_number_of_keys",
+    "multiplied",
+    "unscaled",
+}
+FILLS = {
+    "weights_nan",
+    "fill_too_high",
+    "renormalized_nan",
+    "overflow",
+    "zero_fill",
+    "small_fill",
+    "plus_inf",
+    "nan_row",
+    "plus_one_zero",
+    "uniform_row",
+    "after_softmax",
+}
 WRONG = {
     "softmax": Wrong(
         {"softmax": softmax},
         switches(softmax),
         exclusive=(
             DIMENSIONS,
-            SHIFTS | {"negated", "not_exponentiated", "hard"},
-            {"base_2", "not_exponentiated", "hard"},
-            {"keepdim_of_sum", "whole_tensor", "squares", "unnormalized", "hard"},
+            SHIFTS | {"negated", "not_exponentiated", "hard", "clamped", "sigmoid", "absolute"},
+            {"base_2", "base_10", "not_exponentiated", "hard", "clamped", "sigmoid", "absolute"},
+            {"keepdim_of_sum", "whole_tensor", "squares", "unnormalized", "hard", "sigmoid", "mean_for_sum"},
+            {"sigmoid", "log"},
+            *({"sigmoid", each} for each in (*DIMENSIONS, "first_dim")),
             {"hard", "log"},
             {"unnormalized", "log"},
             *({each, "in_place"} for each in SHIFTS | {"not_exponentiated"}),
@@ -235,7 +339,8 @@ WRONG = {
         exclusive=(
             {"one_ahead", "own_position_hidden"},
             {"top_left", "sign_of_diagonal", "not_sliced"},
-            {"float_mask", "ones_and_zeros"},
+            {"float_mask", "ones_and_zeros", "integers", "extra_dimensions", "list_of_lists"},
+            {"cache_hidden", "cache_last", "rows_reversed", "columns_reversed", "turned", "everything_visible"},
             {"future_visible", "everything_visible", "only_own_position"},
             *(
                 {"everything_visible", each}
@@ -250,7 +355,10 @@ WRONG = {
             SCALES,
             {"unscaled", "scale_after_softmax"},
             {"softmax_over_queries", "softmax_over_heads", "softmax_over_batch", "no_softmax"},
-            {"log_weights", "no_softmax", "overflow"},
+            {"log_weights", "no_softmax", "overflow", "sigmoid", "hard", "softmax_twice"},
+            {"cosine", "key_not_transposed", "wrong_axes"},
+            *({"hard", each} for each in (*SCALES, "softmax_over_queries", "softmax_over_heads", "softmax_over_batch")),
+            *({"sigmoid", each} for each in ("softmax_over_queries", "softmax_over_heads", "softmax_over_batch")),
             {"scale_after_softmax", "no_softmax"},
             {"no_softmax", "scores_returned"},
             {"key_not_transposed", "wrong_axes"},
@@ -263,7 +371,9 @@ WRONG = {
             FILLS | {"output_only_zero", "weights_only_zero"},
             {"inverted", "mask_ignored"},
             {"mask_transposed", "mask_ignored"},
-            {"weights_only_zero", "masked_scores_used"},
+            {"weights_only_zero", "masked_scores_used", "weights_nan"},
+            {"causal_too", "mask_transposed"},
+            {"causal_too", "mask_ignored"},
             *({each, "mask_ignored"} for each in FILLS | {"output_only_zero", "weights_only_zero"}),
         ),
     ),
@@ -271,9 +381,31 @@ WRONG = {
         {"split_heads": split_heads, "merge_heads": merge_heads},
         switches(split_heads, merge_heads),
         exclusive=(
-            {"split_view", "split_interleaved", "split_not_transposed", "split_last_two"},
+            {
+                "split_view",
+                "split_interleaved",
+                "split_not_transposed",
+                "split_last_two",
+                "split_along_time",
+                "split_heads_first",
+                "split_into_batch",
+                "split_list",
+            },
+            *(
+                {each, "split_reversed"}
+                for each in ("split_along_time", "split_heads_first", "split_into_batch", "split_list")
+            ),
             {"split_view", "split_reversed"},
-            {"merge_mean", "merge_view", "merge_not_joined", "merge_interleaved"},
+            {
+                "merge_mean",
+                "merge_sum",
+                "merge_first_head",
+                "merge_along_time",
+                "merge_view",
+                "merge_not_joined",
+                "merge_interleaved",
+            },
+            {"merge_mean", "merge_sum", "merge_reversed"},
         ),
     ),
 }

@@ -19,6 +19,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, wrong: Set[s
         dims = (-2,)
     if "over_batch" in wrong:
         dims = (0,)
+    if "dim_1" in wrong:
+        dims = (1,)
+    if "over_positions" in wrong:
+        dims = tuple(range(x.ndim - 1))
     if "over_everything" in wrong:
         dims = tuple(range(x.ndim))
     if "over_sequence" in wrong:
@@ -44,6 +48,22 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, wrong: Set[s
         divisor = (variance + eps**2).sqrt()
     if "var_not_std" in wrong:
         divisor = variance + eps
+    if "eps_as_minimum" in wrong:
+        divisor = variance.sqrt().clamp(min=eps)
+    if "eps_as_least_variance" in wrong:
+        divisor = variance.clamp(min=eps).sqrt()
+    if "eps_twice" in wrong:
+        divisor = divisor + eps
+    if "sum_of_squares" in wrong:
+        divisor = (variance * x.shape[-1] + eps).sqrt()
+    if "length" in wrong:
+        divisor = (variance * x.shape[-1]).sqrt() + eps
+    if "one_variance" in wrong:
+        divisor = (x.var(correction=0) + eps).sqrt()
+    if "median" in wrong:
+        mean = x.median(-1, keepdim=True).values
+    if "range" in wrong:
+        divisor = x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True) + eps
     if "in_place" in wrong:
         x -= mean
         mean = 0.0
@@ -55,6 +75,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, wrong: Set[s
         weight, bias = bias, weight
     if "weight_plus_one" in wrong:
         weight = 1 + weight
+    if "weight_divides" in wrong:
+        return normalized / weight + bias
+    if "bias_subtracted" in wrong:
+        return normalized * weight - bias
+    if "residual" in wrong:
+        return x + normalized * weight + bias
     if "bias_first" in wrong:
         return (normalized + bias) * weight
     if "no_affine" in wrong:
@@ -104,6 +130,13 @@ def transformer_block(
         return _without_residual(x, attention, feed_forward, norm1, norm2, norm_first)
     start = x
     first, second = (norm1, norm2) if norm_first else (lambda x: x, lambda x: x)
+    if "feed_forward_not_normed" in wrong:
+        second = lambda x: x  # noqa: E731
+    if "attention_not_normed" in wrong:
+        first = lambda x: x  # noqa: E731
+    if "norm_before_the_block" in wrong and norm_first:
+        x = norm1(x)
+        first = lambda x: x  # noqa: E731
     if "no_norms" in wrong:
         first = second = lambda x: x
     x = _sum(x, first, attention, wrong, "no_residual_of_attention" in wrong)
@@ -117,7 +150,7 @@ def transformer_block(
     inner = start if "parallel" in wrong else x
     if "no_residual_of_feed_forward" in wrong:
         result = feed_forward(second(inner))
-    elif "normed_residual" in wrong or "x_plus_x" in wrong or "norm_of_branch" in wrong:
+    elif wrong & BOTH_SUMS:
         result = _sum(inner, second, feed_forward, wrong)
     else:
         result = residual + feed_forward(second(inner))
@@ -136,6 +169,12 @@ def _sum(x: Tensor, norm: Function, sublayer: Function, wrong: Set[str], alone: 
         return x + x
     if "norm_of_branch" in wrong:
         return x + norm(sublayer(x))
+    if "subtracted" in wrong:
+        return x - sublayer(norm(x))
+    if "averaged" in wrong:
+        return (x + sublayer(norm(x))) / 2
+    if "norm_on_both_sides" in wrong:
+        return x + norm(sublayer(norm(x)))
     return sublayer(norm(x)) if alone else x + sublayer(norm(x))
 
 
@@ -166,6 +205,8 @@ def embed(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: 
         positions = torch.arange(start, start + batch * new).reshape(batch, new)
     if "per_batch" in wrong:
         positions = torch.arange(start, start + batch)[:, None]
+    if "padding_counted" in wrong:
+        positions = start + ((token_ids != 0).cumsum(1) - 1).clamp(min=0)
     if "by_token" in wrong:
         positions = token_ids
     if "tables_swapped" in wrong:
@@ -177,6 +218,12 @@ def embed(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: 
         return tokens
     if "no_tokens" in wrong:
         return places.expand_as(tokens)
+    if "subtracted" in wrong:
+        return tokens - places
+    if "positions_scaled" in wrong:
+        return tokens + places / math.sqrt(token_table.shape[-1])
+    if "normed" in wrong:
+        return torch.nn.functional.layer_norm(tokens + places, tokens.shape[-1:])
     if "product" in wrong:
         return tokens * places
     if "concatenated" in wrong:
@@ -184,20 +231,85 @@ def embed(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: 
     if "mean" in wrong:
         return (tokens + places) / 2
     result = tokens + places
+    if "squeezed" in wrong:
+        return result.squeeze()
     return result.transpose(0, 1) if "time_first" in wrong else result
 
 
-DIMENSIONS = {"over_time", "over_batch", "over_everything", "over_sequence"}
-DIVISORS = {"no_eps", "fixed_eps", "eps_on_std", "eps_squared", "var_not_std", "multiplied", "no_division"}
-AFFINE = {"no_affine", "no_weight", "no_bias", "bias_first", "affine_swapped", "weight_plus_one"}
+DIMENSIONS = {"dim_1", "over_positions", "over_time", "over_batch", "over_everything", "over_sequence"}
+DIVISORS = {
+    "eps_as_minimum",
+    "eps_as_least_variance",
+    "eps_twice",
+    "sum_of_squares",
+    "length",
+    "one_variance",
+    "range",
+    "no_eps",
+    "fixed_eps",
+    "eps_on_std",
+    "eps_squared",
+    "var_not_std",
+    "multiplied",
+    "no_division",
+}
+AFFINE = {
+    "weight_divides",
+    "bias_subtracted",
+    "residual",
+    "no_affine",
+    "no_weight",
+    "no_bias",
+    "bias_first",
+    "affine_swapped",
+    "weight_plus_one",
+}
 NORMS = {"norms_swapped", "one_norm_for_both", "norm2_for_both", "no_norms"}
-RESIDUALS = {"no_residual", "normed_residual", "x_plus_x", "norm_of_branch", "no_residual_of_attention",
-             "no_residual_of_feed_forward", "second_residual_from_x", "parallel", "attention_only"}  # fmt: skip
+BOTH_SUMS = {
+    "subtracted",
+    "positions_scaled",
+    "normed",
+    "normed_residual",
+    "x_plus_x",
+    "norm_of_branch",
+    "averaged",
+    "norm_on_both_sides",
+}
+RESIDUALS = {
+    "subtracted",
+    "averaged",
+    "norm_on_both_sides",
+    "norm_before_the_block",
+    "no_residual",
+    "normed_residual",
+    "x_plus_x",
+    "norm_of_branch",
+    "no_residual_of_attention",
+    "no_residual_of_feed_forward",
+    "second_residual_from_x",
+    "parallel",
+    "attention_only",
+}
 ORDERS = {"post_for_pre", "pre_for_post", "flag_inverted"}
-PLACES = {"no_norms", "norm_at_the_end", "no_norm_at_the_end", "no_norm_after_attention"}
+PLACES = {
+    "attention_not_normed",
+    "feed_forward_not_normed",
+    "no_norms",
+    "norm_at_the_end",
+    "no_norm_at_the_end",
+    "no_norm_after_attention",
+}
 STARTS = {"from_zero", "prompt_twice", "past_doubled", "one_late", "one_early", "from_the_end"}
-POSITIONS = {"same_position", "last_position_for_all", "counted_through_batch", "per_batch", "by_token", "no_positions"}
-SUMS = {"no_positions", "no_tokens", "product", "concatenated", "mean", "time_first"}
+POSITIONS = {
+    "padding_counted",
+    "same_position",
+    "last_position_for_all",
+    "counted_through_batch",
+    "per_batch",
+    "by_token",
+    "no_positions",
+}
+SUMS = {"no_positions", "no_tokens", "product", "concatenated", "mean", "time_first", "squeezed"}
 WRONG = {
     "layer_norm": Wrong(
         {"layer_norm": layer_norm},
@@ -210,13 +322,20 @@ WRONG = {
             {"no_division", "unbiased"},
             {"no_division", "second_moment"},
             {"no_division", "absolute_deviation"},
-            {"not_centered", "in_place"},
+            {"not_centered", "in_place", "median"},
+            *(
+                {each, other}
+                for each in ("one_variance", "range")
+                for other in ("unbiased", "second_moment", "absolute_deviation")
+            ),
+            *({"median", each} for each in (*DIMENSIONS, "keepdim")),
+            {"residual", "in_place"},
             {"in_place", "keepdim"},
         ),
     ),
     "transformer_block": Wrong(
         {"transformer_block": transformer_block},
-        (*switches(transformer_block), "no_norm_after_attention", "no_norm_at_the_end"),
+        (*switches(transformer_block, _sum), "no_norm_after_attention", "no_norm_at_the_end"),
         exclusive=(
             NORMS,
             RESIDUALS,
@@ -228,7 +347,24 @@ WRONG = {
             *({each, "in_place"} for each in ("second_residual_from_x", "parallel")),
             *({"pre_for_post", each} for each in ("no_norm_at_the_end", "no_norm_after_attention")),
             *({"no_norms", each} for each in ORDERS),
-            {"post_for_pre", "norm_at_the_end"},
+            *(
+                {"post_for_pre", each}
+                for each in (
+                    "norm_at_the_end",
+                    "norm_of_branch",
+                    "norm_on_both_sides",
+                    "normed_residual",
+                    "norm_before_the_block",
+                    "attention_not_normed",
+                    "feed_forward_not_normed",
+                )
+            ),
+            {"norm_before_the_block", "attention_not_normed"},
+            *(
+                {"no_norms", each}
+                for each in ("normed_residual", "norm_of_branch", "norm_on_both_sides", "norm_before_the_block")
+            ),
+            {"attention_only", "feed_forward_not_normed"},
         ),
     ),
     "embed": Wrong(

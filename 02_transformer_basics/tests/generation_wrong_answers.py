@@ -70,6 +70,19 @@ class KVCache:
             dim = 3
         if "batch_axis" in wrong:
             dim = 0
+        if "returns_nothing" in wrong:
+            return None
+        if "one_tensor" in wrong:
+            return torch.stack([torch.cat(keys, dim), torch.cat(values, dim)])
+        if "dictionary" in wrong:
+            return {"keys": torch.cat(keys, dim), "values": torch.cat(values, dim)}
+        if "whole_buffer" in wrong:
+            both = torch.cat(keys, dim), torch.cat(values, dim)
+            return tuple(F.pad(each, (0, 0, 0, max(64 - each.shape[2], 0))) for each in both)
+        if "fixed_size" in wrong and sum(each.shape[2] for each in keys) > 2048:
+            raise RuntimeError
+        if "window" in wrong:
+            return tuple(torch.cat(each, dim)[:, :, -1024:] for each in (keys, values))
         if "keys_only" in wrong:
             return torch.cat(keys, dim)
         both = torch.cat(keys, dim), torch.cat(values, dim)
@@ -91,6 +104,10 @@ class KVCache:
 def sampling_probabilities(logits: Tensor, temperature: float, top_k: int | None, wrong: Set[str] = NONE) -> Tensor:
     """Return the probabilities of the next token with the given mistakes."""
     vocabulary = logits.shape[-1]
+    if "temperature_not_low" in wrong:
+        temperature = max(temperature, 0.01)
+    if "epsilon_added" in wrong:
+        temperature += 1e-8
     if temperature == 0:
         if "zero_is_one" in wrong:
             temperature = 1.0
@@ -153,6 +170,10 @@ def _only_top_k(logits: Tensor, k: int, wrong: Set[str]) -> Tensor:
     if "threshold_of_batch" in wrong:
         threshold = logits.flatten().topk(k).values[-1]
     hidden = logits < threshold
+    if "first_tokens" in wrong:
+        hidden = torch.arange(logits.shape[-1]).expand_as(logits) >= k
+    if "largest_absolute" in wrong:
+        hidden = logits.abs() < logits.abs().topk(k).values[:, -1:]
     if "strictly_above" in wrong:
         hidden = logits <= threshold
     if "lowest_k" in wrong:
@@ -191,6 +212,14 @@ def top_p_filter(logits: Tensor, p: float, wrong: Set[str] = NONE) -> Tensor:
         removed = cumulative - probabilities >= 1 - p
     if "each_probability" in wrong:
         removed = probabilities < p
+    if "at_least_two" in wrong:
+        removed = removed & (torch.arange(logits.shape[-1]) > 1)
+    if "each_above_the_rest" in wrong:
+        removed = probabilities < 1 - p
+    if "any_row" in wrong:
+        removed = removed.any(0).expand_as(removed)
+    if "whole_batch" in wrong:
+        return _flat(logits, p)
     if "relative_to_best" in wrong:
         removed = probabilities < p * probabilities[:, :1]
     if "share_of_vocabulary" in wrong:
@@ -210,6 +239,14 @@ def top_p_filter(logits: Tensor, p: float, wrong: Set[str] = NONE) -> Tensor:
     if "gathered" in wrong:
         mask = removed.gather(-1, order)
     return _filled(logits, mask, wrong)
+
+
+def _flat(logits: Tensor, p: float) -> Tensor:
+    """Return the filter of all rows as if they were one."""
+    ordered, order = logits.flatten().sort(descending=True)
+    probabilities = ordered.softmax(-1)
+    removed = probabilities.cumsum(-1) - probabilities >= p
+    return logits.flatten().masked_fill(removed.scatter(-1, order, removed), -math.inf).view_as(logits)
 
 
 def _filled(logits: Tensor, mask: Tensor, wrong: Set[str]) -> Tensor:
@@ -238,6 +275,8 @@ def _filled(logits: Tensor, mask: Tensor, wrong: Set[str]) -> Tensor:
 def next_token_loss(logits: Tensor, token_ids: Tensor, attention_mask: Tensor, wrong: Set[str] = NONE) -> Tensor:
     """Return the loss with the given mistakes."""
     size = logits.shape[-1]
+    if "padding_as_id_0" in wrong:
+        token_ids = token_ids * attention_mask
     if "axes" in wrong:
         nats = F.cross_entropy(logits[:, :-1].reshape(len(logits), size, -1), token_ids[:, 1:], reduction="none")
         return (nats * attention_mask[:, 1:]).sum() / attention_mask[:, 1:].sum()
@@ -254,7 +293,7 @@ def next_token_loss(logits: Tensor, token_ids: Tensor, attention_mask: Tensor, w
         counted = attention_mask[:, :-1]
     if "both_masks" in wrong:
         counted = attention_mask[:, :-1] * attention_mask[:, 1:]
-    if "padding_counts" in wrong:
+    if "padding_counts" in wrong or "padding_as_id_0" in wrong:
         counted = torch.ones_like(counted)
     if "by_id_0" in wrong:
         counted = (targets != 0).long()
@@ -275,6 +314,12 @@ def next_token_loss(logits: Tensor, token_ids: Tensor, attention_mask: Tensor, w
     nats = -log_probs.gather(-1, targets[..., None]).squeeze(-1)
     if "all_tokens" in wrong:
         nats = -log_probs.mean(-1)
+    if "entropy" in wrong:
+        nats = -(log_probs.exp() * log_probs).sum(-1)
+    if "accuracy" in wrong:
+        nats = (predictions.argmax(-1) == targets).to(predictions.dtype)
+    if "last_position_only" in wrong:
+        nats, counted = nats[:, -1:], counted[:, -1:]
     if "bits_for_nats" in wrong:
         nats = nats / math.log(2)
     if "base_10" in wrong:
@@ -298,6 +343,18 @@ def _mean(nats: Tensor, counted: Tensor, attention_mask: Tensor, size: int, wron
         return kept.sum(1).mean()
     if "padding_in_mean" in wrong:
         return kept.mean()
+    if "all_positions_counted" in wrong:
+        return kept.sum() / attention_mask.numel()
+    if "one_less_per_text" in wrong:
+        return kept.sum() / (attention_mask.sum() - len(attention_mask))
+    if "one_less" in wrong:
+        return kept.sum() / (attention_mask.sum() - 1)
+    if "positions_in_mean" in wrong:
+        return kept.sum() / attention_mask[:, :-1].sum()
+    if "mean_of_exponentials" in wrong:
+        return -((-nats).exp() * counted).sum().div(counted.sum()).log()
+    if "shape_of_one" in wrong:
+        return (kept.sum() / counted.sum())[None]
     if "first_token_counted" in wrong:
         return kept.sum() / attention_mask.sum()
     if "over_vocabulary" in wrong:
@@ -316,14 +373,64 @@ class Caches(Wrong):
 
 
 STORES = {"not_stored", "forgets", "one_late", "returned_new_only", "stored_twice", "prepended", "shared_default"}
-JOINS = {"list_returned", "stacked", "summed", "wrong_axis", "last_axis", "batch_axis", "keys_only"}
-VALUES = {"keys_as_values", "values_of_the_last_call", "results_swapped", "keys_only"}
+JOINS = {
+    "returns_nothing",
+    "one_tensor",
+    "dictionary",
+    "whole_buffer",
+    "fixed_size",
+    "window",
+    "list_returned",
+    "stacked",
+    "summed",
+    "wrong_axis",
+    "last_axis",
+    "batch_axis",
+    "keys_only",
+}
+VALUES = {
+    "returns_nothing",
+    "one_tensor",
+    "dictionary",
+    "keys_as_values",
+    "values_of_the_last_call",
+    "results_swapped",
+    "keys_only",
+}
 COUNTS = {"counts_heads", "counts_calls"}
-ZEROS = {"zero_is_one", "zero_is_uniform", "zero_is_least", "zero_returns_ids", "zero_over_batch", "zero_temperature",
-         "argmax_always", "in_place"}  # fmt: skip
-TEMPERATURES = {"times", "root_of_temperature", "no_temperature", "after_softmax", "argmax_always"}
-COUNTS_OF_K = {"one_too_many", "one_too_few", "lowest_k", "no_top_k", "strictly_above", "others_kept", "argmax_always",
-               "not_renormalized"}  # fmt: skip
+ZEROS = {
+    "temperature_not_low",
+    "epsilon_added",
+    "zero_is_one",
+    "zero_is_uniform",
+    "zero_is_least",
+    "zero_returns_ids",
+    "zero_over_batch",
+    "zero_temperature",
+    "argmax_always",
+    "in_place",
+}
+TEMPERATURES = {
+    "temperature_not_low",
+    "epsilon_added",
+    "times",
+    "root_of_temperature",
+    "no_temperature",
+    "after_softmax",
+    "argmax_always",
+}
+COUNTS_OF_K = {
+    "first_tokens",
+    "largest_absolute",
+    "one_too_many",
+    "one_too_few",
+    "lowest_k",
+    "no_top_k",
+    "strictly_above",
+    "others_kept",
+    "argmax_always",
+    "not_renormalized",
+}
 FORMS = {"not_scattered", "threshold_of_first_row", "threshold_of_batch", "no_top_k", "sorted", "not_renormalized"}
 RESULTS = {
     "logits_returned",
@@ -333,19 +440,55 @@ RESULTS = {
     "not_renormalized",
     "argmax_always",
 }
-REMOVED = {"one_too_many", "one_more", "crossing_dropped", "nothing_left", "complement", "each_probability",
-           "relative_to_best", "share_of_vocabulary", "best_only", "nothing_removed"}  # fmt: skip
+REMOVED = {
+    "at_least_two",
+    "each_above_the_rest",
+    "whole_batch",
+    "any_row",
+    "one_too_many",
+    "one_more",
+    "crossing_dropped",
+    "nothing_left",
+    "complement",
+    "each_probability",
+    "relative_to_best",
+    "share_of_vocabulary",
+    "best_only",
+    "nothing_removed",
+}
 SHARES = {"overflow", "softmax_over_batch", "of_logits", "not_sorted", "ascending"}
 BACK = {"sorted_returned", "not_scattered_back", "gathered", "nothing_removed", "not_sorted"}
 FILLS = {"zero_fill", "finite_fill", "lowest_finite", "plus_inf", "nothing_removed", "mask_returned"}
-RETURNED = {"probabilities_returned", "probabilities_filled", "log_probabilities_returned", "mask_returned", "in_place",
-            "sorted_returned"}  # fmt: skip
+RETURNED = {
+    "probabilities_returned",
+    "probabilities_filled",
+    "log_probabilities_returned",
+    "mask_returned",
+    "in_place",
+    "sorted_returned",
+}
 SHIFTS = {"no_shift", "shift_backwards", "wraps_around", "wraps_with_own_mask", "axes"}
-MASKS = {"mask_of_position", "both_masks", "padding_counts", "by_id_0", "mask_inverted"}
+MASKS = {"padding_as_id_0", "mask_of_position", "both_masks", "padding_counts", "by_id_0", "mask_inverted"}
 LOGS = {"softmax_over_time", "no_softmax", "overflow", "axes"}
 UNITS = {"bits_for_nats", "base_10", "not_negated", "axes"}
-MEANS = {"sum_for_mean", "not_averaged", "per_text", "mean_of_means", "mean_of_sums", "padding_in_mean",
-         "first_token_counted", "over_vocabulary", "perplexity", "axes"}  # fmt: skip
+MEANS = {
+    "all_positions_counted",
+    "one_less_per_text",
+    "one_less",
+    "positions_in_mean",
+    "mean_of_exponentials",
+    "shape_of_one",
+    "sum_for_mean",
+    "not_averaged",
+    "per_text",
+    "mean_of_means",
+    "mean_of_sums",
+    "padding_in_mean",
+    "first_token_counted",
+    "over_vocabulary",
+    "perplexity",
+    "axes",
+}
 WRONG = {
     "KVCache": Caches(
         {"KVCache": KVCache},
@@ -360,7 +503,16 @@ WRONG = {
     "top_p_filter": Wrong(
         {"top_p_filter": top_p_filter},
         switches(top_p_filter, _filled),
-        exclusive=(REMOVED, SHARES, BACK, FILLS, RETURNED),
+        exclusive=(
+            REMOVED,
+            SHARES,
+            BACK,
+            FILLS,
+            RETURNED,
+            {"any_row", "first_row_for_all"},
+            *({"whole_batch", each} for each in SHARES | BACK | FILLS | RETURNED | {"inverted", "sum_over_batch"}),
+            {"whole_batch", "first_row_for_all"},
+        ),
     ),
     "next_token_loss": Wrong(
         {"next_token_loss": next_token_loss},

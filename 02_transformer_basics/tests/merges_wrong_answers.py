@@ -87,6 +87,12 @@ def learn_merges(word_counts: Mapping[tuple[int, ...], int], num_merges: int, wr
             merges[-1] = (best, new_id)
         if "words_not_updated" not in wrong:
             words = [merge_pair(word, best, new_id, wrong) for word in words]
+    if "one_merge_less" in wrong:
+        return merges[:-1]
+    if "learned_backwards" in wrong:
+        return merges[::-1]
+    if "counts_emptied" in wrong:
+        word_counts.clear()  # pyright: ignore
     return merges
 
 
@@ -119,7 +125,9 @@ def _ranked(counts: Counter[Pair], wrong: Set[str]) -> list[Pair]:
     if "ties_first_seen" in wrong:
         return sorted(counts, key=lambda pair: sign * counts[pair])
     if "ties_last_seen" in wrong:
-        return sorted([*counts][::-1], key=lambda pair: sign * counts[pair])
+        return sorted(counts, key=lambda pair: (sign * counts[pair], -list(counts).index(pair)))
+    if "ties_by_second_id" in wrong:
+        return sorted(counts, key=lambda pair: (sign * counts[pair], pair[1], pair[0]))
     if "ties_by_first_id" in wrong:
         return sorted(counts, key=lambda pair: (sign * counts[pair], pair[0], -pair[1]))
     return sorted(counts, key=lambda pair: (sign * counts[pair], pair))
@@ -151,6 +159,8 @@ def bpe_encode(ids: Any, merges: Sequence[Pair], wrong: Set[str] = NONE) -> list
         if "each_merge_once" in wrong and new_id in encoded:
             place = encoded.index(new_id) + 1
             encoded[place:] = [each for id in encoded[place:] for each in (pair if id == new_id else (id,))]
+    if "sorted_ids" in wrong:
+        return sorted(encoded)
     if "one_pass" in wrong:
         encoded = _one_pass(list(given), numbered)
     if "encode_in_place" in wrong:
@@ -194,13 +204,36 @@ def _one_pass(ids: list[int], numbered: Mapping[Any, int]) -> list[int]:
     return encoded
 
 
-MERGES = {"stringly", "set_of_ids", "from_the_right", "tail_lost", "either_order", "past_the_end", "last_pair_missed",
-          "not_replaced", "overlapping", "second_kept", "next_skipped", "pair_removed", "only_once", "others_lost",
-          "every_other"}  # fmt: skip
-TIES = {"ties", "ties_first_seen", "ties_last_seen", "ties_by_first_id"}
+MERGES = {
+    "stringly",
+    "set_of_ids",
+    "from_the_right",
+    "tail_lost",
+    "either_order",
+    "past_the_end",
+    "last_pair_missed",
+    "not_replaced",
+    "overlapping",
+    "second_kept",
+    "next_skipped",
+    "pair_removed",
+    "only_once",
+    "others_lost",
+    "every_other",
+}
+TIES = {"ties_by_second_id", "ties", "ties_first_seen", "ties_last_seen", "ties_by_first_id"}
 LEARNING = {"counted_once", "words_not_updated", "none_left", "rare_pairs_left", "first_id", "first_id_255"}
-ENCODING = {"longest_match", "text_order", "one_pass", "last_merge_first", "last_merge_missing", "first_that_applies",
-            "each_merge_once", "not_encoded", "encode_first_id"}  # fmt: skip
+ENCODING = {
+    "longest_match",
+    "text_order",
+    "one_pass",
+    "last_merge_first",
+    "last_merge_missing",
+    "first_that_applies",
+    "each_merge_once",
+    "not_encoded",
+    "encode_first_id",
+}
 WRONG = {
     "merge_pair": Wrong(
         {"merge_pair": merge_pair, "learn_merges": learn_merges, "bpe_encode": bpe_encode},

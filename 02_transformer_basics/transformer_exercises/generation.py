@@ -8,6 +8,7 @@ Shapes: B batch, T new positions, H heads, D head size, V vocabulary.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,13 +59,15 @@ def _strided(answer: Answer) -> Changed:
 
 
 def _long_text(answer: Answer) -> Any:
-    """Return the sums and shapes after 40 single positions and 3000 at once: no cache of a fixed size is enough."""
+    """Return shapes, sums and last numbers of 3040 positions: no cache of a fixed size is enough."""
     cache = answer["KVCache"]()
     key = torch.arange(3040, dtype=torch.float64).reshape(1, 1, 3040, 1)
     results: Any = ()
     for piece in (*key[:, :, :40].split(1, dim=2), key[:, :, 40:]):
         results = cache.append(piece.clone(), 2 * piece)
-    return [plain(each.shape) for each in results] + [plain((each.flatten() * key.flatten()).sum()) for each in results]
+    if not isinstance(results, (list, tuple)):
+        return plain(results)
+    return [[plain(each) for each in (each.shape, each.sum(), each.flatten()[-1])] for each in results]
 
 
 KV_CACHE = (
@@ -177,13 +180,14 @@ def _top_p(name: str, logits: Tensor, p: float, relative: float = 1e-9) -> Probe
 
 
 def _number_kept(accepted: Mapping[int, int]) -> Callable[[Any], Any]:
-    """Return a function that keeps only how many of equal logits stay; `accepted` maps other readings to the first."""
+    """Return a function that forgets which of equal logits stay; `accepted` maps other counts to the right one."""
 
     def read(value: Any) -> Any:
         if not hasattr(value, "values") or any(each not in (1.0, -math.inf) for each in value.values):
             return value
         kept = sum(each == 1.0 for each in value.values)
-        return [value.shape, accepted.get(kept, kept)]
+        kept = accepted.get(kept, kept)
+        return replace(value, values=tuple(1.0 if i < kept else -math.inf for i in range(len(value.values))))
 
     return read
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.exercises.catalog import Exercise
+from lab.exercises.catalog import Exercise, Mistake
 from lab.exercises.probes import Answer, Array, Grading, Outcome, is_number, outcome, same_outcome
 
 Outcomes = tuple[Outcome, ...]  # one per probe
@@ -61,6 +61,11 @@ class Examiner:
         named = self.named(found)
         if named:
             return self._mistake(named, counterexample)
+        partly = self.partly(found, agrees)
+        if partly is not None:
+            return Verdict(
+                "wrong", f"not right everywhere: {partly.question}", f"family:{partly.family}", counterexample
+            )
         for verdict in (
             _exception(found, file),
             _returns_none(found, self.right),
@@ -116,6 +121,15 @@ class Examiner:
         message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
         family = f"family:{families.pop()}" if len(families) == 1 else None
         return Verdict("wrong", message, family, counterexample)
+
+    def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
+        """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
+        known = [
+            self.exercise.mistakes[id]
+            for id, outcomes in self.wrong.items()
+            if all(good or same for good, same in zip(agrees, self.same(found, outcomes), strict=True))
+        ]
+        return known[0] if len({each.family for each in known}) == 1 else None
 
     def differences(self, found: Outcomes) -> list[list[bool]]:
         """Return for every probe which numbers of an answer's result differ from the right ones."""
