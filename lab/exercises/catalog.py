@@ -17,9 +17,13 @@ from lab.files import ROOT
 TABLES = (
     ROOT / "01_q_learning_maze/maze_exercises/tabular.toml",
     ROOT / "02_transformer_basics/transformer_exercises/attention.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/masking.toml",
     ROOT / "02_transformer_basics/transformer_exercises/blocks.toml",
-    ROOT / "02_transformer_basics/transformer_exercises/generation.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/embedding.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/caching.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/sampling.toml",
     ROOT / "02_transformer_basics/transformer_exercises/merges.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/prediction.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/updates.toml",
 )
 

@@ -131,9 +131,7 @@ class Examiner:
         status = "convention" if all(each.convention for each in mistakes) else "mistake"
         return Verdict(status, " ".join(each.hint for each in mistakes), ids, counterexample)
 
-    def _unknown(
-        self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]
-    ) -> Verdict:
+    def _unknown(self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)

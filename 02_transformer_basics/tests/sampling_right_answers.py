@@ -1,66 +1,10 @@
-"""Right answers to the exercises on generation in other styles than the lab's: all must pass."""
+"""Right answers to the exercises on sampling in other styles than the lab's: all must pass."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-class GrowingCache:
-    """Joins the old tensor and the new one at every call."""
-
-    def __init__(self) -> None:
-        self.cached: tuple[Tensor, Tensor] | None = None
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.cached is None:
-            self.cached = key, value
-        else:
-            self.cached = torch.cat((self.cached[0], key), -2), torch.cat((self.cached[1], value), -2)
-        return self.cached
-
-
-class DoublingCache:
-    """Writes into a buffer, which doubles when it is full."""
-
-    def __init__(self) -> None:
-        self.buffer = torch.empty(0)
-        self.length = 0
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        new = key.shape[2]
-        if self.length == 0:
-            self.buffer = key.new_zeros(2, *key.shape)
-        while self.length + new > self.buffer.shape[3]:
-            self.buffer = torch.cat([self.buffer, torch.zeros_like(self.buffer)], dim=3)
-        self.buffer[:, :, :, self.length : self.length + new] = torch.stack([key, value])
-        self.length += new
-        return self.buffer[0, :, :, : self.length], self.buffer[1, :, :, : self.length]
-
-
-class PositionCache:
-    """One entry per position."""
-
-    def __init__(self) -> None:
-        self.positions: list[tuple[Tensor, Tensor]] = []
-
-    def append(self, key: Tensor, value: Tensor) -> list[Tensor]:
-        self.positions += zip(key.unbind(2), value.unbind(2), strict=True)
-        return [torch.stack(each, dim=2) for each in zip(*self.positions, strict=True)]
-
-
-class EmptyCache:
-    """Begins with tensors without positions."""
-
-    keys = values = None
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        before_keys = key[:, :, :0] if self.keys is None else self.keys
-        before_values = value[:, :, :0] if self.values is None else self.values
-        self.keys, self.values = torch.cat([before_keys, key], 2), torch.cat([before_values, value], 2)
-        return self.keys, self.values
 
 
 def sampling_by_scatter(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
@@ -157,48 +101,7 @@ def top_p_by_comparison(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(before >= p, -math.inf)
 
 
-def loss_by_cross_entropy(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    targets = token_ids[:, 1:].masked_fill(attention_mask[:, 1:] == 0, -100)
-    return F.cross_entropy(logits[:, :-1].transpose(1, 2), targets)
-
-
-def loss_by_selection(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    counted = attention_mask[:, 1:].bool()
-    return F.cross_entropy(logits[:, :-1][counted], token_ids[:, 1:][counted])
-
-
-def loss_by_loops(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> float:
-    """A plain number."""
-    nats = []
-    for row, ids, mask in zip(logits.tolist(), token_ids.tolist(), attention_mask.tolist(), strict=True):
-        for position in range(len(ids) - 1):
-            if mask[position + 1]:
-                highest = max(row[position])
-                total = sum(math.exp(each - highest) for each in row[position])
-                nats.append(math.log(total) + highest - row[position][ids[position + 1]])
-    return sum(nats) / len(nats)
-
-
-def loss_by_one_hot(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    log_probs = logits - logits.logsumexp(-1, keepdim=True)
-    picked = F.one_hot(token_ids[:, 1:], logits.shape[-1]) * log_probs[:, :-1]
-    return -(picked.sum(-1) * attention_mask[:, 1:].to(logits.dtype)).sum() / attention_mask[:, 1:].sum()
-
-
-def loss_by_log_of_softmax(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Any:
-    """One flat list of targets, and a number of NumPy."""
-    flat = logits[:, :-1].reshape(-1, logits.shape[-1]).softmax(-1)
-    nats = -flat[torch.arange(len(flat)), token_ids[:, 1:].flatten()].log()
-    return nats[attention_mask[:, 1:].flatten() == 1].mean().numpy()
-
-
 RIGHT = {
-    "KVCache": {
-        "growing": {"KVCache": GrowingCache},
-        "doubling": {"KVCache": DoublingCache},
-        "positions": {"KVCache": PositionCache},
-        "empty": {"KVCache": EmptyCache},
-    },
     "sampling_probabilities": {
         "scatter": {"sampling_probabilities": sampling_by_scatter},
         "powers": {"sampling_probabilities": sampling_by_powers},
@@ -211,12 +114,5 @@ RIGHT = {
         "loops": {"top_p_filter": top_p_by_loops},
         "threshold": {"top_p_filter": top_p_by_threshold},
         "comparison": {"top_p_filter": top_p_by_comparison},
-    },
-    "next_token_loss": {
-        "cross-entropy": {"next_token_loss": loss_by_cross_entropy},
-        "selection": {"next_token_loss": loss_by_selection},
-        "loops": {"next_token_loss": loss_by_loops},
-        "one-hot": {"next_token_loss": loss_by_one_hot},
-        "log of softmax": {"next_token_loss": loss_by_log_of_softmax},
     },
 }
