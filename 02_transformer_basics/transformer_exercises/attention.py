@@ -31,7 +31,9 @@ SOFTMAX = (
     _softmax("1000 and 0 in one row", _rows([1000, 0, 998], [-1000, 0, 1], [1000, -1000, -999]), 1),
     _softmax("columns of very different size", _rows([1000, -1000], [999, -1000], [1000, -999]), 0),
     _softmax("the middle one of three dimensions", dyadic(2, 3, 4, seed=6), 1),
-    _softmax("the last but one of four dimensions", dyadic(2, 1, 3, 2, seed=6), -2),
+    _softmax("the last but one of three dimensions", dyadic(2, 3, 4, seed=9), -2),
+    _softmax("the first of three dimensions, counted from the end", dyadic(2, 3, 4, seed=9), -3),
+    _softmax("the second of four dimensions", dyadic(2, 3, 1, 2, seed=6), 1),
     _softmax("a vector", dyadic(4, seed=7), 0),
     _softmax("a single number in each row", dyadic(3, 1, seed=7), 1),
     _softmax("float32", dyadic(2, 4, seed=8, dtype=torch.float32) - 100, 1, relative=1e-4),
@@ -62,6 +64,7 @@ CAUSAL_MASK = (
     _causal("one key is in the cache", 3, 4),
     _causal("more queries than keys in the cache", 5, 7),
     _causal("a single position", 1, 1),
+    _causal("1500 keys: no fixed size is enough", 2, 1500),
 )
 
 

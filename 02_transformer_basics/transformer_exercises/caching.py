@@ -51,6 +51,12 @@ def _strided(answer: Answer) -> Changed:
     return _appended(answer["KVCache"](), [[not_contiguous(each) for each in piece] for piece in _pieces([2, 1])])
 
 
+def _repeated(answer: Answer) -> Changed:
+    """Return what a cache makes of equal positions, and of positions in descending order."""
+    first, second = _pieces([1, 1])
+    return _appended(answer["KVCache"](), [second, first, first, first])
+
+
 def _long_text(answer: Answer) -> Any:
     """Return shapes, sums and last numbers of 3040 positions: no cache of a fixed size is enough."""
     cache = answer["KVCache"]()
@@ -70,6 +76,7 @@ KV_CACHE = (
     _cache("one position after the other", [1, 1, 1]),
     _cache("float32", [2, 1], dtype=torch.float32),
     Probe("tensors that are not contiguous", _strided),
+    Probe("the same position three times, after a larger one", _repeated),
     _cache("B, H, T and D are 2", [2, 2], (2, 2, 2)),
     _cache("B 1, H 1, D 3", [1, 4], (1, 1, 3)),
     Probe("3040 positions", _long_text),

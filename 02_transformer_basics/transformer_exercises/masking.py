@@ -40,6 +40,14 @@ MASKED_ATTENTION = (
         "a mask (B, 1, 1, Tk)", torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()[:, None, None], 2, 3, **SIZES
     ),
     _masked("a causal mask, square", torch.ones(3, 3).bool().tril(), 3, 3, queries=3, keys=3, size=3, value_size=3),
+    call(
+        "masked_attention",
+        "not contiguous",
+        lambda: (
+            {name: not_contiguous(x) for name, x in tensors(2, 3, **SIZES).items()}
+            | {"mask": random_mask(2, 1, 4, 5, seed=6)}
+        ),
+    ),
     _masked("one mask (H, Tq, Tk) for each head", random_mask(3, 4, 5, seed=5), 2, 3, **SIZES),
     _masked("a mask (Tk,)", torch.tensor([1, 0, 1, 1, 0]).bool(), 2, 3, **SIZES),
     _masked("a mask (Tq, 1)", torch.tensor([[1], [0], [1], [1]]).bool(), 2, **SIZES),

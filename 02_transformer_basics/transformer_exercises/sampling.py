@@ -58,6 +58,7 @@ SAMPLING_PROBABILITIES = (
     _sampling("logits around -1000", LOGITS - 1000, 2.0, 3),
     _sampling("logits around 1000", LOGITS + 1000, 1.0, None),
     _sampling("a low temperature", LOGITS, 2**-10, 4),
+    _sampling("a low temperature, nearly equal logits", LOGITS / 1024, 2**-9, 3),
     _sampling("a vocabulary of one token", LOGITS[:, :1], 1.0, 2),
     _sampling("float32", (LOGITS - 100).float(), 0.5, 3, relative=1e-4),
     _sampling("float32, temperature 0", LOGITS.float(), 0.0, None, relative=1e-4),
