@@ -93,15 +93,15 @@ COMPUTE_GAE = (
 
 
 def _advantages(answer: Answer, **settings: Any) -> Tensor:
-    return answer["compute_gae"](**gae_arguments(slice(0, 9), **settings))[0]
+    return answer["compute_gae"](*gae_arguments(slice(0, 9), **settings).values())[0]
 
 
 def _no_leak(answer: Answer) -> bool:
     """Return True if nothing after the end of an episode changes the advantages before it."""
     arguments = gae_arguments(slice(0, 9), truncated=((4, 0), (4, 1)))
-    before = answer["compute_gae"](**arguments)[0]
+    before = answer["compute_gae"](*arguments.values())[0]
     arguments["rewards"][5:] += 8.0
-    return torch.equal(before[:5], answer["compute_gae"](**arguments)[0][:5])
+    return torch.equal(before[:5], answer["compute_gae"](*arguments.values())[0][:5])
 
 
 def _lambda_zero(answer: Answer) -> bool:

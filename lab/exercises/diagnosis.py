@@ -7,12 +7,12 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 import itertools
 import linecache
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab.exercises.catalog import Exercise
-from lab.exercises.probes import Answer, Array, Grading, Outcome, is_number, outcome, same_outcome
+from lab.exercises.probes import Answer, Array, Grading, Outcome, Probe, is_number, outcome, same_outcome
 
 Outcomes = tuple[Outcome, ...]  # one per probe
 
@@ -31,6 +31,21 @@ class Verdict:
     details: tuple[str, ...] = ()  # lines of the card: the counter-example
 
 
+class Lazy:
+    """The outcomes of an answer, each computed when it is first looked at: most are told apart by the first ones."""
+
+    def __init__(self, probes: Sequence[Probe], answer: Answer) -> None:
+        self.waiting = iter(probes)
+        self.answer = answer
+        self.outcomes: list[Outcome] = []
+
+    def __iter__(self) -> Iterator[Outcome]:
+        yield from self.outcomes
+        for probe in self.waiting:
+            self.outcomes.append(outcome(probe, self.answer))
+            yield self.outcomes[-1]
+
+
 class Examiner:
     """Knows the outcomes of the right and of all wrong answers of an exercise; `examine` judges one more answer."""
 
@@ -44,10 +59,14 @@ class Examiner:
         """Return what an answer does with every probe."""
         return tuple(outcome(probe, answer) for probe in self.grading.probes)
 
-    def same(self, one: Outcomes, other: Outcomes) -> list[bool]:
+    def same(self, one: Iterable[Outcome], other: Iterable[Outcome]) -> list[bool]:
         """Return for every probe whether two answers agree on it."""
         triples = zip(one, other, self.grading.probes, strict=True)
         return [same_outcome(a, b, probe) for a, b, probe in triples]
+
+    def identical(self, one: Iterable[Outcome], other: Iterable[Outcome]) -> bool:
+        """Return whether two answers agree on every probe; nothing is computed beyond the first difference."""
+        return all(same_outcome(a, b, probe) for probe, a, b in zip(self.grading.probes, one, other, strict=False))
 
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
@@ -81,21 +100,21 @@ class Examiner:
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
         for id, outcomes in self.wrong.items():
-            if all(self.same(found, outcomes)):
+            if self.identical(found, outcomes):
                 return id
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.combined(pair)
-            if outcomes is not None and all(self.same(found, outcomes)):
+            if outcomes is not None and self.identical(found, outcomes):
                 return "+".join(pair)
         return ""
 
-    def combined(self, ids: Sequence[str]) -> Outcomes | None:
+    def combined(self, ids: Sequence[str]) -> Lazy | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
         try:
             answer = self.grading.build(frozenset(ids))
         except KeyError:
             return None
-        return self.outcomes(answer)
+        return Lazy(self.grading.probes, answer)
 
     def _mistake(self, ids: str, counterexample: tuple[str, ...]) -> Verdict:
         mistakes = [self.exercise.mistakes[id] for id in ids.split("+")]

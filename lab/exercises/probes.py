@@ -102,12 +102,17 @@ def call(function: str, name: str, arguments: Callable[[], Mapping[str, Any]], *
 
     def run(answer: Answer) -> Changed:
         given = arguments()
-        before = {key: plain(value) for key, value in given.items()}
-        value = plain(answer[function](*given.values()))
-        changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
-        return Changed(value, changed)
+        return noting_changes(given, lambda: answer[function](*given.values()))
 
     return Probe(name, run, arguments, **settings)
+
+
+def noting_changes(given: Mapping[str, Any], run: Callable[[], Any]) -> Changed:
+    """Return the result of `run`, with the names of the given arguments that are not what they were before."""
+    before = {key: plain(value) for key, value in given.items()}
+    value = plain(run())
+    changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
+    return Changed(value, changed)
 
 
 def outcome(probe: Probe, answer: Answer) -> Outcome:
@@ -132,7 +137,10 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
         if value.shape == ():
             return value.item()
-        return Array("array", str(value.dtype), tuple(value.shape), tuple(value.flatten().tolist()))
+        values = value.flatten().tolist()
+        if value.dtype == object:  # such as rows of which some are None
+            values = [plain(each) for each in values]
+        return Array("array", str(value.dtype), tuple(value.shape), tuple(values))
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
