@@ -19,7 +19,7 @@ RELATIVE = 1e-6  # some add a tiny number to the deviation before they divide by
 MEAN = torch.tensor([[1, -2, 0.5], [-1, 0.25, 3], [0, 1.5, -0.5], [2, -1, 1]], dtype=torch.float64)  # (B, A)
 ACTION = torch.tensor([[2.5, -1, 2], [-3, 0.5, 1], [1, 4, -1.75], [1.5, 1, 3]], dtype=torch.float64)  # (B, A)
 NOISE = torch.tensor([[1.5, -0.5, 2], [-2, 0.25, -1], [0.75, 3, -0.25], [-1, 1.25, 0.5]], dtype=torch.float64)
-STD = [0.5, 1.0, 2.0]  # (A,)
+STD = [0.5, 1.0, 4.0]  # (A,)
 
 
 def _log(std: Sequence[float]) -> Tensor:
@@ -54,7 +54,7 @@ LOG_PROB = (
     _log_prob("one joint, std 1", torch.zeros(1, 1), [1.0], ACTION[:1, :1]),
     _log_prob("one joint, std 1, the mean is not 0", MEAN[:1, :1], [1.0], ACTION[:1, :1]),
     _log_prob("one joint, std 2", MEAN[:2, :1], [2.0], ACTION[:2, :1]),
-    _log_prob("three joints, std 1/2, 1, 2", MEAN[:2], STD, ACTION[:2]),
+    _log_prob("three joints, std 1/2, 1, 4", MEAN[:2], STD, ACTION[:2]),
     _log_prob("four actions", MEAN, STD, ACTION),
     _log_prob("as many actions as joints", MEAN[1:], STD, ACTION[1:]),
     _log_prob("an action 40 standard deviations away", MEAN[:2, :2], [0.5, 1.0], MEAN[:2, :2] + 20.0),
@@ -122,6 +122,12 @@ def _scores_what_is_stored(answer: Answer) -> bool:
     return torch.allclose(log_prob, logs.sum(-1))
 
 
+def _uses_the_noise(answer: Answer) -> bool:
+    """Return True if the same noise gives the same actions."""
+    first, second = (answer["sample_action"](MEAN.clone(), _log(STD), NOISE.clone(), -1.0, 1.0)[0] for _ in range(2))
+    return torch.equal(first, second)
+
+
 def _within_bounds(answer: Answer) -> bool:
     low, high = torch.tensor(LOW).double(), torch.tensor(HIGH).double()
     clipped = answer["sample_action"](MEAN.clone(), _log(STD), NOISE.clone(), low, high)[1]
@@ -150,13 +156,13 @@ class Info(dict[str, Any]):
 
 
 def step_arguments(envs: int, size: int, ended: Sequence[int], dtype: type = np.float64) -> dict[str, Any]:
-    """Return the arguments of `true_next_observations`: 12 is environment 1, number 2; final ones are negative."""
+    """Return the arguments of `true_next_observations`: 12.5 is environment 1, number 2; final ones are negative."""
     observations = (10.0 * np.arange(envs)[:, None] + np.arange(size) + 0.5).astype(dtype)  # (N, O)
     if not ended:
         return {"next_observations": observations, "info": {}}
     final = np.full(envs, None, dtype=object)  # (N,)
     for env in ended:
-        final[env] = -observations[env]
+        final[env] = observations[env] - 64
     mask = np.isin(np.arange(envs), ended)  # (N,)
     return {"next_observations": observations, "info": {"final_obs": final, "_final_obs": mask}}
 
@@ -198,7 +204,7 @@ def _others_unchanged(answer: Answer) -> bool:
 def _final_where_ended(answer: Answer) -> bool:
     """Return True if the environments whose episodes ended have their final observations."""
     result = answer["true_next_observations"](*step_arguments(5, 3, (1, 4)).values())
-    return bool(np.array_equal(result[[1, 4]], -step_arguments(5, 3, ())["next_observations"][[1, 4]]))
+    return bool(np.array_equal(result[[1, 4]], step_arguments(5, 3, ())["next_observations"][[1, 4]] - 64))
 
 
 PROBES = {
@@ -212,6 +218,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("symmetric", _symmetric, "an action as far below the mean as above it must be as probable"),
     ),
     "sample_action": (
+        Invariant("uses_the_noise", _uses_the_noise, "the same noise gave another action: use the noise that is given"),
         Invariant("within_bounds", _within_bounds, "the environment gets actions outside of its bounds"),
         Invariant(
             "scores_what_is_stored",

@@ -21,6 +21,8 @@ def _constant(wrong: Set[str]) -> float:
         return math.log(2 * math.pi)
     if "constant_not_logged" in wrong:
         return math.sqrt(2 * math.pi)
+    if "constant_added" in wrong:
+        return -0.5 * math.log(2 * math.pi)
     if "pi_for_two_pi" in wrong:
         return 0.5 * math.log(math.pi)
     return 0.5 * math.log(2 * math.pi)
@@ -38,6 +40,8 @@ def _spread(log_std: Tensor, wrong: Set[str]) -> Tensor:
         return 0.5 * log_std
     if "log_variance" in wrong:
         return 2 * log_std
+    if "half_log_std" in wrong:
+        return 0.5 * log_std
     return log_std.sum() if "summed_twice" in wrong else log_std
 
 
@@ -51,11 +55,15 @@ def _exponent(mean: Tensor, log_std: Tensor, action: Tensor, wrong: Set[str]) ->
         z = (action - mean) * std
     if "mean_ignored" in wrong:
         z = action / std
+    if "one_std" in wrong:
+        z = (action - mean) / std[:1]
     squares = z.square()
     if "sigma_for_variance" in wrong or "std_is_variance" in wrong:
         squares = (action - mean).square() / std
     if "no_square" in wrong:
         squares = z
+    if "square_of_sum" in wrong:
+        squares = z.sum(-1, keepdim=True).square() / z.shape[-1]
     half = 1.0 if "no_half" in wrong else 0.5
     return half * squares if "grows" in wrong else -half * squares
 
@@ -173,9 +181,24 @@ def true_next_observations(next_observations: Any, info: Any, wrong: Set[str] = 
     return true_next.astype(object) if "object_array" in wrong else true_next
 
 
-SPREADS = {"no_log_std", "sign_of_log_std", "std_not_logged", "std_is_variance", "log_variance", "summed_twice"}
+SPREADS = {
+    "no_log_std",
+    "sign_of_log_std",
+    "std_not_logged",
+    "std_is_variance",
+    "log_variance",
+    "summed_twice",
+    "half_log_std",
+}
 SQUARES = {"sigma_for_variance", "std_is_variance", "no_square"}
-CONSTANTS = {"no_constant", "constant_not_halved", "constant_not_logged", "pi_for_two_pi", "constant_once"}
+CONSTANTS = {
+    "no_constant",
+    "constant_not_halved",
+    "constant_not_logged",
+    "pi_for_two_pi",
+    "constant_once",
+    "constant_added",
+}
 REDUCTIONS = {"no_sum", "mean_for_sum", "sum_over_batch", "sum_over_all", "keepdim"}
 WRONG = {
     "log_prob": Wrong(
@@ -188,6 +211,8 @@ WRONG = {
             REDUCTIONS,
             {"not_divided", "multiplied", "mean_ignored", "sigma_for_variance", "std_is_variance"},
             {"not_divided", "log_std_for_std"},
+            {"one_std", "not_divided", "multiplied", "mean_ignored", "sigma_for_variance", "std_is_variance"},
+            {"square_of_sum", "sigma_for_variance", "std_is_variance", "no_square", "no_sum", "mean_for_sum"},
             {"underflow", "constant_once"},
             {"constant_once", "no_sum"},
             {"constant_once", "sum_over_all"},

@@ -7,7 +7,7 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 import itertools
 import linecache
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class Examiner:
         ):
             if verdict is not None:
                 return _with_details(verdict, counterexample)
-        return self._unknown(answer, agrees, counterexample)
+        return self._unknown(answer, found, agrees, counterexample)
 
     def _passed(self, answer: Answer) -> Verdict:
         for invariant in self.grading.invariants:
@@ -121,20 +121,27 @@ class Examiner:
         status = "convention" if all(each.convention for each in mistakes) else "mistake"
         return Verdict(status, " ".join(each.hint for each in mistakes), ids, counterexample)
 
-    def _unknown(self, answer: Answer, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
+    def _unknown(self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        differences = self.differences(self.outcomes(answer))
-        families = {
-            self.exercise.mistakes[id].family
-            for id, outcomes in self.wrong.items()
-            if self.differences(outcomes) == differences
-        }
         failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
         message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
-        family = f"family:{families.pop()}" if len(families) == 1 else None
-        return Verdict("wrong", message, family, counterexample)
+        family = self.family(found)
+        return Verdict("wrong", message, f"family:{family}" if family else None, counterexample)
+
+    def family(self, found: Outcomes) -> str:
+        """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
+        patterns: tuple[Callable[[Outcomes], list[Any]], ...] = (
+            self.differences,
+            lambda outcomes: self.same(outcomes, self.right),
+        )
+        for pattern in patterns:
+            mine = pattern(found)
+            families = {self.exercise.mistakes[id].family for id, each in self.wrong.items() if pattern(each) == mine}
+            if len(families) == 1:
+                return families.pop()
+        return ""
 
     def differences(self, found: Outcomes) -> list[list[bool]]:
         """Return for every probe which numbers of an answer's result differ from the right ones."""
