@@ -19,6 +19,8 @@ TABLES = (
     ROOT / "02_transformer_basics/transformer_exercises/attention.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/rollouts.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/updates.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/losses.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/normalizers.toml",
 )
 
 

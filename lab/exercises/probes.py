@@ -81,6 +81,7 @@ class Grading:
         right: the right answer.
         build: returns the answer with the given mistakes, as a set of ids; raises KeyError if they cannot be combined.
         plain: wrong answers that cannot be combined, by id.
+        readings: ids for `build` that are no mistakes: another reading of the task, which passes.
     """
 
     probes: Sequence[Probe]
@@ -89,6 +90,7 @@ class Grading:
     switches: Sequence[str]
     plain: Mapping[str, Answer] = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
+    readings: Sequence[str] = ()
 
     def wrong_answers(self) -> Iterator[tuple[str, Answer]]:
         """Yield every wrong answer with one mistake, and the mistake's id."""
