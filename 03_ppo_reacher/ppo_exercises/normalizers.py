@@ -30,7 +30,7 @@ def _value(statistics: Any, name: str) -> Any:
     """Return `mean` or `std`, an attribute, a property or a method, as a tensor if it is an array or a list."""
     value = getattr(statistics, name)
     value = value() if callable(value) else value
-    return value if torch.is_tensor(value) else torch.from_numpy(np.asarray(value))
+    return value.clone() if torch.is_tensor(value) else torch.from_numpy(np.array(value))
 
 
 def _running(
@@ -139,7 +139,7 @@ def _scaler(
             for number in range(1, len(rollouts) + 1):
                 scaler.update(given[f"rewards {number}"], given[f"ended {number}"])
                 found += [scaler(given[f"to scale {number}"]) for _ in range(2)]
-            return [each.double() if torch.is_tensor(each) else each for each in found]
+            return [each.double().clone() if torch.is_tensor(each) else each for each in found]
 
         return noting_changes(given, results)
 

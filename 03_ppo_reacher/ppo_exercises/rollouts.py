@@ -178,7 +178,7 @@ def _true_next(name: str, *sizes: int, ended: Sequence[int], dtype: type = np.fl
         found = noting_changes(given, lambda: answer["true_next_observations"](given["next_observations"], info))
         asks_old_key = any("final_observation" in key for key in info.asked)
         if asks_old_key and not info.asked & {"final_obs", "_final_obs"}:
-            return Changed({"result": found.value, "asks for": "final_observation"}, found.changed)
+            return Changed({"result": found.value, "asks for": "final_observation"}, found.names)
         return found
 
     return Probe(name, run, arguments)

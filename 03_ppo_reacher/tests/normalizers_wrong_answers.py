@@ -83,6 +83,10 @@ class RunningMeanStd:
         if "between_not_divided" in wrong:
             between = delta.square() * old_count * added
         squares = state["squares"] + batch_squares + between
+        if "distance_from_new_mean" in wrong:
+            squares = state["squares"] + (batch - new_mean).square().sum(0)
+        if "distance_from_old_mean" in wrong:
+            squares = state["squares"] + (batch - state["mean"]).square().sum(0)
         if "overwritten" in wrong:
             squares = batch_squares + between
         if "squares_of_float32" in wrong:
@@ -110,6 +114,7 @@ class RewardScaler:
         rewards, ended = rewards.double(), ended.bool()
         if "backwards" in wrong:
             rewards, ended = rewards.flip(0), ended.flip(0)
+            self.returns = torch.zeros_like(self.returns)
         if "forgets" in wrong:
             self.values = []
         if "restarted" in wrong:
@@ -120,15 +125,18 @@ class RewardScaler:
             if "inverted_reset" in wrong:
                 end = ~end
             before = self.returns
-            if "reset_too_early" in wrong:
+            if "reset_too_early" in wrong or "backwards" in wrong:
                 before = before * ~end
             returns = before * self.discount + reward
             if "reward_discounted_too" in wrong:
                 returns = (before + reward) * self.discount
             if "reset_before_noting" in wrong:
                 returns = returns * ~end
-            self._note(reward if "of_rewards" in wrong else returns, end)
-            self.returns = returns if "not_reset" in wrong or "reset_too_early" in wrong else returns * ~end
+            noted = before if "noted_too_early" in wrong else returns
+            self._note(reward if "of_rewards" in wrong else noted, end)
+            self.returns = returns * ~end
+            if "not_reset" in wrong or "reset_too_early" in wrong or "backwards" in wrong:
+                self.returns = returns
             if "reset_to_reward" in wrong:
                 self.returns = torch.where(end, reward, returns)
 
@@ -178,7 +186,15 @@ class RewardScaler:
 
 
 MEANS = {"mean_weight", "mean_of_means", "mean_by_old_weight", "batch_mean"}
-BETWEEN = {"no_between", "between_unweighted", "between_not_squared", "between_not_divided", "new_mean_delta"}
+BETWEEN = {
+    "no_between",
+    "between_unweighted",
+    "between_not_squared",
+    "between_not_divided",
+    "new_mean_delta",
+    "distance_from_new_mean",
+    "distance_from_old_mean",
+}
 RESETS = {"not_reset", "reset_too_early", "reset_before_noting", "reset_to_reward", "inverted_reset"}
 DEVIATIONS = {"about_zero", "by_variance", "by_mean", "by_largest"}
 NOTED = {"of_rewards", "of_finished_returns", "summed_over_environments", "first_environment_only"}
@@ -194,6 +210,12 @@ WRONG = {
             {"phantom_rows", "one_phantom_row"},
             {"not_divided", "n_minus_1"},
             {"forgets", "overwritten"},
+            *(
+                {each, other}
+                for each in ("distance_from_new_mean", "distance_from_old_mean")
+                for other in ("overwritten", "batch_unbiased", "squares_not_summed", "over_all_features", "forgets")
+            ),
+            {"distance_from_old_mean", "count_per_feature"},
             {"forgets", "phantom_rows"},
             {"forgets", "one_phantom_row"},
             *({"forgets", other} for other in BETWEEN | MEANS),
@@ -244,6 +266,8 @@ WRONG = {
             *({"all_reset", other} for other in RESETS),
             {"of_finished_returns", "reset_before_noting"},
             {"of_finished_returns", "inverted_reset"},
+            *({"backwards", other} for other in (*RESETS, "restarted", "all_reset", "noted_too_early")),
+            *({"noted_too_early", other} for other in ("of_rewards", "reset_before_noting")),
         ),
         readings=("sample_deviation",),
     ),

@@ -21,6 +21,7 @@ TABLES = (
     ROOT / "03_ppo_reacher/ppo_exercises/updates.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/losses.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/normalizers.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/epochs.toml",
 )
 
 

@@ -110,12 +110,12 @@ class Examiner:
         return ""
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
-        """Yield the mistakes with another reading of the task, the pairs, and the pairs with another reading."""
+        """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
         pairs = list(itertools.combinations(self.grading.switches, 2))
         yield from itertools.product(self.grading.switches, self.grading.readings)
         yield from pairs
-        for reading in self.grading.readings:
-            yield from ((*pair, reading) for pair in pairs)
+        if len(self.grading.readings) == 1:
+            yield from ((*pair, *self.grading.readings) for pair in pairs)
 
     def combined(self, ids: Sequence[str]) -> Lazy | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
