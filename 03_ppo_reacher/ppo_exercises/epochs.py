@@ -51,6 +51,9 @@ class WatchedSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Take a step, and note a first one without a gradient."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
         gradient = self.parameter.grad
         if self.steps == 0 and self.note == "there was no step":
             self.note = "the step had no gradient" if gradient is None else "the gradient was 0"

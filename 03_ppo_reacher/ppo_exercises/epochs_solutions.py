@@ -1,6 +1,6 @@
-"""The update of the policy alone: the right answer of an exercise whose function the lab has in another form.
+"""The update of the policy alone: the right answer of an exercise.
 
-A test compares it with `ppo.update`, which trains the critic at the same time.
+The lab has it in another form: a test compares it with `ppo.update`, which trains the critic at the same time.
 
 # B transitions of a rollout, M transitions of a minibatch, O observation_dim, A action_dim
 """

@@ -1,6 +1,6 @@
-"""Losses as functions: the right answers of exercises whose functions the lab has in another form.
+"""Losses as functions: the right answers of exercises.
 
-Tests compare them with `ppo.py`.
+The lab has them in another form: tests compare them with `ppo.py`.
 
 # B transitions of a batch
 """

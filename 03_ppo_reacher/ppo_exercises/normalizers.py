@@ -114,6 +114,15 @@ def rollout_tensors(rewards: Rows, ends: Ends, dtype: torch.dtype = torch.float6
     return table, ended
 
 
+def _numbers(value: Any) -> Any:
+    """Return a tensor or an array as a tensor of float64; float32 is as good for rewards."""
+    return (
+        torch.tensor(value, dtype=torch.float64)
+        if isinstance(value, np.ndarray)
+        else (value.to(torch.float64, copy=True) if torch.is_tensor(value) else value)
+    )
+
+
 def _scaler(
     name: str,
     *rollouts: tuple[Rows, Ends],
@@ -139,7 +148,7 @@ def _scaler(
             for number in range(1, len(rollouts) + 1):
                 scaler.update(given[f"rewards {number}"], given[f"ended {number}"])
                 found += [scaler(given[f"to scale {number}"]) for _ in range(2)]
-            return [each.double().clone() if torch.is_tensor(each) else each for each in found]
+            return [_numbers(each) for each in found]
 
         return noting_changes(given, results)
 

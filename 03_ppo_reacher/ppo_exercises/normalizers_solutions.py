@@ -1,6 +1,6 @@
-"""Running statistics for one process: the right answers of exercises whose classes the lab has in another form.
+"""Running statistics for one process: the right answers of exercises.
 
-Tests compare them with `normalization.py`.
+The lab has them in another form: tests compare them with `normalization.py`.
 
 # B batch, T steps of a rollout, N environments
 """

@@ -7,13 +7,14 @@ Some probes leave one term of a formula alone (the action at the mean, a deviati
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lab.exercises.probes import Answer, Changed, Invariant, Probe, call, noting_changes
+from lab.exercises.probes import Answer, Array, Changed, Invariant, Probe, call, noting_changes
 
 RELATIVE = 1e-6  # some add a tiny number to the deviation before they divide by it
 MEAN = torch.tensor([[1, -2, 0.5], [-1, 0.25, 3], [0, 1.5, -0.5], [2, -1, 1]], dtype=torch.float64)  # (B, A)
@@ -58,6 +59,7 @@ LOG_PROB = (
     _log_prob("four actions", MEAN, STD, ACTION),
     _log_prob("as many actions as joints", MEAN[1:], STD, ACTION[1:]),
     _log_prob("an action 40 standard deviations away", MEAN[:2, :2], [0.5, 1.0], MEAN[:2, :2] + 20.0),
+    _log_prob("std 1/64 and 256", MEAN[:2, :2], [2.0**-6, 2.0**8], MEAN[:2, :2] + torch.tensor([2.0**-6, 2.0**9])),
     _log_prob("float32", MEAN, STD, ACTION, dtype=torch.float32, relative=1e-4),
     call("log_prob", "tensors that are not contiguous", _transposed, relative=RELATIVE),
 )
@@ -110,6 +112,7 @@ SAMPLE_ACTION = (
     _sample("the bounds are whole numbers", -1, 2),
     _sample("the bounds differ between the joints", LOW, HIGH),
     _sample("as many actions as joints", LOW, HIGH, slice(1, 4)),
+    _sample("std 1/64, 256 and 1", LOW, HIGH, std=[2.0**-6, 2.0**8, 1.0]),
     _sample("float32", LOW, HIGH, dtype=torch.float32),
 )
 
@@ -159,7 +162,7 @@ def step_arguments(envs: int, size: int, ended: Sequence[int], dtype: type = np.
     """Return the arguments of `true_next_observations`: 12.5 is environment 1, number 2; final ones are negative."""
     observations = (10.0 * np.arange(envs)[:, None] + np.arange(size) + 0.5).astype(dtype)  # (N, O)
     if not ended:
-        return {"next_observations": observations, "info": {}}
+        return {"next_observations": observations, "info": {"reward_dist": np.zeros(envs)}}
     final = np.full(envs, None, dtype=object)  # (N,)
     for env in ended:
         final[env] = observations[env] - 64
@@ -176,6 +179,8 @@ def _true_next(name: str, *sizes: int, ended: Sequence[int], dtype: type = np.fl
         info = Info(given["info"])
         given["info"] = info
         found = noting_changes(given, lambda: answer["true_next_observations"](given["next_observations"], info))
+        if dtype == np.float32 and isinstance(found.value, Array) and found.value.dtype == "float64":
+            found = Changed(replace(found.value, dtype="float32"), found.names)  # the same numbers
         asks_old_key = any("final_observation" in key for key in info.asked)
         if asks_old_key and not info.asked & {"final_obs", "_final_obs"}:
             return Changed({"result": found.value, "asks for": "final_observation"}, found.names)

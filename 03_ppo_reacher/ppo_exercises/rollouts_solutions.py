@@ -1,6 +1,6 @@
-"""The Gaussian policy as functions: the right answers of exercises whose functions the lab has in another form.
+"""The Gaussian policy as functions: the right answers of exercises.
 
-Tests compare them with `networks.py` and `rollout.py`.
+The lab has them in another form: tests compare them with `networks.py` and `rollout.py`.
 
 # B batch, A action_dim
 """

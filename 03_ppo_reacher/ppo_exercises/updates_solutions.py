@@ -1,6 +1,6 @@
-"""The pieces of `compute_gae` as functions: the right answers of exercises whose functions the lab has in another form.
+"""The pieces of `compute_gae` as functions: the right answers of exercises.
 
-Tests compare them with `ppo.py`.
+The lab has them in another form: tests compare them with `ppo.py`.
 
 # T steps of a rollout, N environments
 """

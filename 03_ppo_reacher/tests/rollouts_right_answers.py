@@ -33,7 +33,7 @@ def log_prob_by_numbers(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor
 
 
 def log_prob_at_once(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """All joints at once, with a small number beside the deviation, as Spinning Up has it."""
+    """All joints at once, with a small number added to the deviation, as Spinning Up has it."""
     squares = ((action - mean) / (log_std.exp() + 1e-8)).pow(2)
     return -0.5 * torch.sum(squares + 2 * log_std + np.log(2 * np.pi), dim=1)
 
