@@ -67,7 +67,7 @@ LOG_PROB = (
 
 def _batch_permutes(answer: Answer) -> bool:
     """Return True if reordered rows give reordered results."""
-    order = torch.tensor([2, 0, 3, 1])
+    order = torch.tensor([1, 2, 0, 3])
     plain_order = answer["log_prob"](MEAN.clone(), _log(STD), ACTION.clone())
     return torch.allclose(plain_order[order], answer["log_prob"](MEAN[order], _log(STD), ACTION[order]))
 
@@ -76,6 +76,34 @@ def _symmetric(answer: Answer) -> bool:
     """Return True if an action as far below the mean is as probable as one above it."""
     above = answer["log_prob"](MEAN.clone(), _log(STD), ACTION.clone())
     return torch.allclose(above, answer["log_prob"](MEAN.clone(), _log(STD), 2 * MEAN - ACTION))
+
+
+def _density(answer: Answer, mean: Tensor, std: Sequence[float], action: Tensor) -> Tensor:
+    return answer["log_prob"](mean.clone(), _log(std), action.clone())
+
+
+def _differences_count(answer: Answer) -> bool:
+    """Return True if mean and action, both moved by the same amount, give the same result."""
+    return torch.allclose(_density(answer, MEAN, STD, ACTION), _density(answer, MEAN + 2, STD, ACTION + 2))
+
+
+def _highest_at_the_mean(answer: Answer) -> bool:
+    return bool((_density(answer, MEAN, STD, MEAN) > _density(answer, MEAN, STD, MEAN + 0.5)).all())
+
+
+def _wider_is_lower(answer: Answer) -> bool:
+    """Return True if twice the deviation lowers the density at the mean to half, in each of three joints."""
+    narrow, wide = _density(answer, MEAN, STD, MEAN), _density(answer, MEAN, [2 * std for std in STD], MEAN)
+    return torch.allclose(narrow - wide, torch.full_like(narrow, 3 * math.log(2)))
+
+
+def _joints_add_up(answer: Answer) -> bool:
+    """Return True if the log-density of three joints is the sum of those of each joint."""
+    joints = [
+        _density(answer, MEAN[:, joint : joint + 1], STD[joint : joint + 1], ACTION[:, joint : joint + 1])
+        for joint in range(3)
+    ]
+    return torch.allclose(_density(answer, MEAN, STD, ACTION), torch.stack(joints).sum(0))
 
 
 def _sample(
@@ -135,6 +163,24 @@ def _within_bounds(answer: Answer) -> bool:
     low, high = torch.tensor(LOW).double(), torch.tensor(HIGH).double()
     clipped = answer["sample_action"](MEAN.clone(), _log(STD), NOISE.clone(), low, high)[1]
     return bool(((clipped >= low) & (clipped <= high)).all())
+
+
+def _mean_without_noise(answer: Answer) -> bool:
+    """Return True if the action is the mean where the noise is 0."""
+    return torch.allclose(answer["sample_action"](MEAN.clone(), _log(STD), torch.zeros_like(NOISE), -1.0, 1.0)[0], MEAN)
+
+
+def _inside_unchanged(answer: Answer) -> bool:
+    """Return True if an action within the bounds reaches the environment as it was drawn."""
+    action, clipped, _ = answer["sample_action"](MEAN.clone(), _log(STD), NOISE.clone(), -64.0, 64.0)
+    return torch.allclose(action, clipped)
+
+
+def _own_noise(answer: Answer) -> bool:
+    """Return True if reordered rows give reordered actions."""
+    order = torch.tensor([1, 2, 0, 3])
+    before = answer["sample_action"](MEAN.clone(), _log(STD), NOISE.clone(), -1.0, 1.0)[0]
+    return torch.allclose(before[order], answer["sample_action"](MEAN[order], _log(STD), NOISE[order], -1.0, 1.0)[0])
 
 
 class Info(dict[str, Any]):
@@ -221,9 +267,22 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "log_prob": (
         Invariant("batch_permutes", _batch_permutes, "reordered rows must give reordered results; yours do not"),
         Invariant("symmetric", _symmetric, "an action as far below the mean as above it must be as probable"),
+        Invariant(
+            "highest_at_the_mean", _highest_at_the_mean, "the mean must be the most probable action; yours is not"
+        ),
+        Invariant("differences_count", _differences_count, "mean and action moved together must change nothing"),
+        Invariant(
+            "wider_is_lower", _wider_is_lower, "twice the deviation must halve the density at the mean, per joint"
+        ),
+        Invariant("joints_add_up", _joints_add_up, "an action's log-density must be the sum of those of its joints"),
     ),
     "sample_action": (
         Invariant("uses_the_noise", _uses_the_noise, "the same noise gave another action: use the noise that is given"),
+        Invariant("mean_without_noise", _mean_without_noise, "where the noise is 0 the action must be the mean"),
+        Invariant("own_noise", _own_noise, "reordered rows must give reordered actions; yours do not"),
+        Invariant(
+            "inside_unchanged", _inside_unchanged, "the environment must get an action within the bounds as it is"
+        ),
         Invariant("within_bounds", _within_bounds, "the environment gets actions outside of its bounds"),
         Invariant(
             "scores_what_is_stored",

@@ -175,6 +175,21 @@ def _td_own_row(answer: Answer) -> bool:
     return torch.allclose(whole, answer["td_errors"](*rows.values()))
 
 
+def _flagged(answer: Answer, flag: str) -> Tensor:
+    """Return the TD errors of steps that all have one flag, minus reward and value."""
+    given = _without_lambda(gae_arguments(slice(0, 9)))
+    given[flag] = torch.ones_like(given[flag])
+    return answer["td_errors"](*given.values()) - (REWARDS - VALUES)[:9]
+
+
+def _terminal_is_nothing(answer: Answer) -> bool:
+    return bool((_flagged(answer, "terminated").abs() < 1e-9).all())
+
+
+def _time_limit_goes_on(answer: Answer) -> bool:
+    return torch.allclose(_flagged(answer, "truncated"), 0.5 * NEXT_VALUES[:9])
+
+
 def _targets(name: str, steps: slice, envs: int = 2, dtype: torch.dtype = torch.float64) -> Probe:
     def arguments() -> dict[str, Tensor]:
         tables = {"advantages": REWARDS, "values": VALUES}
@@ -224,6 +239,10 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "td_errors": (
         Invariant("own_row", _td_own_row, "a TD error must not depend on the other rows; yours does"),
         Invariant("gamma_zero", _td_gamma_zero, "with gamma = 0 a TD error is r - V; yours is not"),
+        Invariant("terminal_is_nothing", _terminal_is_nothing, "at a terminal state a TD error is r - V; yours is not"),
+        Invariant(
+            "time_limit_goes_on", _time_limit_goes_on, "at a time limit a TD error is r + gamma V' - V; yours is not"
+        ),
     ),
     "compute_gae": (
         Invariant("lambda_zero", _lambda_zero, "with lambda = 0 an advantage is its TD error alone; yours is not"),

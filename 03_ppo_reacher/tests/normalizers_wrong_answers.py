@@ -89,7 +89,7 @@ class RunningMeanStd:
             squares = state["squares"] + (batch - state["mean"]).square().sum(0)
         if "overwritten" in wrong:
             squares = batch_squares + between
-        if "squares_of_float32" in wrong:
+        if "squares" in wrong:
             state["sum"] = state["sum"] + batch.float().sum(0)
             state["sum_of_squares"] = state["sum_of_squares"] + batch.float().square().sum(0)
             variance = (state["sum_of_squares"] / count).float() - (state["sum"] / count).float().square()
@@ -205,7 +205,7 @@ WRONG = {
         exclusive=(
             MEANS,
             BETWEEN,
-            {"batch_unbiased", "squares_not_summed", "over_all_features", "first_row_only", "squares_of_float32"},
+            {"batch_unbiased", "squares_not_summed", "over_all_features", "first_row_only", "squares"},
             {"count_per_feature", "count_per_batch"},
             {"phantom_rows", "one_phantom_row"},
             {"not_divided", "n_minus_1"},
@@ -220,7 +220,7 @@ WRONG = {
             {"forgets", "one_phantom_row"},
             *({"forgets", other} for other in BETWEEN | MEANS),
             *(
-                {"squares_of_float32", other}
+                {"squares", other}
                 for other in (
                     *BETWEEN,
                     "overwritten",
