@@ -15,7 +15,7 @@ OBSERVATIONS = torch.tensor(
     [[1, 0.5], [-1, 2], [0.5, -1.5], [2, 1], [-0.5, 1], [1.5, -1], [-2, -0.5]], dtype=torch.float64
 )  # (B, O)
 ACTIONS = torch.tensor([[0.5], [-1], [1.5], [0], [2], [-0.5], [1]], dtype=torch.float64)  # (B, A)
-ADVANTAGES = torch.tensor([2, -1, 1, -2, 1.5, 0.5, -1.5], dtype=torch.float64)  # (B,)
+ADVANTAGES = torch.tensor([2, -0.5, 1, -2, 1.5, 0.5, -1.5], dtype=torch.float64)  # (B,)
 OLD_SHIFTS = torch.tensor([-0.25, 0.5, 0.75, -0.125, -0.5, 0.25, 0.375], dtype=torch.float64)  # (B,)
 
 

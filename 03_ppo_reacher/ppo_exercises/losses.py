@@ -12,9 +12,15 @@ from torch import Tensor
 
 from lab.exercises.probes import Answer, Changed, Invariant, Probe, call, noting_changes
 
-RATIOS = torch.tensor([0.5, 0.875, 1.0, 1.125, 1.5, 0.5, 0.875, 1.0, 1.125, 1.5], dtype=torch.float64)  # (M,)
-ADVANTAGES = torch.tensor([2.0, 1.0, 0.5, 4.0, 2.0, -1.0, -2.0, -4.0, -0.5, -2.0], dtype=torch.float64)  # (M,)
-OLD_LOG_PROBS = torch.tensor([-1.0, -2.0, -0.5, -3.0, -1.5, -2.5, -1.0, -0.25, -2.0, -4.0], dtype=torch.float64)  # (M,)
+POINTS = torch.tensor(
+    [
+        [0.5, 2.0, -1.0], [0.875, 1.0, -2.0], [1.0, 0.5, -0.5], [1.125, 4.0, -3.0], [1.5, 2.0, -1.5],
+        [0.5, -1.0, -2.5], [0.875, -2.0, -1.0], [1.0, -4.0, -0.25], [1.125, -0.5, -2.0], [1.5, -2.0, -4.0],
+        [0.5, 0.25, -1.5], [1.5, 0.125, -0.5], [0.5, -0.125, -1.0], [1.5, -0.25, -2.0], [1.5, 0.0, -1.0],
+    ],
+    dtype=torch.float64,
+)  # (15, 3)  # fmt: skip
+RATIOS, ADVANTAGES, OLD_LOG_PROBS = POINTS.T  # (M,) each
 
 
 def loss_and_gradients(function: Any, given: dict[str, Tensor], *names: str) -> dict[str, Any]:
@@ -62,6 +68,7 @@ POLICY_LOSS = (
     _loss_probe("a bad action that became much more likely", [9]),
     _loss_probe("a bad action that became much less likely", [5]),
     _loss_probe("ten actions", list(range(10))),
+    _loss_probe("advantages near 0", list(range(10, 15))),
     _loss_probe("a wider range", list(range(10)), clip_ratio=0.375),
     _loss_probe("float32", list(range(10)), dtype=torch.float32),
 )
