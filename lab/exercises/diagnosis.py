@@ -7,14 +7,34 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 import itertools
 import linecache
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab.exercises.catalog import Exercise
 from lab.exercises.probes import Answer, Array, Grading, Outcome, Probe, is_number, outcome, same_outcome
 
-Outcomes = tuple[Outcome, ...]  # one per probe
+Outcomes = Sequence[Outcome]  # one per probe
+
+
+class LazyOutcomes(Sequence[Outcome]):
+    """What an answer does with every probe; a probe is run when its outcome is first asked for.
+
+    Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
+    """
+
+    def __init__(self, probes: Sequence[Probe], answer: Answer) -> None:
+        self.probes = probes
+        self.answer = answer
+        self.known: dict[int, Outcome] = {}
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if number not in self.known:
+            self.known[number] = outcome(self.probes[number], self.answer)
+        return self.known[number]
 
 
 @dataclass(frozen=True)
@@ -31,21 +51,6 @@ class Verdict:
     details: tuple[str, ...] = ()  # lines of the card: the counter-example
 
 
-class Lazy:
-    """The outcomes of an answer, each computed when it is first looked at: most are told apart by the first ones."""
-
-    def __init__(self, probes: Sequence[Probe], answer: Answer) -> None:
-        self.waiting = iter(probes)
-        self.answer = answer
-        self.outcomes: list[Outcome] = []
-
-    def __iter__(self) -> Iterator[Outcome]:
-        yield from self.outcomes
-        for probe in self.waiting:
-            self.outcomes.append(outcome(probe, self.answer))
-            yield self.outcomes[-1]
-
-
 class Examiner:
     """Knows the outcomes of the right and of all wrong answers of an exercise; `examine` judges one more answer."""
 
@@ -54,26 +59,26 @@ class Examiner:
         self.grading = grading
         self.right = self.outcomes(grading.right)
         self.readings = [self.right, *(self.outcomes(grading.build(frozenset([id]))) for id in grading.readings)]
-        self.wrong = {id: self.outcomes(answer) for id, answer in grading.wrong_answers()}
+        self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
 
     def outcomes(self, answer: Answer) -> Outcomes:
         """Return what an answer does with every probe."""
         return tuple(outcome(probe, answer) for probe in self.grading.probes)
 
-    def same(self, one: Iterable[Outcome], other: Iterable[Outcome]) -> list[bool]:
+    def same(self, one: Outcomes, other: Outcomes) -> list[bool]:
         """Return for every probe whether two answers agree on it."""
-        triples = zip(one, other, self.grading.probes, strict=True)
-        return [same_outcome(a, b, probe) for a, b, probe in triples]
+        return list(self.agreement(one, other))
 
-    def identical(self, one: Iterable[Outcome], other: Iterable[Outcome]) -> bool:
-        """Return whether two answers agree on every probe; nothing is computed beyond the first difference."""
-        return all(same_outcome(a, b, probe) for probe, a, b in zip(self.grading.probes, one, other, strict=False))
+    def agreement(self, one: Outcomes, other: Outcomes) -> Iterator[bool]:
+        """Yield for every probe whether two answers agree on it; a probe that is not asked for need not run."""
+        for a, b, probe in zip(one, other, self.grading.probes, strict=True):
+            yield same_outcome(a, b, probe)
 
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
         agrees = self.same(found, self.right)
-        if any(self.identical(found, reading) for reading in self.readings):
+        if any(all(self.agreement(found, reading)) for reading in self.readings):
             return self._passed(answer)
         if any(isinstance(each.exception, NotImplementedError) for each in found):
             return Verdict("not_started", f"`{self.exercise.name}` still holds the line NotImplementedError")
@@ -101,11 +106,11 @@ class Examiner:
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
         for id, outcomes in self.wrong.items():
-            if self.identical(found, outcomes):
+            if all(self.agreement(found, outcomes)):
                 return id
         for ids in self.combinations():
             outcomes = self.combined(ids)
-            if outcomes is not None and self.identical(found, outcomes):
+            if outcomes is not None and all(self.agreement(found, outcomes)):
                 return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
 
@@ -117,13 +122,13 @@ class Examiner:
         if len(self.grading.readings) == 1:
             yield from ((*pair, *self.grading.readings) for pair in pairs)
 
-    def combined(self, ids: Sequence[str]) -> Lazy | None:
+    def combined(self, ids: Sequence[str]) -> Outcomes | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
         try:
             answer = self.grading.build(frozenset(ids))
         except KeyError:
             return None
-        return Lazy(self.grading.probes, answer)
+        return LazyOutcomes(self.grading.probes, answer)
 
     def _mistake(self, ids: str, counterexample: tuple[str, ...]) -> Verdict:
         mistakes = [self.exercise.mistakes[id] for id in ids.split("+")]

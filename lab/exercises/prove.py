@@ -69,8 +69,8 @@ class Proof:
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.examiner.combined(pair)
             if outcomes is not None:
-                right = self.examiner.identical(outcomes, self.examiner.right)
-                named["+".join(pair)] = "right" if right else self.examiner.named(tuple(outcomes))
+                right = all(self.examiner.agreement(outcomes, self.examiner.right))
+                named["+".join(pair)] = "right" if right else self.examiner.named(outcomes)
         return named
 
     def unrelated_pairs(self) -> list[str]:
@@ -108,7 +108,7 @@ class Proof:
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.examiner.combined(pair)
             if outcomes is not None:
-                answers["+".join(pair)] = tuple(outcomes)
+                answers["+".join(pair)] = outcomes
         agreement = {id: self.examiner.same(outcomes, self.examiner.right) for id, outcomes in answers.items()}
         found = {}
         for number, probe in enumerate(self.grading.probes):
