@@ -75,9 +75,9 @@ RUNNING_MEAN_STD = (
     _running("a feature that never changes", [[2.0, 1.0], [2.0, 3.0]], [[2.0, -1.0]], [[2.0, 8.0], [2.0, 0.5]]),
     _running(
         "numbers around 2 ** 20, one that never changes",
-        [[64.0, 0.0], [-64.0, 0.0]],
-        [[16.0, 0.0]],
-        [[96.0, 0.0], [-32.0, 0.0], [-80.0, 0.0]],
+        [[64.0625, 0.0], [-64.0, 0.0]],
+        [[16.0625, 0.0]],
+        [[96.0, 0.0], [-32.0625, 0.0], [-80.0, 0.0]],
         offset=FAR,
     ),
     _running("float32", ONE, TWO, FIVE, dtype=torch.float32),
