@@ -18,7 +18,7 @@ Outcomes = Sequence[Outcome]  # one per probe
 
 
 class LazyOutcomes(Sequence[Outcome]):
-    """What an answer does with every probe; a probe is run when its outcome is first asked for.
+    """The outcomes of an answer with every probe; a probe is run when its outcome is first asked for.
 
     Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
     """

@@ -46,7 +46,7 @@ class Probe:
 
     Attributes:
         name: what is special about the input, in a few words, for the card.
-        run: runs an answer and returns what is compared; the arguments are made anew for each run.
+        run: runs an answer and returns what is compared; the arguments are made again for each run.
         arguments: returns the arguments to show on the card.
         relative, absolute: tolerances of the comparison.
     """
