@@ -7,7 +7,7 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 import itertools
 import linecache
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ Outcomes = Sequence[Outcome]  # one per probe
 
 
 class LazyOutcomes(Sequence[Outcome]):
-    """What an answer does with every probe; a probe is run when its outcome is first asked for.
+    """The outcomes of an answer with every probe; a probe is run when its outcome is first asked for.
 
     Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
     """
@@ -58,6 +58,7 @@ class Examiner:
         self.exercise = exercise
         self.grading = grading
         self.right = self.outcomes(grading.right)
+        self.readings = [self.right, *(self.outcomes(grading.build(frozenset([id]))) for id in grading.readings)]
         self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
 
     def outcomes(self, answer: Answer) -> Outcomes:
@@ -76,12 +77,13 @@ class Examiner:
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
-        agrees = self.same(found, self.right)
+        expected = max(self.readings, key=lambda reading: sum(self.agreement(found, reading)))  # the nearest reading
+        agrees = self.same(found, expected)
         if all(agrees):
             return self._passed(answer)
         if any(isinstance(each.exception, NotImplementedError) for each in found):
             return Verdict("not_started", f"`{self.exercise.name}` still holds the line NotImplementedError")
-        counterexample = self.counterexample(found, agrees)
+        counterexample = self.counterexample(found, expected, agrees)
         named = self.named(found)
         if named:
             return self._mistake(named, counterexample)
@@ -112,11 +114,19 @@ class Examiner:
         for id, outcomes in self.wrong.items():
             if all(self.agreement(found, outcomes)):
                 return id
-        for pair in itertools.combinations(self.grading.switches, 2):
-            outcomes = self.combined(pair)
+        for ids in self.combinations():
+            outcomes = self.combined(ids)
             if outcomes is not None and all(self.agreement(found, outcomes)):
-                return "+".join(pair)
+                return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
+        pairs = list(itertools.combinations(self.grading.switches, 2))
+        yield from itertools.product(self.grading.switches, self.grading.readings)
+        yield from pairs
+        if len(self.grading.readings) == 1:
+            yield from ((*pair, *self.grading.readings) for pair in pairs)
 
     def combined(self, ids: Sequence[str]) -> Outcomes | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
@@ -135,16 +145,23 @@ class Examiner:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        differences = self.differences(found)
-        families = {
-            self.exercise.mistakes[id].family
-            for id, outcomes in self.wrong.items()
-            if self.differences(outcomes) == differences
-        }
         failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
         message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
-        family = f"family:{families.pop()}" if len(families) == 1 else None
-        return Verdict("wrong", message, family, counterexample)
+        family = self.family(found)
+        return Verdict("wrong", message, f"family:{family}" if family else None, counterexample)
+
+    def family(self, found: Outcomes) -> str:
+        """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
+        patterns: tuple[Callable[[Outcomes], list[Any]], ...] = (
+            self.differences,
+            lambda outcomes: self.same(outcomes, self.right),
+        )
+        for pattern in patterns:
+            mine = pattern(found)
+            families = {self.exercise.mistakes[id].family for id, each in self.wrong.items() if pattern(each) == mine}
+            if len(families) == 1:
+                return families.pop()
+        return ""
 
     def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
         """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
@@ -163,15 +180,15 @@ class Examiner:
             for mine, right in pairs
         ]
 
-    def counterexample(self, found: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
+    def counterexample(self, found: Outcomes, expected: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
         """Return lines with the first probe on which an answer is wrong: input, expected, found."""
         number = agrees.index(False)
         probe = self.grading.probes[number]
         lines = [f"Input: {probe.name}"]
         lines += [f"  {name} = {shown(value)}" for name, value in probe.arguments().items()]
-        lines.append(f"  expected  {shown_outcome(self.right[number])}")
+        lines.append(f"  expected  {shown_outcome(expected[number])}")
         lines.append(f"  yours     {shown_outcome(found[number])}")
-        difference = first_difference(found[number].value, self.right[number].value)
+        difference = first_difference(found[number].value, expected[number].value)
         return (*lines, difference) if difference else tuple(lines)
 
 
