@@ -7,14 +7,34 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 import itertools
 import linecache
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.exercises.catalog import Exercise
-from lab.exercises.probes import Answer, Array, Grading, Outcome, is_number, outcome, same_outcome
+from lab.exercises.catalog import Exercise, Mistake
+from lab.exercises.probes import Answer, Array, Grading, Outcome, Probe, is_number, outcome, same_outcome
 
-Outcomes = tuple[Outcome, ...]  # one per probe
+Outcomes = Sequence[Outcome]  # one per probe
+
+
+class LazyOutcomes(Sequence[Outcome]):
+    """The outcomes of an answer with every probe; a probe is run when its outcome is first asked for.
+
+    Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
+    """
+
+    def __init__(self, probes: Sequence[Probe], answer: Answer) -> None:
+        self.probes = probes
+        self.answer = answer
+        self.known: dict[int, Outcome] = {}
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if number not in self.known:
+            self.known[number] = outcome(self.probes[number], self.answer)
+        return self.known[number]
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,8 @@ class Examiner:
         self.exercise = exercise
         self.grading = grading
         self.right = self.outcomes(grading.right)
-        self.wrong = {id: self.outcomes(answer) for id, answer in grading.wrong_answers()}
+        self.readings = [self.right, *(self.outcomes(grading.build(frozenset([id]))) for id in grading.readings)]
+        self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
 
     def outcomes(self, answer: Answer) -> Outcomes:
         """Return what an answer does with every probe."""
@@ -46,21 +67,31 @@ class Examiner:
 
     def same(self, one: Outcomes, other: Outcomes) -> list[bool]:
         """Return for every probe whether two answers agree on it."""
-        triples = zip(one, other, self.grading.probes, strict=True)
-        return [same_outcome(a, b, probe) for a, b, probe in triples]
+        return list(self.agreement(one, other))
+
+    def agreement(self, one: Outcomes, other: Outcomes) -> Iterator[bool]:
+        """Yield for every probe whether two answers agree on it; a probe that is not asked for need not run."""
+        for a, b, probe in zip(one, other, self.grading.probes, strict=True):
+            yield same_outcome(a, b, probe)
 
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
-        agrees = self.same(found, self.right)
+        expected = max(self.readings, key=lambda reading: sum(self.agreement(found, reading)))  # the nearest reading
+        agrees = self.same(found, expected)
         if all(agrees):
             return self._passed(answer)
         if any(isinstance(each.exception, NotImplementedError) for each in found):
             return Verdict("not_started", f"`{self.exercise.name}` still holds the line NotImplementedError")
-        counterexample = self.counterexample(found, agrees)
+        counterexample = self.counterexample(found, expected, agrees)
         named = self.named(found)
         if named:
             return self._mistake(named, counterexample)
+        partly = self.partly(found, agrees)
+        if partly is not None:
+            return Verdict(
+                "wrong", f"not right everywhere: {partly.question}", f"family:{partly.family}", counterexample
+            )
         for verdict in (
             _exception(found, file),
             _returns_none(found, self.right),
@@ -70,7 +101,7 @@ class Examiner:
         ):
             if verdict is not None:
                 return _with_details(verdict, counterexample)
-        return self._unknown(answer, agrees, counterexample)
+        return self._unknown(answer, found, agrees, counterexample)
 
     def _passed(self, answer: Answer) -> Verdict:
         for invariant in self.grading.invariants:
@@ -81,13 +112,21 @@ class Examiner:
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
         for id, outcomes in self.wrong.items():
-            if all(self.same(found, outcomes)):
+            if all(self.agreement(found, outcomes)):
                 return id
-        for pair in itertools.combinations(self.grading.switches, 2):
-            outcomes = self.combined(pair)
-            if outcomes is not None and all(self.same(found, outcomes)):
-                return "+".join(pair)
+        for ids in self.combinations():
+            outcomes = self.combined(ids)
+            if outcomes is not None and all(self.agreement(found, outcomes)):
+                return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
+        pairs = list(itertools.combinations(self.grading.switches, 2))
+        yield from itertools.product(self.grading.switches, self.grading.readings)
+        yield from pairs
+        if len(self.grading.readings) == 1:
+            yield from ((*pair, *self.grading.readings) for pair in pairs)
 
     def combined(self, ids: Sequence[str]) -> Outcomes | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
@@ -95,27 +134,43 @@ class Examiner:
             answer = self.grading.build(frozenset(ids))
         except KeyError:
             return None
-        return self.outcomes(answer)
+        return LazyOutcomes(self.grading.probes, answer)
 
     def _mistake(self, ids: str, counterexample: tuple[str, ...]) -> Verdict:
         mistakes = [self.exercise.mistakes[id] for id in ids.split("+")]
         status = "convention" if all(each.convention for each in mistakes) else "mistake"
         return Verdict(status, " ".join(each.hint for each in mistakes), ids, counterexample)
 
-    def _unknown(self, answer: Answer, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
+    def _unknown(self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        differences = self.differences(self.outcomes(answer))
-        families = {
-            self.exercise.mistakes[id].family
-            for id, outcomes in self.wrong.items()
-            if self.differences(outcomes) == differences
-        }
         failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
         message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
-        family = f"family:{families.pop()}" if len(families) == 1 else None
-        return Verdict("wrong", message, family, counterexample)
+        family = self.family(found)
+        return Verdict("wrong", message, f"family:{family}" if family else None, counterexample)
+
+    def family(self, found: Outcomes) -> str:
+        """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
+        patterns: tuple[Callable[[Outcomes], list[Any]], ...] = (
+            self.differences,
+            lambda outcomes: self.same(outcomes, self.right),
+        )
+        for pattern in patterns:
+            mine = pattern(found)
+            families = {self.exercise.mistakes[id].family for id, each in self.wrong.items() if pattern(each) == mine}
+            if len(families) == 1:
+                return families.pop()
+        return ""
+
+    def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
+        """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
+        known = [
+            self.exercise.mistakes[id]
+            for id, outcomes in self.wrong.items()
+            if all(good or same for good, same in zip(agrees, self.agreement(found, outcomes), strict=True))
+        ]
+        return known[0] if len({each.family for each in known}) == 1 else None
 
     def differences(self, found: Outcomes) -> list[list[bool]]:
         """Return for every probe which numbers of an answer's result differ from the right ones."""
@@ -125,15 +180,15 @@ class Examiner:
             for mine, right in pairs
         ]
 
-    def counterexample(self, found: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
+    def counterexample(self, found: Outcomes, expected: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
         """Return lines with the first probe on which an answer is wrong: input, expected, found."""
         number = agrees.index(False)
         probe = self.grading.probes[number]
         lines = [f"Input: {probe.name}"]
         lines += [f"  {name} = {shown(value)}" for name, value in probe.arguments().items()]
-        lines.append(f"  expected  {shown_outcome(self.right[number])}")
+        lines.append(f"  expected  {shown_outcome(expected[number])}")
         lines.append(f"  yours     {shown_outcome(found[number])}")
-        difference = first_difference(found[number].value, self.right[number].value)
+        difference = first_difference(found[number].value, expected[number].value)
         return (*lines, difference) if difference else tuple(lines)
 
 
