@@ -71,9 +71,7 @@ def _check_text(name: str, value: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(
-            f"--{name} {value}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1"
-        ) from None
+        raise UserError(f"--{name} {value}: not UTF-8 text; rename the file or folder, or set PYTHONUTF8=1") from None
 
 
 def _program_name() -> str:

@@ -1,4 +1,4 @@
-"""What the learner sees: the card of an exercise, a verdict, hints, the list. Fits 80 x 24. Imports no torch."""
+"""Cards on the terminal: exercises, verdicts, hints, the list. They fit 80 x 24. Imports no torch."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence

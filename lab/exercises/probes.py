@@ -77,7 +77,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Grading:
-    """What an exercise is graded with. The right answer and the wrong ones are run on every probe.
+    """The probes and answers of an exercise. The right answer and the wrong ones are run on every probe.
 
     Attributes:
         right: the right answer.
