@@ -38,9 +38,10 @@ def test_every_wrong_answer_fails_with_its_own_name(exercise: Exercise) -> None:
 
 @each_exercise
 def test_pairs_of_mistakes_fail_and_are_named(exercise: Exercise) -> None:
-    pairs = proof(exercise.name).pairs()
+    """A sample of them; `lab exercises prove` tries all."""
+    pairs = proof(exercise.name).pairs(at_most=50)
     assert "right" not in pairs.values()
-    assert len(proof(exercise.name).unrelated_pairs()) <= 0.1 * len(pairs)
+    assert len(proof(exercise.name).unrelated_pairs(pairs)) <= 0.1 * len(pairs)
 
 
 @each_exercise

@@ -16,7 +16,6 @@ import ppo
 from agent import make_agent
 from environments import make_envs
 from networks import PolicyNetwork
-from normalization import ObservationNormalizer
 from ppo_config import PPOConfig
 from ppo_exercises import (
     epochs_solutions,
@@ -54,16 +53,17 @@ def test_log_prob_equals_that_of_the_policy_network(seed: int) -> None:
 @seeds
 def test_sampled_actions_equal_those_of_a_rollout(seed: int) -> None:
     """The rollout stores the actions that the exercise's function draws with the same noise."""
-    policy = PolicyNetwork(10, 2, initial_log_std=1.0)
+    agent = make_agent(PPOConfig(initial_log_std=1.0), 10, 2)
+    policy, normalizer = agent.policy, agent.normalizer
     envs = make_envs("Reacher-v5", 3)
     received: list[np.ndarray] = []
     original: Any = envs.step
     space: Any = envs.single_action_space
     low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
     envs.step = lambda actions: (received.append(np.array(actions)), original(actions))[1]
-    collector, normalizer = RolloutCollector(envs, seed), ObservationNormalizer(10)
+    collector = RolloutCollector(envs, seed)
     torch.manual_seed(seed)
-    rollout = collector.collect(policy, normalizer, 4)
+    rollout = collector.collect(agent, 4)
     torch.manual_seed(seed)
     noise = torch.randn(4, 3, 2)  # (T, N, A)
     with torch.no_grad():
