@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lab import results
 from lab.evidence_claims import PROOFS, Claim, correctness, interval, learning_results, ratio_text, speed
+from lab.exercises.catalog import exercises
 from lab.results import read_json, read_results, select
 
 
@@ -207,8 +208,28 @@ def sentiment(folder: Path) -> str:
     return markdown(header, rows)
 
 
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+
+def exercise_list(folder: Path) -> str:
+    """Return the exercises of the lesson in `folder`, in teaching order; the five of the short path are marked."""
+    rows = [
+        (
+            exercise.number,
+            ", ".join(f"`{name}`" for name in exercise.functions),
+            exercise.task,
+            f"{exercise.minutes}",
+            "★" if exercise.short_path else "",
+        )
+        for exercise in exercises().values()
+        if exercise.project == folder
+    ]
+    return markdown(("", "function", "task", "minutes", "short path"), rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "evidence": evidence,
+    "exercises": exercise_list,
     "evidence_highlights": evidence_highlights,
     "proofs": proofs,
     "ablation": ablation,

@@ -60,6 +60,7 @@ class Exercise:
     hints: tuple[str, ...]  # where no mistake is recognized, from vague to nearly solved
     blank: str  # the decisive line, with a blank
     mistakes: Mapping[str, Mistake]
+    short_path: bool  # one of the five of its lesson to do if there is little time
 
     @property
     def project(self) -> Path:
@@ -107,6 +108,7 @@ def _exercise(path: Path, name: str, entry: dict[str, Any]) -> Exercise:
         hints=tuple(entry["hints"]),
         blank=entry["blank"],
         mistakes=mistakes,
+        short_path=entry.get("short_path", False),
     )
 
 
