@@ -12,9 +12,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.exercises.catalog import Exercise
-from lab.exercises.probes import Answer, Array, Grading, Outcome, is_number, outcome, same_outcome
+from lab.exercises.probes import Answer, Array, Grading, Outcome, Probe, is_number, outcome, same_outcome
 
-Outcomes = tuple[Outcome, ...]  # one per probe
+Outcomes = Sequence[Outcome]  # one per probe
+
+
+class LazyOutcomes(Sequence[Outcome]):
+    """What an answer does with every probe; a probe is run when its outcome is first asked for.
+
+    Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
+    """
+
+    def __init__(self, probes: Sequence[Probe], answer: Answer) -> None:
+        self.probes = probes
+        self.answer = answer
+        self.known: dict[int, Outcome] = {}
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if number not in self.known:
+            self.known[number] = outcome(self.probes[number], self.answer)
+        return self.known[number]
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,7 @@ class Examiner:
         self.exercise = exercise
         self.grading = grading
         self.right = self.outcomes(grading.right)
-        self.wrong = {id: self.outcomes(answer) for id, answer in grading.wrong_answers()}
+        self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
 
     def outcomes(self, answer: Answer) -> Outcomes:
         """Return what an answer does with every probe."""
@@ -46,8 +66,11 @@ class Examiner:
 
     def same(self, one: Outcomes, other: Outcomes) -> list[bool]:
         """Return for every probe whether two answers agree on it."""
-        triples = zip(one, other, self.grading.probes, strict=True)
-        return [same_outcome(a, b, probe) for a, b, probe in triples]
+        return list(self._agreement(one, other))
+
+    def _agreement(self, one: Outcomes, other: Outcomes) -> Iterator[bool]:
+        for a, b, probe in zip(one, other, self.grading.probes, strict=True):
+            yield same_outcome(a, b, probe)
 
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
@@ -70,7 +93,7 @@ class Examiner:
         ):
             if verdict is not None:
                 return _with_details(verdict, counterexample)
-        return self._unknown(answer, agrees, counterexample)
+        return self._unknown(answer, found, agrees, counterexample)
 
     def _passed(self, answer: Answer) -> Verdict:
         for invariant in self.grading.invariants:
@@ -81,11 +104,11 @@ class Examiner:
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
         for id, outcomes in self.wrong.items():
-            if all(self.same(found, outcomes)):
+            if all(self._agreement(found, outcomes)):
                 return id
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.combined(pair)
-            if outcomes is not None and all(self.same(found, outcomes)):
+            if outcomes is not None and all(self._agreement(found, outcomes)):
                 return "+".join(pair)
         return ""
 
@@ -95,18 +118,20 @@ class Examiner:
             answer = self.grading.build(frozenset(ids))
         except KeyError:
             return None
-        return self.outcomes(answer)
+        return LazyOutcomes(self.grading.probes, answer)
 
     def _mistake(self, ids: str, counterexample: tuple[str, ...]) -> Verdict:
         mistakes = [self.exercise.mistakes[id] for id in ids.split("+")]
         status = "convention" if all(each.convention for each in mistakes) else "mistake"
         return Verdict(status, " ".join(each.hint for each in mistakes), ids, counterexample)
 
-    def _unknown(self, answer: Answer, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
+    def _unknown(
+        self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]
+    ) -> Verdict:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        differences = self.differences(self.outcomes(answer))
+        differences = self.differences(found)
         families = {
             self.exercise.mistakes[id].family
             for id, outcomes in self.wrong.items()
