@@ -8,6 +8,8 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, TypeGuard
 
 Answer = Mapping[str, Any]  # name -> function
@@ -97,13 +99,22 @@ class Grading:
         yield from self.plain.items()
 
 
-def call(function: str, name: str, arguments: Callable[[], Mapping[str, Any]], **settings: Any) -> Probe:
-    """Return the probe that calls a function once, with its arguments by position; those that it changes are noted."""
+def call(
+    function: str,
+    name: str,
+    arguments: Callable[[], Mapping[str, Any]],
+    result: Callable[[Any], Any] = lambda value: value,
+    **settings: Any,
+) -> Probe:
+    """Return the probe that calls a function once, with its arguments by position; those that it changes are noted.
+
+    `result` turns what the function returns into what is compared, such as `as_number`.
+    """
 
     def run(answer: Answer) -> Changed:
         given = arguments()
         before = {key: plain(value) for key, value in given.items()}
-        value = plain(answer[function](*given.values()))
+        value = plain(result(answer[function](*given.values())))
         changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
         return Changed(value, changed)
 
@@ -140,6 +151,13 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return f"<{type(value).__name__}>"
+
+
+def as_number(value: Any) -> Any:
+    """Return a tensor without dimensions, a fraction or a decimal as a number; everything else as it is."""
+    if hasattr(value, "detach") and value.ndim == 0:
+        return value.item()
+    return float(value) if isinstance(value, (Fraction, Decimal)) else value
 
 
 def same_outcome(one: Outcome, other: Outcome, probe: Probe) -> bool:
