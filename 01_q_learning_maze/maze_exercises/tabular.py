@@ -68,9 +68,9 @@ Q_UPDATE = (
     _update("the old value is the target", FULL, target=4.0),
     _update("a negative target", FULL, alpha=0.5, target=-2.0),
     _update("alpha is 0", FULL, alpha=0.0),
-    _update("state 0, action 0", NEGATIVE, alpha=0.125, target=-12.0, state=0, action=0),
+    _update("state 0, action 0", NEGATIVE, alpha=0.125, target=-11.25, state=0, action=0),
     _update("an entry whose value is 0", {(3, 1): 0.0, (1, 3): 2.0}, alpha=0.75, state=3, action=1),
-    _update("a table without entries", {}, alpha=0.5, target=-6.0, state=5, action=0),
+    _update("a table without entries", {}, alpha=0.375, target=-6.25, state=5, action=0),
 )
 
 
@@ -100,9 +100,13 @@ def _decay(name: str, epsilon: float, decay: float, minimum: float) -> Probe:
 
 
 def _episodes(answer: Answer) -> Any:
-    """Return epsilon after each of six episodes."""
-    epsilon = 1.0
-    return [epsilon := as_number(answer["decayed_epsilon"](epsilon, 0.75, 0.375)) for _ in range(6)]
+    """Return epsilon after each of six episodes; None if the function returns nothing."""
+    epsilons: list[Any] = [1.0]
+    while len(epsilons) < 7:
+        epsilons.append(as_number(answer["decayed_epsilon"](epsilons[-1], 0.75, 0.375)))
+        if epsilons[-1] is None:
+            return None
+    return epsilons[1:]
 
 
 DECAYED_EPSILON = (

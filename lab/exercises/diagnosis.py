@@ -66,9 +66,10 @@ class Examiner:
 
     def same(self, one: Outcomes, other: Outcomes) -> list[bool]:
         """Return for every probe whether two answers agree on it."""
-        return list(self._agreement(one, other))
+        return list(self.agreement(one, other))
 
-    def _agreement(self, one: Outcomes, other: Outcomes) -> Iterator[bool]:
+    def agreement(self, one: Outcomes, other: Outcomes) -> Iterator[bool]:
+        """Yield for every probe whether two answers agree on it; a probe that is not asked for need not run."""
         for a, b, probe in zip(one, other, self.grading.probes, strict=True):
             yield same_outcome(a, b, probe)
 
@@ -104,11 +105,11 @@ class Examiner:
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
         for id, outcomes in self.wrong.items():
-            if all(self._agreement(found, outcomes)):
+            if all(self.agreement(found, outcomes)):
                 return id
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.combined(pair)
-            if outcomes is not None and all(self._agreement(found, outcomes)):
+            if outcomes is not None and all(self.agreement(found, outcomes)):
                 return "+".join(pair)
         return ""
 

@@ -69,7 +69,7 @@ class Proof:
         for pair in itertools.combinations(self.grading.switches, 2):
             outcomes = self.examiner.combined(pair)
             if outcomes is not None:
-                right = all(self.examiner.same(outcomes, self.examiner.right))
+                right = all(self.examiner.agreement(outcomes, self.examiner.right))
                 named["+".join(pair)] = "right" if right else self.examiner.named(outcomes)
         return named
 
