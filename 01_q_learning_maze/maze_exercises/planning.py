@@ -181,6 +181,11 @@ def _q_of(answer: Answer, table: Table, gamma: float, tolerance: float = 1e-10) 
     return plain(answer["value_iteration"](dynamics, gamma, tolerance))
 
 
+def _alike(one: list[list[float]], other: list[list[float]]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(math.isclose(a, b, abs_tol=1e-6) for row, other_row in pairs for a, b in zip(row, other_row, strict=True))
+
+
 def _bellman(answer: Answer) -> bool:
     """Return True if the result satisfies Q(s,a) = Σ p [r + γ max Q(s')]."""
     q = _q_of(answer, TOLLS, 0.875)
@@ -194,16 +199,16 @@ def _bellman(answer: Answer) -> bool:
 def _gamma_zero(answer: Answer) -> bool:
     q = _q_of(answer, THREE_CELLS, 0.0)
     rewards = [[sum(p * r for p, _, r, _ in outcomes) for outcomes in row] for row in THREE_CELLS]
-    return q == rewards
+    return _alike(q, rewards)
 
 
 def _behind_the_cheese(answer: Answer) -> bool:
     other = [*THREE_CELLS[:2], [[(1.0, 2, -7.0, False)], [(1.0, 2, 9.0, False)]]]
-    return _q_of(answer, THREE_CELLS, 0.5)[:2] == _q_of(answer, other, 0.5)[:2]
+    return _alike(_q_of(answer, THREE_CELLS, 0.5)[:2], _q_of(answer, other, 0.5)[:2])
 
 
 def _enough_sweeps(answer: Answer) -> bool:
-    return _q_of(answer, corridor(60, 59), 1.0)[0][1] == 10.0 - 58.0
+    return math.isclose(_q_of(answer, corridor(60, 59), 1.0)[0][1], 10.0 - 58.0)
 
 
 # --- one episode ------------------------------------------------------------------------------------------------------

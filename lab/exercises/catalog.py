@@ -18,6 +18,7 @@ TABLES = (
     ROOT / "01_q_learning_maze/maze_exercises/acting.toml",
     ROOT / "01_q_learning_maze/maze_exercises/tabular.toml",
     ROOT / "01_q_learning_maze/maze_exercises/planning.toml",
+    ROOT / "01_q_learning_maze/maze_exercises/batched.toml",
     ROOT / "02_transformer_basics/transformer_exercises/attention.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/updates.toml",
 )
