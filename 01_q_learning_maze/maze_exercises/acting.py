@@ -122,7 +122,8 @@ EPSILON_GREEDY = (
     _sampled("epsilon_greedy", "always explore", 3000, [1.0, -2.0, 5.0], [1 / 3] * 3, 1.0),
     _sampled("epsilon_greedy", "two of four are the best", 3000, [3.0, 1.0, 3.0, 0.0],
              [0.4375, 0.0625, 0.4375, 0.0625], 0.25),
-    _sampled("epsilon_greedy", "rarely explore", 4000, [-0.5, -2.0, -1.0, -0.25], [0.0125, 0.0125, 0.0125, 0.9625], 0.05),
+    _sampled("epsilon_greedy", "rarely explore", 4000, [-0.5, -2.0, -1.0, -0.25],
+             [0.0125, 0.0125, 0.0125, 0.9625], 0.05),
     _sampled("epsilon_greedy", "never explore, all values are equal", 1000, [0.0, 0.0, 0.0], [1 / 3] * 3, 0.0),
     _sampled("epsilon_greedy", "two actions, epsilon is 0.75", 1000, [-1.0, -4.0], [0.625, 0.375], 0.75),
     _sampled("epsilon_greedy", "values that nearly tie", 100, [1.0 - 2**-40, 1.0], [0, 1], 0.0),
@@ -180,7 +181,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("fair_ties", _ties_are_fair, "equal values must be equally likely; yours prefers some"),
     ),
     "epsilon_greedy": (
-        Invariant("epsilon_zero", _epsilon_zero, "with epsilon = 0 only the best action may be taken; yours takes others"),
+        Invariant("epsilon_zero", _epsilon_zero, "with epsilon = 0 only the best action may be taken"),
         Invariant("epsilon_one", _epsilon_one, "with epsilon = 1 all actions must be equally likely; yours are not"),
         Invariant(
             "epsilon_counts", _epsilon_counts, "the best of n actions must be taken with 1 - epsilon + epsilon / n"

@@ -1,4 +1,4 @@
-"""Returns and the choice of actions as functions of their own: the right answers of the exercises. Imports no torch.
+"""Returns and the choice of actions as functions: the right answers of the exercises. Imports no torch.
 
 Tests compare them with `q_learning_agent.py` and `value_iteration.py`, where they are parts of larger functions.
 """

@@ -6,7 +6,6 @@ Imports no torch. Tests compare them with `value_iteration.py` and `q_learning_a
 from typing import Any
 
 
-
 def backup(
     outcomes: list[tuple[float, int, float, bool]],
     values: list[float],

@@ -149,7 +149,15 @@ WRONG = {
         ("absolute", "worst", "close_counts", *switches(greedy)),
         exclusive=(
             {"first", "last", "all_or_nothing", "short_range", "value", "list_returned", "coin", "random_start"},
-            {"shuffled_index", "all_or_nothing", "short_range", "position_in_ties", "coin", "random_start", "own_random"},
+            {
+                "shuffled_index",
+                "all_or_nothing",
+                "short_range",
+                "position_in_ties",
+                "coin",
+                "random_start",
+                "own_random",
+            },
             {"shuffled_index", "first", "last", "value", "list_returned", "values_ignored", "not_reset"},
             {"values_ignored", "absolute", "worst", "close_counts", "not_reset"},
             {"values_ignored", "starts_at_0", "worst", "absolute"},

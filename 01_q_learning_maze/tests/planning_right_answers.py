@@ -50,9 +50,7 @@ def iteration_of_values(dynamics: Any, gamma: float, tolerance: float) -> list[l
     states = range(len(dynamics))
     values = [0.0] * len(dynamics)
     while True:
-        q = [
-            [backup_in_two_parts(dynamics[s][a], values, gamma) for a in range(len(dynamics[s]))] for s in states
-        ]
+        q = [[backup_in_two_parts(dynamics[s][a], values, gamma) for a in range(len(dynamics[s]))] for s in states]
         new = [max(row) for row in q]
         if all(abs(a - b) <= tolerance for a, b in zip(new, values, strict=True)):
             return q

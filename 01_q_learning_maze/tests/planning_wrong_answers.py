@@ -92,8 +92,8 @@ def _state_value(row: list[float], wrong: Set[str]) -> float:
 def _expected(outcomes: Outcomes, q: list[list[float]], gamma: float, wrong: Set[str]) -> float:
     """Return the expected target of an action with the given mistakes."""
     if "most_likely" in wrong:
-        _, *rest = max(outcomes, key=lambda outcome: outcome[0])
-        outcomes = [(1.0, rest[0], rest[1], rest[2])]
+        _, likely_state, likely_reward, ended = max(outcomes, key=lambda outcome: outcome[0])
+        outcomes = [(1.0, likely_state, likely_reward, ended)]
     if "last_outcome" in wrong:
         outcomes = outcomes[-1:]
     total = 0.0
@@ -117,7 +117,7 @@ def value_iteration(dynamics: Any, gamma: float, tolerance: float, wrong: Set[st
     q = [[0.0] * len(dynamics[0]) for _ in range(len(dynamics))]
     if "shared_rows" in wrong:
         q = [[0.0] * len(dynamics[0])] * len(dynamics)
-    if "reversed_test" in wrong and not 0.0 < tolerance:  # while change < tolerance
+    if "reversed_test" in wrong and not tolerance > 0.0:  # while change < tolerance
         return q
     largest = 0.0
     for sweep in range(1_000_000):
@@ -141,8 +141,8 @@ def value_iteration(dynamics: Any, gamma: float, tolerance: float, wrong: Set[st
 def _stops(sweep: int, largest: float, tolerance: float, wrong: Set[str]) -> bool:
     if "one_sweep" in wrong:
         return True
-    if "hundred_sweeps" in wrong:
-        return sweep == 99
+    if "fixed_sweeps" in wrong:
+        return sweep == 999
     if "reversed_test" in wrong:
         return largest >= tolerance
     return largest < tolerance if "strict_test" in wrong else largest <= tolerance
@@ -163,6 +163,8 @@ def play_and_learn(env: Any, agent: Any, wrong: Set[str] = NONE) -> float:
         agent.end_episode()
     action = choose(state) if "draws_ahead" in wrong else None
     while True:
+        if "reset_every_step" in wrong:
+            state = env.reset()[0]
         action = action if "draws_ahead" in wrong else choose(state)
         if "old_step" in wrong:
             next_state, reward, terminated, info = env.step(action)
@@ -232,7 +234,7 @@ def _return(rewards: list[float], gamma: float, wrong: Set[str]) -> float:
 
 STOPS = {"one_sweep", "reversed_test", "strict_test", "last_change", "signed_change", "alias"}
 ALONE = (  # they take long, or hide all others
-    "change_not_reset", "hundred_sweeps", "tolerance_ignored", "shared_rows", "state_values", "policy", "transposed",
+    "change_not_reset", "fixed_sweeps", "tolerance_ignored", "shared_rows", "state_values", "policy", "transposed",
 )  # fmt: skip
 ENDLESS = {"strict_test", "sum_of_actions", "no_gamma", "unweighted"}
 COMBINATIONS = {
@@ -240,7 +242,7 @@ COMBINATIONS = {
     "divided_by_count", "probability_twice", "probability_on_value", "probability_on_reward",
 }  # fmt: skip
 FOLLOWING = {"state_for_value", "position_for_state", "best_value"}
-LOOPS = {"only_terminated", "only_truncated", "both_needed", "one_step", "old_step"}
+LOOPS = {"reset_every_step", "only_terminated", "only_truncated", "both_needed", "one_step", "old_step"}
 TOLD = {"no_update", "states_swapped", "reward_misplaced", "moved_too_soon", "never_moved", "old_step", "reset_tuple"}
 FLAGS = {"no_update", "done_as_terminated", "truncated_as_terminated", "negated", "old_step"}
 CHOICES = {"draws_ahead", "two_draws", "random_actions", "greedy_while_learning", "old_step"}
