@@ -66,7 +66,7 @@ def _sampled(function: str, name: str, draws: int, values: list[float], chances:
             "returns": ", ".join(sorted(kinds)),
             **{f"action {action}": fraction for action, fraction in enumerate(found)},
             "no action": sum(counts.values()) / draws,
-            "wrong": ", ".join(str(action) for action, p in enumerate(chances) if found[action] != p),  # exactly
+            "fits": "yes" if found == list(chances) and not any(counts.values()) else "no",  # is compared exactly
         }
         return Changed(result, () if given == values else ("values",))
 
@@ -117,15 +117,14 @@ GREEDY = (
 )  # fmt: skip
 
 EPSILON_GREEDY = (
-    _sampled("epsilon_greedy", "three actions, epsilon is 0.6", 3000, [0.5, 2.0, -1.0], [0.2, 0.6, 0.2], 0.6),
+    _sampled("epsilon_greedy", "three actions, epsilon is 0.3", 3000, [0.5, 2.0, -1.0], [0.1, 0.8, 0.1], 0.3),
     _sampled("epsilon_greedy", "never explore", 2000, [0.5, 2.0, -1.0, 1.0], [0, 1, 0, 0], 0.0),
     _sampled("epsilon_greedy", "always explore", 3000, [1.0, -2.0, 5.0], [1 / 3] * 3, 1.0),
-    _sampled("epsilon_greedy", "two of four are the best", 3000, [3.0, 1.0, 3.0, 0.0],
-             [0.4375, 0.0625, 0.4375, 0.0625], 0.25),
-    _sampled("epsilon_greedy", "rarely explore", 4000, [-0.5, -2.0, -1.0, -0.25],
-             [0.0125, 0.0125, 0.0125, 0.9625], 0.05),
+    _sampled("epsilon_greedy", "two of four are the best", 6000, [3.0, 1.0, 3.0, 0.0],
+             [0.3125, 0.1875, 0.3125, 0.1875], 0.75),
+    _sampled("epsilon_greedy", "rarely explore", 12000, [-0.5, -0.25], [0.025, 0.975], 0.05),
     _sampled("epsilon_greedy", "never explore, all values are equal", 1000, [0.0, 0.0, 0.0], [1 / 3] * 3, 0.0),
-    _sampled("epsilon_greedy", "two actions, epsilon is 0.75", 1000, [-1.0, -4.0], [0.625, 0.375], 0.75),
+    _sampled("epsilon_greedy", "two actions, epsilon is 0.75", 3000, [-1.0, -4.0], [0.625, 0.375], 0.75),
     _sampled("epsilon_greedy", "values that nearly tie", 100, [1.0 - 2**-40, 1.0], [0, 1], 0.0),
     _sampled("epsilon_greedy", "a single action", 50, [7.0], [1], 0.5),
     _repeated("epsilon_greedy", 0.5),

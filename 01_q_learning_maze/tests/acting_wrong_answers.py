@@ -104,7 +104,7 @@ def epsilon_greedy(values: list[float], epsilon: float, rng: random.Random, wron
     source: Any = random if "own_random" in wrong else rng
     best = _best_actions(values, wrong)
     candidates: list[int] = list(range(len(values)))
-    if "others_only" in wrong:
+    if "none_of_the_best" in wrong:
         candidates = [action for action in candidates if action not in best] or candidates
     if "short_range" in wrong:
         candidates = candidates[:-1] or candidates
@@ -124,12 +124,15 @@ def epsilon_greedy(values: list[float], epsilon: float, rng: random.Random, wron
         epsilon = 1.0
     if "never_explores" in wrong:
         epsilon = 0.0
+    chosen = best[0] if "value" in wrong else source.choice(best)
+    if "others_only" in wrong:
+        candidates = [action for action in candidates if action != chosen] or candidates
     draw = source.random()
     explores = draw >= epsilon if "reversed" in wrong else draw < epsilon
     if explores:
-        chosen = source.choice(candidates)
-        return values[chosen] if "value_explored" in wrong else chosen
-    return values[best[0]] if "value" in wrong else source.choice(best)
+        explored = source.choice(candidates)
+        return values[explored] if "value_explored" in wrong else explored
+    return values[chosen] if "value" in wrong else chosen
 
 
 WRONG = {
@@ -171,10 +174,10 @@ WRONG = {
         exclusive=(
             {"always_explores", "never_explores", "half", "divided", "squared"},
             {"always_explores", "absolute", "worst", "close_counts", "first", "all_or_nothing", "value"},
-            {"never_explores", "others_only", "short_range", "long_range", "value_explored"},
+            {"never_explores", "none_of_the_best", "others_only", "short_range", "long_range", "value_explored"},
             {"absolute", "worst", "close_counts"},
             {"first", "all_or_nothing", "value"},
-            {"others_only", "short_range", "long_range"},
+            {"others_only", "none_of_the_best", "short_range", "long_range"},
         ),
     ),
 }

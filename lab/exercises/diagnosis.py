@@ -18,7 +18,7 @@ Outcomes = Sequence[Outcome]  # one per probe
 
 
 class LazyOutcomes(Sequence[Outcome]):
-    """What an answer does with every probe; a probe is run when its outcome is first asked for.
+    """The outcomes of an answer; a probe is run when its outcome is first asked for.
 
     Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
     """
@@ -305,6 +305,7 @@ def first_difference(mine: Any, expected: Any) -> str:
         if place == other_place and place and not _close(value, other):
             if isinstance(value, str) and isinstance(other, str):
                 value, other = _from_the_difference(value, other)
+                return f"  yours {value!r}, expected {other!r}"
             return f"  first difference at {place}: {shown(value)}, expected {shown(other)}"
     return ""
 
