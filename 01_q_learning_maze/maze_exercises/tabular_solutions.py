@@ -1,6 +1,6 @@
 """The pieces of Q-learning as functions of their own: the right answers of the exercises. Imports no torch.
 
-Tests compare them with `q_learning_agent.py` and `value_iteration.py`, where they are parts of larger functions.
+Tests compare them with `q_learning_agent.py`, where they are parts of larger functions.
 """
 
 
@@ -37,3 +37,12 @@ def q_update(
     old_value = table.get((state, action), 0.0)
     # Q(S,A) ← Q(S,A) + α [target − Q(S,A)]
     table[state, action] = old_value + alpha * (target - old_value)
+
+
+def decayed_epsilon(epsilon: float, decay: float, minimum: float) -> float:
+    """Return the probability of a random action in the next episode.
+
+    It is `epsilon` times `decay`, but not below `minimum`.
+    """
+    # Explore a little less from the next episode on, but never less than the minimum.
+    return max(minimum, epsilon * decay)

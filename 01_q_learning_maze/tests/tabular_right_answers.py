@@ -46,15 +46,61 @@ def update_by_branches(table: Table, state: int, action: int, target: float, alp
         table[key] = alpha * target
 
 
+def update_by_try(table: Table, state: int, action: int, target: float, alpha: float) -> None:
+    try:
+        old = table[(state, action)]
+    except KeyError:
+        old = 0
+    table.update({(state, action): old * (1.0 - alpha) + target * alpha})
+
+
+def update_if_different(table: Table, state: int, action: int, target: float, alpha: float) -> None:
+    error = target - (table.get((state, action)) or 0.0)
+    if alpha * error:
+        table[state, action] = target - (1 - alpha) * error
+
+
+def target_by_sorting(reward: float, next_values: list[float], terminated: bool, truncated: bool, gamma: float) -> Any:
+    return [reward + gamma * sorted(next_values)[-1], reward][int(terminated)]
+
+
+def decayed_by_branches(epsilon: float, decay: float, minimum: float) -> float:
+    epsilon *= decay
+    if epsilon < minimum:
+        epsilon = minimum
+    return epsilon
+
+
+def decayed_by_numpy(epsilon: float, decay: float, minimum: float) -> Any:
+    return np.clip(epsilon * decay, minimum, None)
+
+
+def decayed_by_sorting(epsilon: float, decay: float, minimum: float) -> float:
+    return sorted((minimum, decay * epsilon))[1]
+
+
+def decayed_by_excess(epsilon: float, decay: float, minimum: float) -> float:
+    return minimum + max(0, epsilon * decay - minimum)
+
+
 RIGHT = {
     "td_target": {
         "mask": {"td_target": target_by_mask},
         "branches": {"td_target": target_by_branches},
         "numpy": {"td_target": target_by_numpy},
+        "sorting": {"td_target": target_by_sorting},
     },
     "q_update": {
         "average": {"q_update": update_by_average},
         "adding": {"q_update": update_by_adding},
         "branches": {"q_update": update_by_branches},
+        "try": {"q_update": update_by_try},
+        "if different": {"q_update": update_if_different},
+    },
+    "decayed_epsilon": {
+        "branches": {"decayed_epsilon": decayed_by_branches},
+        "numpy": {"decayed_epsilon": decayed_by_numpy},
+        "sorting": {"decayed_epsilon": decayed_by_sorting},
+        "excess": {"decayed_epsilon": decayed_by_excess},
     },
 }

@@ -15,7 +15,10 @@ from lab.errors import UserError
 from lab.files import ROOT
 
 TABLES = (
+    ROOT / "01_q_learning_maze/maze_exercises/acting.toml",
     ROOT / "01_q_learning_maze/maze_exercises/tabular.toml",
+    ROOT / "01_q_learning_maze/maze_exercises/planning.toml",
+    ROOT / "01_q_learning_maze/maze_exercises/batched.toml",
     ROOT / "02_transformer_basics/transformer_exercises/attention.toml",
     ROOT / "02_transformer_basics/transformer_exercises/masking.toml",
     ROOT / "02_transformer_basics/transformer_exercises/blocks.toml",

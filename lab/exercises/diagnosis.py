@@ -153,7 +153,7 @@ class Examiner:
     def family(self, found: Outcomes) -> str:
         """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
         patterns: tuple[Callable[[Outcomes], list[Any]], ...] = (
-            self.differences,
+            lambda outcomes: [self.differences(outcomes, number) for number in range(len(outcomes))],
             lambda outcomes: self.same(outcomes, self.right),
         )
         for pattern in patterns:
@@ -172,13 +172,10 @@ class Examiner:
         ]
         return known[0] if len({each.family for each in known}) == 1 else None
 
-    def differences(self, found: Outcomes) -> list[list[bool]]:
-        """Return for every probe which numbers of an answer's result differ from the right ones."""
-        pairs = zip(found, self.right, strict=True)
-        return [
-            [not _close(a, b) for (_, a), (_, b) in zip(numbers(mine.value), numbers(right.value), strict=False)]
-            for mine, right in pairs
-        ]
+    def differences(self, found: Outcomes, number: int) -> list[bool]:
+        """Return which numbers and texts of an answer's result on a probe differ from the right ones."""
+        pairs = zip(leaves(found[number].value), leaves(self.right[number].value), strict=False)
+        return [not _close(mine, right) for (_, mine), (_, right) in pairs]
 
     def counterexample(self, found: Outcomes, expected: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
         """Return lines with the first probe on which an answer is wrong: input, expected, found."""
@@ -288,7 +285,7 @@ def structure_problem(mine: Any, expected: Any, name: str = "the result") -> str
 def shown_type(value: Any) -> str:
     """Return the type of a plain value in words."""
     if isinstance(value, Array):
-        return f"a {value.kind} of shape {value.shape}"
+        return f"{'an' if value.kind == 'array' else 'a'} {value.kind} of shape {value.shape}"
     if isinstance(value, list):
         return f"{len(value)} entries"
     return value if isinstance(value, str) and value.startswith("<") else type(value).__name__
@@ -317,16 +314,44 @@ def numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
         yield place, value
 
 
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, float | str]]:
+    """Yield every number and every text of a plain value, and its place in it."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from leaves(each, f"{place}[{index}]")
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from leaves(each, f"{place}[{key!r}]")
+    else:
+        yield from numbers(value, place)
+
+
 def first_difference(mine: Any, expected: Any) -> str:
-    """Return a line that names the first number that differs; "" where the structures differ."""
-    pairs = list(zip(numbers(mine), numbers(expected), strict=False))
+    """Return a line that names the first number or text that differs; "" where the structures differ."""
+    pairs = list(zip(leaves(mine), leaves(expected), strict=False))
     for (place, value), (other_place, other) in pairs:
         if place == other_place and place and not _close(value, other):
+            if isinstance(value, str) and isinstance(other, str):
+                value, other = _from_the_difference(value, other)
+                return f"  yours {value!r}, expected {other!r}"
             return f"  first difference at {place}: {shown(value)}, expected {shown(other)}"
     return ""
 
 
-def _close(one: float, other: float) -> bool:
+def _from_the_difference(one: str, other: str) -> tuple[str, str]:
+    """Return two texts from the first part, of those separated by semicolons, that differs."""
+    parts, other_parts = one.split("; "), other.split("; ")
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, other_parts, strict=False)))
+    return "; ".join(parts[same : same + 1]) or "nothing more", "; ".join(
+        other_parts[same : same + 1]
+    ) or "nothing more"
+
+
+def _close(one: Any, other: Any) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
     return one == other or abs(one - other) <= 1e-9 * max(abs(one), abs(other)) or (one != one and other != other)
 
 

@@ -1,0 +1,163 @@
+"""The right answers of lesson 1's exercises are the lab's own code: both give the same results on random input."""
+
+import random
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import value_iteration as dynamic_programming
+from batched_q_learning import BatchedQLearning
+from lab.exercises.catalog import exercises
+from maze_env import SimpleMaze
+from maze_exercises import acting_solutions, batched_solutions, planning_solutions, tabular_solutions
+from maze_layout import random_maze
+from q_learning_agent import QLearningAgent, run_episode, train
+from transition_tables import TransitionTables
+
+few_values = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=6)
+
+
+def agent_with(values: list[float], **settings: Any) -> QLearningAgent:
+    agent = QLearningAgent(len(values), **settings)
+    agent.q_table = {(0, action): value for action, value in enumerate(values)}
+    return agent
+
+
+@given(few_values, st.integers(0, 999))
+def test_greedy_is_the_greedy_action_of_the_agent(values: list[float], seed: int) -> None:
+    agent, rng = agent_with(values, seed=seed), random.Random(seed)
+    assert [agent.act(0, greedy=True) for _ in range(20)] == [acting_solutions.greedy(values, rng) for _ in range(20)]
+
+
+@given(few_values, st.floats(0, 1), st.integers(0, 999))
+def test_epsilon_greedy_is_the_action_of_the_agent(values: list[float], epsilon: float, seed: int) -> None:
+    agent, rng = agent_with(values, seed=seed, epsilon=epsilon, epsilon_min=0.0), random.Random(seed)
+    actions = [acting_solutions.epsilon_greedy(values, epsilon, rng) for _ in range(20)]
+    assert [agent.act(0) for _ in range(20)] == actions
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_discounted_return_is_the_value_of_following_the_best_policy(seed: int) -> None:
+    maze = SimpleMaze(random_maze(5, 6, seed))
+    q = dynamic_programming.value_iteration(maze.P, 0.9)
+    policy = dynamic_programming.greedy_policy(q).tolist()
+    trajectory = run_episode(gym.make("SimpleMaze-v0", layout=maze.layout), policy.__getitem__)
+    found = acting_solutions.discounted_return(trajectory.rewards, 0.9)
+    assert found == pytest.approx(q[trajectory.states[0]].max())
+
+
+@given(
+    st.lists(st.floats(-9, 9), min_size=6, max_size=6),
+    st.floats(-5, 5),
+    st.booleans(),
+    st.floats(0, 1),
+    st.floats(0.1, 1),
+)
+def test_target_and_update_are_those_of_the_agent(
+    values: list[float], reward: float, terminated: bool, discount: float, rate: float
+) -> None:
+    agent = QLearningAgent(3, learning_rate=rate, discount=discount)
+    agent.q_table = {(index // 3, index % 3): value for index, value in enumerate(values) if index % 4}
+    table = dict(agent.q_table)
+    target = tabular_solutions.td_target(reward, agent.q_values(1), terminated, False, discount)
+    tabular_solutions.q_update(table, 0, 2, target, rate)
+    agent.update(0, 2, reward, 1, terminated)
+    assert table == agent.q_table
+
+
+@given(st.floats(0, 1), st.floats(0.01, 1), st.floats(0, 1))
+def test_epsilon_decays_as_that_of_the_agent(epsilon: float, decay: float, minimum: float) -> None:
+    agent = QLearningAgent(2, epsilon=max(epsilon, minimum), epsilon_decay=decay, epsilon_min=minimum)
+    expected = tabular_solutions.decayed_epsilon(agent.epsilon, decay, minimum)
+    agent.end_episode()
+    assert agent.epsilon == expected
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.25])
+@pytest.mark.parametrize("discount", [0.5, 0.95])
+def test_value_iteration_equals_the_one_with_arrays(slip: float, discount: float) -> None:
+    maze = SimpleMaze(random_maze(4, 5, seed=1), slip=slip)
+    dynamics = {state: maze.P[state] for state in range(len(maze.P))}
+    expected = dynamic_programming.value_iteration(dynamics, discount)
+    found = planning_solutions.value_iteration(dynamics, discount, 1e-10)
+    assert found == [pytest.approx(row, abs=1e-9) for row in expected.tolist()]
+    values = expected.max(axis=1).tolist()
+    for state, row in enumerate(expected.tolist()):
+        backed_up = [planning_solutions.backup(dynamics[state][action], values, discount) for action in range(4)]
+        assert backed_up == pytest.approx(row, abs=1e-8)
+
+
+def test_playing_an_episode_is_what_train_does() -> None:
+    env, again = (gym.make("SimpleMaze-v0", slip=0.2) for _ in range(2))
+    agent, other = QLearningAgent(4, seed=3), QLearningAgent(4, seed=3)
+    rewards = [episode.total_reward for episode in train(agent, env, 20, seed=5)]
+    seeds = [5] + [None] * 19
+    found = [planning_solutions.play_and_learn(SeededEnv(again, seed), other) for seed in seeds]
+    assert found == rewards
+    assert other.q_table == agent.q_table
+    assert other.epsilon == agent.epsilon
+
+
+class SeededEnv:
+    """An environment whose reset uses a seed, as `train` does in its first episode."""
+
+    def __init__(self, env: gym.Env[int, Any], seed: int | None) -> None:
+        self.seed = seed
+        self.env = env
+        self.step = env.step
+
+    def reset(self) -> tuple[int, dict[str, Any]]:
+        return self.env.reset(seed=self.seed)
+
+
+def random_agents(n_agents: int, seed: int) -> tuple[BatchedQLearning, torch.Generator]:
+    """Return agents with random tables (whole numbers, so that values tie), states and settings, and a generator."""
+    generator = torch.Generator().manual_seed(seed)
+    maze = SimpleMaze()
+    tables = TransitionTables(maze.outcomes(), maze.start, 100, torch.float64)
+    epsilon = torch.rand(n_agents, generator=generator, dtype=torch.float64)
+    agents = BatchedQLearning(tables, n_agents, epsilon=epsilon, epsilon_min=0.0, learning_rate=0.25, discount=0.75)
+    agents.q.copy_(torch.randint(-2, 3, agents.q.shape, generator=generator))
+    agents.state = torch.randint(0, 16, (n_agents,), generator=generator, dtype=torch.int32)
+    return agents, generator
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_acting_and_updating_are_those_of_the_batched_agents(seed: int) -> None:
+    agents, generator = random_agents(200, seed)
+    explore, ties = torch.rand(2, 200, generator=generator, dtype=torch.float64)
+    values = agents.q_values(agents.state).clone()  # (A, N)
+    action = batched_solutions.batched_act(values, agents.epsilon, explore, ties)
+    assert torch.equal(action, agents.act(explore, ties).long())
+    q, state = agents.q.clone(), agents.state.long()
+    pair = state * 4 + action
+    nonterminal, reward, next_state = (
+        table[pair] for table in (agents.dynamics.nonterminal, agents.dynamics.reward, agents.dynamics.next_state)
+    )
+    assert agents.dynamics.n_outcomes == 1
+    batched_solutions.batched_update(q, state, action, reward, next_state.long(), nonterminal, 0.25, 0.75)
+    agents.step(explore, ties, torch.zeros(200, dtype=torch.int32))
+    assert torch.equal(q, agents.q)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_the_loss_has_the_gradient_of_the_update(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(8, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randn(8, generator=generator, dtype=torch.float64)
+    batched_solutions.td_loss(values, targets).backward()
+    table = {(0, action): value for action, value in enumerate(values.tolist())}
+    for action, target in enumerate(targets.tolist()):
+        tabular_solutions.q_update(table, 0, action, target, 0.25)
+    assert values.grad is not None
+    assert (values - 0.25 * values.grad).tolist() == pytest.approx(list(table.values()))
+
+
+def test_all_exercises_of_the_lesson_are_there() -> None:
+    numbers = [exercise.number for exercise in exercises().values() if exercise.number.startswith("1.")]
+    assert numbers == [f"1.{number}" for number in range(1, 13)]
