@@ -131,7 +131,12 @@ class Script:
             for place in self.takes.places:
                 undo += self._fill(place, {name: functions[name] for name in place.checks if name in functions})
             yield list(IN_USE)
-        except (UserError, OSError):
+        except UserError as error:
+            called = ", ".join(f"{each.name} of {each.shown}" for each in IN_USE if each.calls)
+            if not called or any(each.shown in str(error) for each in IN_USE):
+                raise
+            raise UserError(f"{error} (with {called})") from error
+        except OSError:
             raise
         except Exception as error:  # raised by the lab's code, which got something that it cannot use
             names = " and ".join(dict.fromkeys(f"{each.name} of {each.shown}" for each in IN_USE))
