@@ -1,4 +1,4 @@
-"""Where a learner's own functions go in Q-learning: `python train.py --with my_exercises/q_update.py`.
+"""Where a learner's own functions go in Q-learning: `python train.py --with ../my_exercises/q_update.py`.
 
 # N agents, S states, A actions
 """
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lab.errors import UserError
 from lab.exercises.own import Functions, Place, Takes
 from lab.exercises.own_results import anything, index, number, shown
 from maze_exercises import tabular_solutions
@@ -38,9 +37,9 @@ class Watched(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
-        """Take a step. Raises UserError after the end of an episode."""
+        """Take a step. Raises RuntimeError after the end of an episode."""
         if self.terminated or self.truncated:
-            raise UserError("your function takes a step after the end of the episode; two flags can end it")
+            raise RuntimeError("a step after the end of the episode, which either of two flags can tell")
         step = self.env.step(action)
         self.length += 1
         _, _, self.terminated, self.truncated, _ = step
@@ -160,7 +159,9 @@ SCRIPTS = {
         (
             Place("q_learning_agent.py:QLearningAgent.act", {"greedy": index, "epsilon_greedy": index}, act_of_agent),
             Place(
-                "q_learning_agent.py:QLearningAgent.update", {"td_target": number, "q_update": anything}, update_of_agent
+                "q_learning_agent.py:QLearningAgent.update",
+                {"td_target": number, "q_update": anything},
+                update_of_agent,
             ),
             Place("q_learning_agent.py:QLearningAgent.end_episode", {"decayed_epsilon": fraction}, end_of_episode),
             Place("q_learning_agent.py:train", {"play_and_learn": number, "td_target": number}, training),

@@ -1,10 +1,11 @@
-"""Where a learner's own functions go in the transformer lesson: `python text_generation.py --with my_exercises/embed.py`.
+"""Where a learner's own functions go in transformers: `python text_generation.py --with ../my_exercises/attention.py`.
 
 Shapes: B batch, T time (positions), H heads, D head size, E embedding, V vocabulary.
 With a cache there are fewer queries than keys: Tq queries, Tk keys.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,47 +50,50 @@ def mask_of_block(own: Functions, lab: Any) -> Callable[..., Tensor]:
     return causal_mask
 
 
-def own_norms(own: Functions) -> type[nn.LayerNorm]:
-    """Return `nn.LayerNorm` with a learner's `layer_norm`."""
+@contextmanager
+def own_norms(own: Functions, *norms: nn.LayerNorm) -> Iterator[None]:
+    """Let these norms compute a learner's `layer_norm` during the block, if there is one."""
 
     class LayerNorm(nn.LayerNorm):
         def forward(self, x: Tensor) -> Tensor:
             bias = torch.zeros_like(self.weight) if self.bias is None else self.bias  # (E,)
             return own["layer_norm"](x, self.weight, bias, self.eps)
 
-    return LayerNorm
+    for norm in norms:
+        norm.__class__ = LayerNorm if "layer_norm" in own else nn.LayerNorm
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.__class__ = nn.LayerNorm
 
 
 def block(own: Functions, lab: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `TransformerBlock.forward` with a learner's `transformer_block` and `layer_norm`."""
-    norms = own_norms(own)
 
     def forward(self: Any, x: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        if "layer_norm" in own:
-            self.norm1.__class__ = self.norm2.__class__ = norms
-        if "transformer_block" not in own:
-            return lab(self, x, mask, cache)
-
         def attention(y: Tensor) -> Tensor:
             return self.dropout(self.attention(y, mask, cache)[0])
 
         def feed_forward(y: Tensor) -> Tensor:
             return self.dropout(self.feed_forward(y))
 
-        return own["transformer_block"](x, attention, feed_forward, self.norm1, self.norm2, self.norm_first)
+        with own_norms(own, self.norm1, self.norm2):
+            if "transformer_block" not in own:
+                return lab(self, x, mask, cache)
+            return own["transformer_block"](x, attention, feed_forward, self.norm1, self.norm2, self.norm_first)
 
     return forward
 
 
-def last_norm(own: Functions, lab: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the `forward` of a model whose own norm, outside of its blocks, is a learner's `layer_norm`, too."""
-    norms = own_norms(own)
+def norm_outside_of_blocks(own: Functions, lab: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a method of a model with a learner's `layer_norm` as the model's norm outside of its blocks."""
 
-    def forward(self: Any, *arguments: Any, **named: Any) -> Tensor:
-        self.norm.__class__ = norms
-        return lab(self, *arguments, **named)
+    def method(self: Any, *arguments: Any, **named: Any) -> Tensor:
+        with own_norms(own, self.norm):
+            return lab(self, *arguments, **named)
 
-    return forward
+    return method
 
 
 def booleans(result: Any, arguments: Sequence[Any]) -> str:
@@ -161,7 +165,9 @@ def cache(own: Functions, lab: Any) -> type:
             keys, values = self.own.append(key, value)
             expected = (*key.shape[:2], self.length, key.shape[3])  # (B, H, Tk, D)
             if keys.shape != expected or values.shape != expected:
-                own["KVCache"].require(f"returns {shown(keys)} and {shown(values)} from append; both must be {expected}")
+                own["KVCache"].require(
+                    f"returns {shown(keys)} and {shown(values)} from append; both must be {expected}"
+                )
             return keys, values
 
     return KVCache
@@ -179,9 +185,7 @@ def probabilities(own: Functions, lab: Any) -> Callable[..., Tensor]:
     """Return `token_probabilities` with a learner's `sampling_probabilities`; penalty and top-p stay the lab's."""
     from models import generation
 
-    def token_probabilities(
-        logits: Tensor, tokens: Tensor, attention_mask: Tensor | None, sampling: Any
-    ) -> Tensor:
+    def token_probabilities(logits: Tensor, tokens: Tensor, attention_mask: Tensor | None, sampling: Any) -> Tensor:
         if sampling.repetition_penalty is not None:
             penalty = sampling.repetition_penalty
             logits = generation.penalize_repetition(logits, tokens, attention_mask, penalty)
@@ -212,12 +216,14 @@ def filtered(result: Any, arguments: Sequence[Any]) -> str:
 EMBEDDED = shaped(lambda given: (*given[0].shape, given[1].shape[-1]), lambda given: given[1].dtype)  # (B, T, E)
 GPT2 = (
     Place("models/gpt2.py:GPT2.embed", {"embed": EMBEDDED}, embeddings),
-    Place("models/gpt2.py:GPT2.forward", {"layer_norm": like(0)}, last_norm),
+    Place("models/gpt2.py:GPT2.forward", {"layer_norm": like(0)}, norm_outside_of_blocks),
     Place("models/generation.py:KVCache", {"KVCache": appended}, cache),
     Place("models/generation.py:keep_top_p", {"top_p_filter": filtered}),
     Place("models/generation.py:token_probabilities", {"sampling_probabilities": distribution}, probabilities),
 )
-DISTILBERT = (Place("models/distilbert.py:DistilBertClassifier.embed", {"layer_norm": like(0)}, last_norm),)
+DISTILBERT = (
+    Place("models/distilbert.py:DistilBertClassifier.embed", {"layer_norm": like(0)}, norm_outside_of_blocks),
+)
 SCRATCH = {"engine": "scratch"}
 PLAIN = {
     "accelerate": "the accelerated form of a model does not call the functions of the lesson",

@@ -1,4 +1,4 @@
-"""Where a learner's own functions go in PPO: `python train.py --with my_exercises/compute_gae.py`.
+"""Where a learner's own functions go in PPO: `python train.py --with ../my_exercises/compute_gae.py`.
 
 # T steps of a rollout, N environments, B transitions, A action_dim
 """

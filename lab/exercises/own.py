@@ -6,6 +6,8 @@ put back at the end. `lab.launch` reads the flag, `lab.record` writes down what 
 """
 
 import dataclasses
+import functools
+import hashlib
 import importlib
 import os
 import sys
@@ -68,7 +70,9 @@ class Script:
         import tyro
 
         names = ", ".join(self.takes.checks())
-        help_text = f"Python file with functions of yours that do the work of the lab's; several: repeat it. Of: {names}"
+        help_text = (
+            f"Python file with functions of yours that do the work of the lab's; several: repeat it. Of: {names}"
+        )
         kind = Annotated[
             tuple[Path, ...], tyro.conf.arg(name=FLAG, help=help_text, metavar="FILE"), tyro.conf.UseAppendAction
         ]
@@ -100,7 +104,7 @@ class Script:
 
     def implied(self, arguments: Sequence[str]) -> str:
         """Return a note on the flags that `complete` adds; "" if there are none."""
-        added = [argument for argument in self.complete(arguments)[len(arguments) :]]
+        added = self.complete(arguments)[len(arguments) :]
         shown = [display_path(Path(each)) if Path(each).is_absolute() else each for each in added]
         return f"--{FLAG} implies {' '.join(shown)}" if shown else ""
 
@@ -180,14 +184,25 @@ def script_of(main: Callable[..., Any]) -> Script | None:
 
 
 def value_of(arguments: Sequence[str], name: str) -> str | None:
-    """Return the value of a flag on a command line, "" for one without a value; None if it is not given."""
-    value = None
+    """Return the last value of a flag on a command line, "" for one without a value; None if it is not given."""
+    return (values_of(arguments, name) or [None])[-1]
+
+
+def values_of(arguments: Sequence[str], name: str) -> list[str]:
+    """Return all values of a flag on a command line."""
+    values = []
     for number, argument in enumerate(arguments):
         flag, equals, text = argument.partition("=")
         if flag.startswith("--") and flag.removeprefix("--").replace("-", "_") == name:
             following = "".join(arguments[number + 1 : number + 2])
-            value = text if equals else ("" if following.startswith("--") else following)
-    return value
+            values.append(text if equals else ("" if following.startswith("--") else following))
+    return values
+
+
+def file_hashes(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the hash of every file that a command line gives by `--with`; those that are missing are left out."""
+    files = [Path(each) for each in values_of(arguments, FLAG)]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def originals(project: Path, target: str) -> list[Any]:
@@ -219,13 +234,18 @@ def modules_of(project: Path) -> list[types.ModuleType]:
     return [
         module
         for module, file in files
-        if file is not None and file.is_relative_to(project) and not file.parent.name.endswith("_exercises")
+        if file is not None and project in file.parents and not file.parent.name.endswith("_exercises")
     ]
 
 
 def _file_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) else None
+    return _resolved(file) if isinstance(file, str) else None
+
+
+@functools.cache
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
 
 
 def notes(functions: Sequence[OwnFunction]) -> list[str]:
@@ -254,12 +274,8 @@ def as_record() -> list[dict[str, Any]]:
 def check_run(run: Any, processes: int) -> None:
     """Note the functions in use in a training run (`lab.training.Run`), so that it is resumed with the same ones.
 
-    Raises UserError if it was started with others, and for functions that cannot be resumed or run by several processes.
+    Raises UserError if it was started with others, and for functions that cannot be resumed or shared by processes.
     """
-    for each in IN_USE:
-        if each.keeps_state and (run.state is not None or processes > 1):
-            what = f"runs in one process only, not in {processes}" if processes > 1 else "cannot be resumed"
-            raise UserError(f"{each.shown}: a training with your own {each.name} {what}; leave it out")
     present = " ".join(sorted(f"{each.name}:{each.sha256}" for each in IN_USE))
     started = run.inputs.get(FLAG, "")
     if run.state is not None and started != present:
@@ -267,6 +283,10 @@ def check_run(run: Any, processes: int) -> None:
         names = ", ".join(each.partition(":")[0] for each in started.split()) or "the lab's functions"
         how = f"give it again: --{FLAG} {files}, unchanged" if started else f"leave --{FLAG} out"
         raise UserError(f"the run in {run.folder} was started with {names} ({how}), or choose another --output_dir")
+    for each in IN_USE:
+        if each.keeps_state and (run.state is not None or processes > 1):
+            what = f"runs in one process only, not in {processes}" if processes > 1 else "cannot be resumed"
+            raise UserError(f"{each.shown}: a training with your own {each.name} {what}; leave it out")
     if present:
         run.inputs[FLAG] = present
         run.paths[FLAG] = f" --{FLAG} ".join(dict.fromkeys(str(each.file) for each in IN_USE))
