@@ -56,6 +56,12 @@ def batched_act(values, epsilon, explore_draw, tie_break_draw):
     number = candidate.long().cumsum(0)
     return (number <= (tie_break_draw * number[-1]).long()).sum(0)
 """,
+    "batched_update": """
+def batched_update(q, state, action, reward, next_state, nonterminal, alpha, gamma):
+    agent = torch.arange(len(q))
+    target = reward + gamma * (nonterminal * q[agent, next_state].amax(1))
+    q[agent, state, action] += alpha * (target - q[agent, state, action])
+""",
     "attention": "",
     "masked_attention": "",
     "causal_mask": """
@@ -183,6 +189,7 @@ SPOILED = {  # what is appended to an answer to make it wrong
     "play_and_learn": _after("play_and_learn", "r + 1"),
     "value_iteration": _after("value_iteration", "[[0.0] * len(row) for row in r]"),
     "batched_act": _after("batched_act", "(r + 1) % 4"),
+    "batched_update": _after("batched_update", "a[0].mul_(0.5)"),
     "attention": _after("attention", "(2 * r[0], r[1])"),
     "masked_attention": _after("masked_attention", "(2 * r[0], r[1])"),
     "causal_mask": _after("causal_mask", "torch.ones_like(r)"),

@@ -1,5 +1,6 @@
 """`--with FILE`: right functions of a learner's change nothing, wrong ones do, and whatever a file does is one line."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -304,7 +305,7 @@ def test_wrong_tensors_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     for name, (code, expected) in cases.items():
         (tmp_path / "mine.py").write_text(f"def {name}(*a):\n    {code}\n", encoding="utf-8")
         with script_of("03_ppo_reacher").in_use([tmp_path / "mine.py"]), pytest.raises(ValueError, match=expected):
-            list(train_ppo.train(PPOConfig(**PPO | {"steps_per_iter": 64})))
+            list(train_ppo.train(dataclasses.replace(PPOConfig(**PPO), steps_per_iter=64)))
 
 
 def test_wrong_command_lines_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,49 @@ def act_of_many(own: Functions, lab: Any) -> Callable[..., Tensor]:
     return act
 
 
+def step_of_many(own: Functions, lab: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `BatchedQLearning.step` that learns by a learner's `batched_update`; agents that are frozen do not."""
+
+    def step(self: Any, explore_draw: Tensor, tie_break_draw: Tensor, outcome: Tensor) -> Any:
+        action = self.act(explore_draw, tie_break_draw)  # (N,)
+        state = self.state  # (N,)
+        before = self.q.clone()  # (N, S, A)
+        happened = (state * self.dynamics.n_actions + action) * self.dynamics.n_outcomes + outcome  # (N,)
+        rate, learns = self.learning_rate.clone(), self.learning_rate > 0  # (N,)
+
+        # Let the lab take the step with this action, and then learn from it as the learner does.
+        self.act = lambda *draws: action.clone()
+        try:
+            episodes = lab(self, explore_draw, tie_break_draw, outcome)
+        finally:
+            del self.act
+        self.q.copy_(before)
+        if bool(learns.any()):
+            own["batched_update"](
+                self.q,
+                state.long(),
+                action.long(),
+                self.dynamics.reward[happened],
+                self.dynamics.next_state[happened].long(),
+                self.dynamics.nonterminal[happened],
+                _as_number(rate, learns),
+                _as_number(self.discount, learns),
+            )
+            own["batched_update"].require(
+                "" if bool(self.q.isfinite().all()) else "leaves NaN or infinity in the tables"
+            )
+            self.q[~learns] = before[~learns]
+        return episodes
+
+    return step
+
+
+def _as_number(setting: Tensor, learns: Tensor) -> float | Tensor:
+    """Return the setting that all agents that learn have in common; (N,) if they differ, as in a sweep."""
+    values = setting[learns].unique()
+    return float(values) if len(values) == 1 else setting
+
+
 def actions(result: Any, arguments: Sequence[Any]) -> str:
     """Accept an action for each agent, (N,), of any integer type."""
     n_actions, n_agents = arguments[0].shape
@@ -167,6 +210,7 @@ SCRIPTS = {
             Place("q_learning_agent.py:train", {"play_and_learn": number, "td_target": number}, training),
             Place("value_iteration.py:value_iteration", {"value_iteration": table}, values_of_optimum),
             Place("batched_q_learning.py:BatchedQLearning.act", {"batched_act": actions}, act_of_many),
+            Place("batched_q_learning.py:BatchedQLearning.step", {"batched_update": anything}, step_of_many),
         )
     )
 }
