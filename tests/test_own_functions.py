@@ -22,7 +22,10 @@ import models.generation
 import sentiment_analysis
 import text_generation
 import transformer_block
+from lab.errors import UserError
 from lab.exercises import own
+from lab.exercises.catalog import exercises
+from lab.exercises.stubs import stub
 from lab.files import ROOT
 from lab.launch import launch, warn_once
 from lab.repeat import claim
@@ -288,6 +291,17 @@ def test_a_wrong_file_gives_one_line(label: str, tmp_path: Path, capsys: pytest.
     line = refused(capsys, train_maze, *QUICK_MAZE, "--with", str(mine), "--output_dir", str(tmp_path / "out"))
     assert re.search(expected, line)
     assert str(mine) in line
+
+
+@pytest.mark.parametrize("project", RUNS)
+def test_stubs_are_not_written_yet(project: str, tmp_path: Path) -> None:
+    checks = script_of(project).takes.checks()
+    stubs = [each for each in exercises().values() if set(each.functions) & set(checks)]
+    assert len(stubs) >= 2
+    for exercise in stubs:
+        (tmp_path / "mine.py").write_text(stub(exercise), encoding="utf-8")
+        with pytest.raises(UserError, match=rf"mine.py, line \d+: {exercise.functions[0]} is not written yet"):
+            script_of(project).read([tmp_path / "mine.py"])
 
 
 def test_wrong_tensors_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,9 +55,9 @@ def own_norms(own: Functions, *norms: nn.LayerNorm) -> Iterator[None]:
     """Let these norms compute a learner's `layer_norm` during the block, if there is one."""
 
     class LayerNorm(nn.LayerNorm):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, input: Tensor) -> Tensor:
             bias = torch.zeros_like(self.weight) if self.bias is None else self.bias  # (E,)
-            return own["layer_norm"](x, self.weight, bias, self.eps)
+            return own["layer_norm"](input, self.weight, bias, self.eps)
 
     for norm in norms:
         norm.__class__ = LayerNorm if "layer_norm" in own else nn.LayerNorm
