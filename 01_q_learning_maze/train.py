@@ -16,6 +16,7 @@ import torch
 
 from batched_q_learning import BatchedQLearning
 from lab.errors import UserError
+from lab.exercises import own
 from lab.files import check_outputs, write_json
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
@@ -228,6 +229,8 @@ def main(config: Config) -> None:
     make_agent(config)  # raises at once if a setting is invalid
     maze = make_maze(config)
     learner = choose_learner(config, maze)
+    if learner == "replay" and own.IN_USE:
+        raise UserError("--with is for one agent; replay learns with other functions: give --learner one")
     check_outputs(config.output_dir, OUTPUT_FILES, maze_file=config.maze_file)
     record = RunRecord(__file__, config.output_dir, config)
 

@@ -23,8 +23,9 @@ from agent import Agent, TrainedAgent, make_agent, save_agent
 from environments import make_env
 from evaluation import check_return, evaluate_policy
 from lab.devices import pick_device
-from lab.distributed import process_group, rank
+from lab.distributed import process_group, rank, world_size
 from lab.errors import UserError, require_at_least
+from lab.exercises import own
 from lab.files import check_outputs
 from lab.launch import launch
 from lab.metrics import METRICS, write_metrics
@@ -106,6 +107,7 @@ def run_training(config: Config) -> TrainingResult:
     requested = config_to_file(config.ppo)
     device = pick_device(config.ppo.device)
     run = start_run(TRAINING, config.output_dir, requested, config.resume, device.type)
+    own.check_run(run, world_size())  # with the same functions by --with as before
     ppo_config = config_from_file(run.settings)
     log = tensorboard_logger(config, len(run.rows))
     agent = None

@@ -19,6 +19,7 @@ import tyro
 from tyro import _errors as tyro_errors  # private, but tyro is pinned; its public output is a box drawn for a terminal
 
 from lab.errors import UserError
+from lab.exercises import own
 from lab.interrupts import exit_at_once
 from lab.texts import printable
 
@@ -156,7 +157,7 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     try:
         with _interrupts_raise():
             try:
-                main(parse_arguments(config_class, arguments))
+                _run(config_class, main, list(sys.argv[1:] if arguments is None else arguments))
             finally:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # here, so that a closed pipe is noticed
@@ -170,6 +171,26 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
         fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
     except KeyboardInterrupt:
         fail("interrupted; existing files were left unchanged", status=130)
+
+
+def _run(config_class: Any, main: Callable[[Any], None], arguments: list[str]) -> None:
+    """Run `main` on the parsed configuration, with a learner's own functions if there is `--with FILE`."""
+    is_used = own.value_of(arguments, own.FLAG) is not None
+    script = own.script_of(main) if is_used or {"--help", "-h"} & set(arguments) else None
+    if script is None:
+        main(parse_arguments(config_class, arguments))
+        return
+    config = parse_arguments(script.with_flag(config_class), script.complete(arguments))
+    with script.in_use(config.own_functions) as functions:
+        _notes([script.implied(arguments), *own.notes(functions)])
+        main(config)
+        _notes(own.unused(functions))
+
+
+def _notes(lines: Sequence[str]) -> None:
+    for line in lines if own.is_first_process() else ():
+        if line:
+            warn_once(line)
 
 
 @contextmanager

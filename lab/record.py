@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from lab.exercises import own
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.texts import printable
 
@@ -71,6 +72,7 @@ class RunRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain data."""
+        own_functions = {"own_functions": own.as_record()} if own.IN_USE else {}  # --with
         return {
             "script": self.name,
             "date": date.today().isoformat(),
@@ -79,6 +81,7 @@ class RunRecord:
             "results": _plain(self.results),
             "files": [path.name for path in self.files],
             "config": _plain(_options(self.config)),
+            **own_functions,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
             "processor": processor(),

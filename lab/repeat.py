@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.compare import Group, draw, format_estimate, print_table, read_group
 from lab.errors import UserError, require_at_least
+from lab.exercises import own
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
 from lab.launch import warn_once
@@ -46,12 +48,16 @@ def default_folder(name: str, flags: Sequence[str]) -> Path:
 
 def claim(folder: Path, script: Path, flags: Sequence[str]) -> None:
     """Record in `folder` which command runs in it. Raises UserError if another command has run there."""
-    command = {"script": display_path(script), "flags": list(flags)}
+    command: dict[str, Any] = {"script": display_path(script), "flags": list(flags)}
+    if hashes := own.file_hashes(flags):
+        command["own_functions"] = hashes
     path = writable_folder(folder) / "repeat.json"
     if path.exists():
         earlier = read_record(path)
         if {name: earlier.get(name) for name in command} != command:
             words = " ".join([str(earlier.get("script")), *earlier.get("flags", ())])
+            if [earlier.get("script"), earlier.get("flags")] == [command["script"], command["flags"]]:
+                words += f", with another version of {' or '.join(hashes)}"
             raise UserError(f"{folder} holds seeds of {words}; choose another --output_dir")
     else:
         write_json(path, command)

@@ -28,9 +28,9 @@ from language_model.presets import Config as LanguageConfig
 from sentiment.options import Options
 
 
-def load_script(path: Path) -> ModuleType:
+def load_script(path: Path, name: str = "train_ppo") -> ModuleType:
     """Import a `train.py`, which shares its name with another one."""
-    spec = importlib.util.spec_from_file_location("train_ppo", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
