@@ -186,6 +186,7 @@ LAYERS = (  # of the transformer project: a module imports only its own layer an
     {"speed"},
     {"engines", "language_model", "sentiment"},
     COMMANDS[TRANSFORMERS],
+    {"transformer_exercises"},
 )
 
 

@@ -1,10 +1,60 @@
 """Right answers to the exercises on attention in other styles than the lab's: all must pass."""
 
+import itertools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def softmax_by_the_library(x: Tensor, dim: int) -> Tensor:
+    return F.softmax(x, dim)
+
+
+def softmax_by_logsumexp(x: Tensor, dim: int) -> Tensor:
+    return (x - torch.logsumexp(x, dim=dim, keepdim=True)).exp()
+
+
+def softmax_by_loops(x: Tensor, dim: int) -> Tensor:
+    """Each row in plain Python."""
+    result = torch.empty_like(x)
+    moved, into = x.movedim(dim, -1), result.movedim(dim, -1)
+    for place in itertools.product(*map(range, moved.shape[:-1])):
+        row = moved[place].tolist()
+        exponentials = [math.exp(each - max(row)) for each in row]
+        for column, exponential in enumerate(exponentials):
+            into[(*place, column)] = exponential / sum(exponentials)
+    return result
+
+
+def softmax_by_differences(x: Tensor, dim: int) -> Tensor:
+    """One over the sum of the exponentials of all differences."""
+    rows = x.movedim(dim, -1)
+    return (1 / (rows[..., None, :] - rows[..., :, None]).exp().sum(-1)).movedim(-1, dim)
+
+
+def softmax_with_argmax(x: Tensor, dim: int) -> Tensor:
+    shifted = x - x.max(dim, keepdim=True)[0]
+    return torch.exp(shifted).div(torch.exp(shifted).sum(dim).unsqueeze(dim))
+
+
+def mask_by_comparison(queries: int, keys: int) -> Tensor:
+    return torch.arange(keys)[None, :] <= torch.arange(keys - queries, keys)[:, None]
+
+
+def mask_by_loops(queries: int, keys: int) -> Tensor:
+    return torch.tensor([[key <= keys - queries + query for key in range(keys)] for query in range(queries)])
+
+
+def mask_by_slicing(queries: int, keys: int) -> Tensor:
+    return torch.tril(torch.ones(keys, keys)).bool()[keys - queries :]
+
+
+def mask_by_concatenation(queries: int, keys: int) -> Tensor:
+    """All cached keys, then the square mask of the new ones."""
+    new = torch.triu(torch.ones(queries, queries), diagonal=1) == 0
+    return torch.cat([torch.ones(queries, keys - queries, dtype=torch.bool), new], dim=1)
 
 
 def attention_scaling_the_query(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,80 +84,24 @@ def attention_by_the_library(query: Tensor, key: Tensor, value: Tensor) -> tuple
     return output, F.scaled_dot_product_attention(query, key, ones)
 
 
-def masked_by_infinity(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1).nan_to_num(0.0)
-    return weights @ value, weights
-
-
-def masked_by_where(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    scores = query @ key.mT * query.shape[-1] ** -0.5
-    shown = torch.where(mask, scores, torch.full_like(scores, -1e30))
-    weights = torch.where(mask, shown.softmax(-1), torch.zeros_like(scores))
-    return weights @ value, weights
-
-
-def masked_by_hand(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentials of the visible scores over their sum."""
-    scores = query @ key.mT / math.sqrt(query.shape[-1])
-    largest = torch.where(mask, scores, torch.full_like(scores, -torch.inf)).amax(-1, keepdim=True)
-    largest = largest.nan_to_num(neginf=0.0)
-    exponentials = torch.where(mask, scores - largest, torch.full_like(scores, -torch.inf)).exp()
-    total = exponentials.sum(-1, keepdim=True)
-    weights = exponentials / torch.where(total == 0, torch.ones_like(total), total)
-    return weights @ value, weights
-
-
-def split_by_view(x: Tensor, num_heads: int) -> Tensor:
-    batch, time, width = x.shape
-    return x.reshape(batch, time, num_heads, width // num_heads).permute(0, 2, 1, 3)
-
-
-def merge_by_view(x: Tensor) -> Tensor:
-    batch, heads, time, size = x.shape
-    return x.permute(0, 2, 1, 3).contiguous().view(batch, time, heads * size)
-
-
-def split_by_chunks(x: Tensor, num_heads: int) -> Tensor:
-    return torch.stack(x.chunk(num_heads, dim=-1), dim=1)
-
-
-def merge_by_concatenation(x: Tensor) -> Tensor:
-    return torch.cat([x[:, head] for head in range(x.shape[1])], dim=-1)
-
-
-def split_by_slices(x: Tensor, num_heads: int) -> Tensor:
-    batch, time, width = x.shape
-    size = width // num_heads
-    heads = torch.empty(batch, num_heads, time, size, dtype=x.dtype)
-    for head in range(num_heads):
-        heads[:, head] = x[:, :, head * size : (head + 1) * size]
-    return heads
-
-
-def merge_by_slices(x: Tensor) -> Tensor:
-    batch, heads, time, size = x.shape
-    merged = torch.empty(batch, time, heads * size, dtype=x.dtype)
-    for head in range(heads):
-        merged[..., head * size : (head + 1) * size] = x[:, head]
-    return merged
-
-
 RIGHT = {
+    "softmax": {
+        "library": {"softmax": softmax_by_the_library},
+        "logsumexp": {"softmax": softmax_by_logsumexp},
+        "loops": {"softmax": softmax_by_loops},
+        "differences": {"softmax": softmax_by_differences},
+        "unsqueeze": {"softmax": softmax_with_argmax},
+    },
+    "causal_mask": {
+        "comparison": {"causal_mask": mask_by_comparison},
+        "loops": {"causal_mask": mask_by_loops},
+        "slicing": {"causal_mask": mask_by_slicing},
+        "concatenation": {"causal_mask": mask_by_concatenation},
+    },
     "attention": {
         "scaled query": {"attention": attention_scaling_the_query},
         "einsum": {"attention": attention_by_einsum},
         "loops": {"attention": attention_by_loops},
         "library": {"attention": attention_by_the_library},
-    },
-    "masked_attention": {
-        "infinity": {"masked_attention": masked_by_infinity},
-        "where": {"masked_attention": masked_by_where},
-        "by hand": {"masked_attention": masked_by_hand},
-    },
-    "split_heads": {
-        "view": {"split_heads": split_by_view, "merge_heads": merge_by_view},
-        "chunks": {"split_heads": split_by_chunks, "merge_heads": merge_by_concatenation},
-        "slices": {"split_heads": split_by_slices, "merge_heads": merge_by_slices},
     },
 }

@@ -2,7 +2,7 @@
 
 All sizes differ, so that a wrong axis shows; one probe is square, where a wrong axis keeps the shape.
 
-Shapes: B batch, H heads, Tq queries, Tk keys, D head size, Dv size of a value, E = H * D.
+Shapes: B batch, H heads, Tq queries, Tk keys, D head size, Dv size of a value.
 """
 
 from typing import Any
@@ -11,15 +11,74 @@ import torch
 from torch import Tensor
 
 from lab.exercises.probes import Answer, Invariant, Probe, call
+from transformer_exercises.inputs import dyadic, not_contiguous
 
 
-def dyadic(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return a tensor of quarters between -2 and 2."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-8, 9, shape, generator=generator).to(dtype) / 4
+def _softmax(name: str, x: Tensor, dim: int, relative: float = 1e-9) -> Probe:
+    return call("softmax", name, lambda: {"x": x.clone(), "dim": dim}, relative=relative)
 
 
-def _tensors(*batch: int, queries: int, keys: int, size: int, value_size: int, **settings: Any) -> dict[str, Tensor]:
+def _rows(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+SOFTMAX = (
+    _softmax("rows of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), -1),
+    _softmax("columns of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), 0),
+    _softmax("rows of a square matrix", dyadic(3, 3, seed=5), 1),
+    _softmax("columns of a square matrix", dyadic(3, 3, seed=5), 0),
+    _softmax("numbers around 1000 and around -1000", _rows([1000, 999], [0, 1], [-1000, -1000]), -1),
+    _softmax("1000 and 0 in one row", _rows([1000, 0, 998], [-1000, 0, 1], [1000, -1000, -999]), 1),
+    _softmax("columns of very different size", _rows([1000, -1000], [999, -1000], [1000, -999]), 0),
+    _softmax("the middle one of three dimensions", dyadic(2, 3, 4, seed=6), 1),
+    _softmax("the last but one of three dimensions", dyadic(2, 3, 4, seed=9), -2),
+    _softmax("the first of three dimensions, counted from the end", dyadic(2, 3, 4, seed=9), -3),
+    _softmax("the second of four dimensions", dyadic(2, 3, 1, 2, seed=6), 1),
+    _softmax("a vector", dyadic(4, seed=7), 0),
+    _softmax("a single number in each row", dyadic(3, 1, seed=7), 1),
+    _softmax("float32", dyadic(2, 4, seed=8, dtype=torch.float32) - 100, 1, relative=1e-4),
+    call(
+        "softmax", "a tensor that is not contiguous", lambda: {"x": not_contiguous(dyadic(2, 3, 4, seed=6)), "dim": 2}
+    ),
+)
+
+
+def _sums_to_1(answer: Answer) -> bool:
+    x = dyadic(2, 3, 4, seed=6)
+    return all(torch.allclose(answer["softmax"](x.clone(), dim).sum(dim), x.sum(dim) * 0 + 1) for dim in (0, 1, 2))
+
+
+def _shift_changes_nothing(answer: Answer) -> bool:
+    x = dyadic(2, 3, 4, seed=6)
+    return torch.allclose(answer["softmax"](x.clone(), 1), answer["softmax"](x + 4, 1))
+
+
+def _causal(name: str, queries: int, keys: int) -> Probe:
+    return call("causal_mask", name, lambda: {"queries": queries, "keys": keys})
+
+
+CAUSAL_MASK = (
+    _causal("as many queries as keys", 4, 4),
+    _causal("three keys are in the cache: the first query is position 3", 2, 5),
+    _causal("one new query", 1, 4),
+    _causal("one key is in the cache", 3, 4),
+    _causal("more queries than keys in the cache", 5, 7),
+    _causal("a single position", 1, 1),
+    _causal("1500 keys: no fixed size is enough", 2, 1500),
+)
+
+
+def _no_future(answer: Answer) -> bool:
+    mask = answer["causal_mask"](3, 5)
+    return not any(mask[query, key] for query in range(3) for key in range(5) if key > query + 2)
+
+
+def _own_position(answer: Answer) -> bool:
+    mask = answer["causal_mask"](3, 5)
+    return all(mask[query, query + 2] for query in range(3))
+
+
+def tensors(*batch: int, queries: int, keys: int, size: int, value_size: int, **settings: Any) -> dict[str, Tensor]:
     """Return query (..., Tq, D), key (..., Tk, D) and value (..., Tk, Dv)."""
     return {
         "query": dyadic(*batch, queries, size, seed=0, **settings),
@@ -28,8 +87,17 @@ def _tensors(*batch: int, queries: int, keys: int, size: int, value_size: int, *
     }
 
 
+def huge() -> dict[str, Tensor]:
+    """Return a query, a key and a value whose scores are up to 65536 or down to -65536."""
+    return {
+        "query": torch.tensor([[256.0], [-256.0]], dtype=torch.float64),
+        "key": torch.tensor([[256.0], [-256.0], [128.0]], dtype=torch.float64),
+        "value": torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64),
+    }
+
+
 def _attention(name: str, *batch: int, relative: float = 1e-9, **settings: Any) -> Probe:
-    return call("attention", name, lambda: _tensors(*batch, **settings), relative=relative)
+    return call("attention", name, lambda: tensors(*batch, **settings), relative=relative)
 
 
 SMALL = {"queries": 2, "keys": 3, "size": 4, "value_size": 2}
@@ -39,126 +107,57 @@ ATTENTION = (
     _attention("B 2, H 3, Tq 4, Tk 5, D 4, Dv 6", 2, 3, **SIZES),
     _attention("as many queries as keys, heads and numbers", 3, 3, queries=3, keys=3, size=3, value_size=3),
     _attention("a single key", 2, 1, queries=2, keys=1, size=4, value_size=3),
+    _attention("a batch without heads, heads of size 1", 2, queries=3, keys=2, size=1, value_size=2),
+    call("attention", "scores of thousands", huge),
     _attention("float32", 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),
     call(
         "attention",
         "tensors that are not contiguous",
-        lambda: {name: x.mT.contiguous().mT for name, x in _tensors(2, 3, **SIZES).items()},
+        lambda: {name: not_contiguous(x) for name, x in tensors(2, 3, **SIZES).items()},
     ),
 )
 
 
+def _weights(answer: Answer) -> Tensor:
+    return answer["attention"](*tensors(2, 3, **SIZES).values())[1]
+
+
 def _rows_sum_to_1(answer: Answer) -> bool:
-    weights = answer["attention"](**_tensors(2, 3, **SIZES))[1]
+    weights = _weights(answer)
     return torch.allclose(weights.sum(-1), torch.ones(2, 3, 4, dtype=torch.float64))
 
 
 def _order_of_keys(answer: Answer) -> bool:
     """Return True if the output stays the same when keys and values are reordered together."""
-    given = _tensors(2, 3, **SIZES)
+    given = tensors(2, 3, **SIZES)
     order = torch.tensor([3, 0, 4, 1, 2])
-    before = answer["attention"](**given)[0]
-    reordered = {"key": given["key"][..., order, :], "value": given["value"][..., order, :]}
-    return torch.allclose(before, answer["attention"](**given | reordered)[0])
+    before = answer["attention"](*given.values())[0]
+    reordered = given["key"][..., order, :], given["value"][..., order, :]
+    return torch.allclose(before, answer["attention"](given["query"], *reordered)[0])
 
 
-MASKS = {  # (Tq, Tk) and larger
-    "each query sees some keys": torch.tensor([[1, 1, 0], [1, 0, 1]]).bool(),
-    "one query sees nothing": torch.tensor([[0, 0, 0], [1, 1, 0]]).bool(),
-    "every query sees everything": torch.ones(2, 3).bool(),
+PROBES = {
+    "softmax": SOFTMAX,
+    "attention": ATTENTION,
+    "causal_mask": CAUSAL_MASK,
 }
-
-
-def _masked(name: str, mask: Tensor, *batch: int, relative: float = 1e-9, **settings: Any) -> Probe:
-    def arguments() -> dict[str, Tensor]:
-        return _tensors(*batch, **settings) | {"mask": mask.clone()}
-
-    return call("masked_attention", name, arguments, relative=relative)
-
-
-def _masks(*shape: int, seed: int) -> Tensor:
-    """Return a random mask, in which one query of the first sequence sees nothing."""
-    mask = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.6
-    mask[(0,) * (len(shape) - 1)] = False
-    return mask
-
-
-MASKED_ATTENTION = (
-    *(_masked(name, mask, **SMALL) for name, mask in MASKS.items()),
-    _masked("a mask (B, 1, Tq, Tk)", _masks(2, 1, 4, 5, seed=3), 2, 3, **SIZES),
-    _masked(
-        "a mask (B, 1, 1, Tk)", torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()[:, None, None], 2, 3, **SIZES
-    ),
-    _masked("a causal mask, square", torch.ones(3, 3).bool().tril(), 3, 3, queries=3, keys=3, size=3, value_size=3),
-    _masked("float32", _masks(2, 3, 4, 5, seed=4), 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),
-    call(
-        "masked_attention",
-        "scores of thousands",
-        lambda: {
-            "query": torch.tensor([[64.0], [-64.0]], dtype=torch.float64),
-            "key": torch.tensor([[64.0], [-64.0], [32.0]], dtype=torch.float64),
-            "value": torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64),
-            "mask": MASKS["each query sees some keys"].clone(),
-        },
-    ),
-)
-
-
-def _hidden_is_zero(answer: Answer) -> bool:
-    mask = _masks(2, 1, 4, 5, seed=3)
-    weights = answer["masked_attention"](**_tensors(2, 3, **SIZES), mask=mask)[1]
-    return bool((weights.masked_fill(mask, 0.0) == 0).all())
-
-
-def _visible_sum_to_1(answer: Answer) -> bool:
-    mask = torch.ones(4, 5).bool().tril(1)
-    weights = answer["masked_attention"](**_tensors(2, 3, **SIZES), mask=mask)[1]
-    return torch.allclose(weights.sum(-1), torch.ones(2, 3, 4, dtype=torch.float64))
-
-
-def numbered(*shape: int) -> Tensor:
-    """Return a tensor whose numbers spell their indices: 123 is at [1, 2, 3]."""
-    places = torch.meshgrid(*(torch.arange(size) for size in shape), indexing="ij")
-    return sum(place * 10 ** (len(shape) - 1 - i) for i, place in enumerate(places)).double()  # pyright: ignore
-
-
-def _split(name: str, *shape: int, heads: int) -> Probe:
-    return call("split_heads", name, lambda: {"x": numbered(*shape), "num_heads": heads})
-
-
-def _merge(name: str, *shape: int) -> Probe:
-    return call("merge_heads", name, lambda: {"x": numbered(*shape)})
-
-
-SPLIT_HEADS = (
-    _split("split: B 1, T 2, E 4, two heads; 13 is position 1, column 3", 1, 2, 4, heads=2),
-    _split("split: B 2, T 3, E 8, two heads", 2, 3, 8, heads=2),
-    _split("split: B 2, T 4, E 8, four heads", 2, 4, 8, heads=4),
-    _split("split: a single head", 2, 3, 4, heads=1),
-    _split("split: one head for each column", 2, 3, 4, heads=4),
-    _merge("merge: B 1, H 2, T 3, D 2; 121 is head 1, position 2, number 1", 1, 2, 3, 2),
-    _merge("merge: B 2, H 3, T 4, D 5", 2, 3, 4, 5),
-    _merge("merge: B 2, H 2, T 2, D 2", 2, 2, 2, 2),
-    _merge("merge: a single head", 2, 1, 3, 4),
-)
-
-
-def _inverse(answer: Answer) -> bool:
-    x = numbered(2, 3, 8)
-    return torch.equal(answer["merge_heads"](answer["split_heads"](x, 4)), x)
-
-
-PROBES = {"attention": ATTENTION, "masked_attention": MASKED_ATTENTION, "split_heads": SPLIT_HEADS}
 INVARIANTS: dict[str, tuple[Invariant, ...]] = {
+    "softmax": (
+        Invariant("sums_to_1", _sums_to_1, "the numbers along `dim` must sum to 1; yours do not"),
+        Invariant(
+            "shift_changes_nothing",
+            _shift_changes_nothing,
+            "adding one number to all of x must change nothing; yours changes",
+        ),
+    ),
+    "causal_mask": (
+        Invariant("no_future", _no_future, "no query may attend to a later position; in yours one may"),
+        Invariant("own_position", _own_position, "every query may attend to its own position; in yours one may not"),
+    ),
     "attention": (
         Invariant("rows_sum_to_1", _rows_sum_to_1, "the weights of a query must sum to 1; yours do not"),
         Invariant(
             "order_of_keys", _order_of_keys, "reordering keys and values together must change nothing; yours changes"
         ),
     ),
-    "masked_attention": (
-        Invariant("hidden_is_zero", _hidden_is_zero, "a hidden key must get the weight 0; yours gets more"),
-        Invariant("rows_sum_to_1", _visible_sum_to_1, "the weights of a query must sum to 1; yours do not"),
-    ),
-    "split_heads": (Invariant("inverse", _inverse, "merge_heads(split_heads(x)) must be x again; yours is not"),),
 }

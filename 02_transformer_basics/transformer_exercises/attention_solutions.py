@@ -11,6 +11,14 @@ import torch
 from torch import Tensor
 
 
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """The softmax of x over one of its dimensions: positive numbers that sum to 1 over `dim`."""
+    # exp(1000) is infinite. Less the largest number, the quotients are the same and exp is at most 1.
+    largest = x.amax(dim=dim, keepdim=True)
+    exponentials = (x - largest).exp()
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
 def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1).
 
@@ -23,6 +31,16 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor
     # Each row of scores becomes weights, and the output is the weighted average of the values.
     weights = scores.softmax(dim=-1)
     return weights @ value, weights  # (..., Tq, Tk) @ (..., Tk, Dv) -> (..., Tq, Dv)
+
+
+def causal_mask(queries: int, keys: int) -> Tensor:
+    """The mask (Tq, Tk), True where a query may attend to a key: to its own position and earlier ones.
+
+    The queries are the last of the keys, as with a cache.
+    """
+    allowed = torch.ones(queries, keys, dtype=torch.bool)  # (Tq, Tk)
+    # Query 0 is at position keys - queries.
+    return allowed.tril(diagonal=keys - queries)
 
 
 def masked_attention(

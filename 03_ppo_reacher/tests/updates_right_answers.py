@@ -1,4 +1,4 @@
-"""Right answers to the exercises of lesson 3 in other styles than the lab's: all must pass."""
+"""Right answers to the exercises on advantages in other styles than the lab's: all must pass."""
 
 import torch
 from torch import Tensor
@@ -75,44 +75,67 @@ def gae_inside_the_loop(
     return advantages, advantages + values
 
 
-def loss_by_maximum(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-    """The maximum of the negated objectives, as other libraries write it."""
-    ratio = torch.exp(log_probs - old_log_probs)
-    first = -advantages * ratio
-    second = -advantages * torch.clamp(ratio, 1 - clip_ratio, 1 + clip_ratio)
-    return torch.max(first, second).mean()
+def td_by_choice(
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, truncated: Tensor, discount: float
+) -> Tensor:
+    """The two cases, and a choice between them."""
+    del truncated
+    return torch.where(terminated, rewards - values, rewards - values + discount * next_values)
 
 
-def loss_by_sign(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-    """Good actions have an upper limit, bad ones a lower one."""
-    ratio = log_probs.exp() / old_log_probs.exp()
-    limited = torch.where(
-        advantages > 0,
-        torch.minimum(ratio, torch.full_like(ratio, 1 + clip_ratio)),
-        torch.maximum(ratio, torch.full_like(ratio, 1 - clip_ratio)),
-    )
-    return -(limited * advantages).sum() / len(advantages)
+def td_by_numbers(
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, truncated: Tensor, discount: float
+) -> Tensor:
+    """Python numbers, one after the other."""
+    del truncated
+    deltas = torch.zeros_like(rewards)
+    for t in range(rewards.shape[0]):
+        for env in range(rewards.shape[1]):
+            future = 0.0 if terminated[t, env] else next_values[t, env].item()
+            deltas[t, env] = rewards[t, env].item() + discount * future - values[t, env].item()
+    return deltas
 
 
-def loss_by_loop(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-    """One action after the other."""
-    total = torch.zeros((), dtype=log_probs.dtype)
-    for new, old, advantage in zip(log_probs, old_log_probs, advantages, strict=True):
-        ratio = (new - old).exp()
-        clipped = min(max(ratio, torch.ones_like(ratio) - clip_ratio), torch.ones_like(ratio) + clip_ratio)
-        total = total - min(ratio * advantage, clipped * advantage)
-    return total / len(log_probs)
+def td_by_factor(
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, truncated: Tensor, discount: float
+) -> Tensor:
+    """A discount for each step, 0 at the end."""
+    del truncated
+    discounts = (1 - terminated.to(rewards.dtype)) * discount
+    return torch.addcmul(rewards, discounts, next_values).sub(values)
+
+
+def targets_by_numbers(advantages: Tensor, values: Tensor) -> Tensor:
+    """Python numbers in lists."""
+    rows = zip(advantages.tolist(), values.tolist(), strict=True)
+    sums = [[a + v for a, v in zip(*row, strict=True)] for row in rows]
+    return torch.tensor(sums, dtype=values.dtype)
+
+
+def targets_by_library(advantages: Tensor, values: Tensor) -> Tensor:
+    """A function of PyTorch."""
+    return torch.add(values, advantages)
+
+
+def targets_stacked(advantages: Tensor, values: Tensor) -> Tensor:
+    """The sum of a stack of both."""
+    return torch.stack([values, advantages]).sum(dim=0).detach()
 
 
 RIGHT = {
+    "td_errors": {
+        "choice": {"td_errors": td_by_choice},
+        "numbers": {"td_errors": td_by_numbers},
+        "factor": {"td_errors": td_by_factor},
+    },
+    "value_targets": {
+        "numbers": {"value_targets": targets_by_numbers},
+        "library": {"value_targets": targets_by_library},
+        "stacked": {"value_targets": targets_stacked},
+    },
     "compute_gae": {
         "matrix": {"compute_gae": gae_by_matrix},
         "numbers": {"compute_gae": gae_by_numbers},
         "in the loop": {"compute_gae": gae_inside_the_loop},
-    },
-    "policy_loss": {
-        "maximum": {"policy_loss": loss_by_maximum},
-        "sign": {"policy_loss": loss_by_sign},
-        "loop": {"policy_loss": loss_by_loop},
     },
 }

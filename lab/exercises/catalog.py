@@ -20,7 +20,18 @@ TABLES = (
     ROOT / "01_q_learning_maze/maze_exercises/planning.toml",
     ROOT / "01_q_learning_maze/maze_exercises/batched.toml",
     ROOT / "02_transformer_basics/transformer_exercises/attention.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/masking.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/blocks.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/embedding.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/caching.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/sampling.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/merges.toml",
+    ROOT / "02_transformer_basics/transformer_exercises/prediction.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/rollouts.toml",
     ROOT / "03_ppo_reacher/ppo_exercises/updates.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/losses.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/normalizers.toml",
+    ROOT / "03_ppo_reacher/ppo_exercises/epochs.toml",
 )
 
 
@@ -60,8 +71,9 @@ class Exercise:
 
     @property
     def needs_torch(self) -> bool:
-        """Return True if the probes of the exercise are tensors."""
-        return "import torch" in self.source.read_text(encoding="utf-8")
+        """Return True if the right answer or the probes of the exercise import torch."""
+        files = (self.source, self.table.with_suffix(".py"))
+        return any("import torch" in file.read_text(encoding="utf-8") for file in files)
 
     @property
     def section(self) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.exercises.catalog import Exercise
+from lab.exercises.catalog import Exercise, Mistake
 from lab.exercises.probes import Answer, Array, Grading, Outcome, Probe, is_number, outcome, same_outcome
 
 Outcomes = Sequence[Outcome]  # one per probe
 
 
 class LazyOutcomes(Sequence[Outcome]):
-    """The outcomes of an answer; a probe is run when its outcome is first asked for.
+    """The outcomes of an answer with every probe; a probe is run when its outcome is first asked for.
 
     Most wrong answers are told apart from the learner's by the first probes, and the others need not run.
     """
@@ -58,6 +58,7 @@ class Examiner:
         self.exercise = exercise
         self.grading = grading
         self.right = self.outcomes(grading.right)
+        self.readings = [self.right, *(self.outcomes(grading.build(frozenset([id]))) for id in grading.readings)]
         self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
 
     def outcomes(self, answer: Answer) -> Outcomes:
@@ -76,15 +77,21 @@ class Examiner:
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
-        agrees = self.same(found, self.right)
+        expected = max(self.readings, key=lambda reading: sum(self.agreement(found, reading)))  # the nearest reading
+        agrees = self.same(found, expected)
         if all(agrees):
             return self._passed(answer)
         if any(isinstance(each.exception, NotImplementedError) for each in found):
             return Verdict("not_started", f"`{self.exercise.name}` still holds the line NotImplementedError")
-        counterexample = self.counterexample(found, agrees)
+        counterexample = self.counterexample(found, expected, agrees)
         named = self.named(found)
         if named:
             return self._mistake(named, counterexample)
+        partly = self.partly(found, agrees)
+        if partly is not None:
+            return Verdict(
+                "wrong", f"not right everywhere: {partly.question}", f"family:{partly.family}", counterexample
+            )
         for verdict in (
             _exception(found, file),
             _returns_none(found, self.right),
@@ -107,11 +114,19 @@ class Examiner:
         for id, outcomes in self.wrong.items():
             if all(self.agreement(found, outcomes)):
                 return id
-        for pair in itertools.combinations(self.grading.switches, 2):
-            outcomes = self.combined(pair)
+        for ids in self.combinations():
+            outcomes = self.combined(ids)
             if outcomes is not None and all(self.agreement(found, outcomes)):
-                return "+".join(pair)
+                return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
+        pairs = list(itertools.combinations(self.grading.switches, 2))
+        yield from itertools.product(self.grading.switches, self.grading.readings)
+        yield from pairs
+        if len(self.grading.readings) == 1:
+            yield from ((*pair, *self.grading.readings) for pair in pairs)
 
     def combined(self, ids: Sequence[str]) -> Outcomes | None:
         """Return the outcomes of several mistakes at once; None if they cannot be combined."""
@@ -130,32 +145,53 @@ class Examiner:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        families = {
-            self.exercise.mistakes[id].family
-            for id, outcomes in self.wrong.items()
-            if all(
-                self.differences(outcomes, number) == self.differences(found, number) for number in range(len(agrees))
-            )
-        }
         failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
         message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
-        family = f"family:{families.pop()}" if len(families) == 1 else None
-        return Verdict("wrong", message, family, counterexample)
+        family = self.family(found)
+        return Verdict("wrong", message, f"family:{family}" if family else None, counterexample)
+
+    def family(self, found: Outcomes) -> str:
+        """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
+        count = len(self.grading.probes)
+        for pattern in (self.differences, self.agrees_on):
+            mine = [pattern(found, number) for number in range(count)]
+            families = {
+                self.exercise.mistakes[id].family
+                for id, outcomes in self.wrong.items()
+                if all(pattern(outcomes, number) == mine[number] for number in range(count))
+            }
+            if len(families) == 1:
+                return families.pop()
+        return ""
+
+    def agrees_on(self, found: Outcomes, number: int) -> bool:
+        """Return True if an answer is right on a probe."""
+        return same_outcome(found[number], self.right[number], self.grading.probes[number])
+
+    def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
+        """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
+        failing = [number for number, good in enumerate(agrees) if not good]
+        known = [
+            self.exercise.mistakes[id]
+            for id, outcomes in self.wrong.items()
+            if all(same_outcome(found[number], outcomes[number], self.grading.probes[number]) for number in failing)
+        ]
+        return known[0] if len({each.family for each in known}) == 1 else None
 
     def differences(self, found: Outcomes, number: int) -> list[bool]:
         """Return which numbers and texts of an answer's result on a probe differ from the right ones."""
         pairs = zip(leaves(found[number].value), leaves(self.right[number].value), strict=False)
         return [not _close(mine, right) for (_, mine), (_, right) in pairs]
 
-    def counterexample(self, found: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
+    def counterexample(self, found: Outcomes, expected: Outcomes, agrees: list[bool]) -> tuple[str, ...]:
         """Return lines with the first probe on which an answer is wrong: input, expected, found."""
         number = agrees.index(False)
         probe = self.grading.probes[number]
         lines = [f"Input: {probe.name}"]
         lines += [f"  {name} = {shown(value)}" for name, value in probe.arguments().items()]
-        lines.append(f"  expected  {shown_outcome(self.right[number])}")
+        lines.append(f"  expected  {shown_outcome(expected[number])}")
         lines.append(f"  yours     {shown_outcome(found[number])}")
-        difference = first_difference(found[number].value, self.right[number].value)
+        difference = first_difference(found[number].value, expected[number].value)
         return (*lines, difference) if difference else tuple(lines)
 
 

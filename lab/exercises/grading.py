@@ -27,6 +27,7 @@ def load_grading(exercise: Exercise) -> Grading:
         invariants=probes.INVARIANTS.get(exercise.name, ()),
         right=right,
         build=wrong.build,
-        switches=wrong.switches,
+        switches=[id for id in wrong.switches if id not in wrong.readings],
         plain=wrong.plain,
+        readings=wrong.readings,
     )

@@ -46,7 +46,7 @@ class Probe:
 
     Attributes:
         name: what is special about the input, in a few words, for the card.
-        run: runs an answer and returns what is compared; the arguments are made anew for each run.
+        run: runs an answer and returns what is compared; the arguments are made again for each run.
         arguments: returns the arguments to show on the card.
         relative, absolute: tolerances of the comparison.
     """
@@ -83,6 +83,7 @@ class Grading:
         right: the right answer.
         build: returns the answer with the given mistakes, as a set of ids; raises KeyError if they cannot be combined.
         plain: wrong answers that cannot be combined, by id.
+        readings: ids for `build` that are no mistakes: another reading of the task, which passes.
     """
 
     probes: Sequence[Probe]
@@ -91,6 +92,7 @@ class Grading:
     switches: Sequence[str]
     plain: Mapping[str, Answer] = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
+    readings: Sequence[str] = ()
 
     def wrong_answers(self) -> Iterator[tuple[str, Answer]]:
         """Yield every wrong answer with one mistake, and the mistake's id."""
@@ -121,6 +123,14 @@ def call(
     return Probe(name, run, arguments, **settings)
 
 
+def noting_changes(given: Mapping[str, Any], run: Callable[[], Any]) -> Changed:
+    """Return the result of `run`, with the names of the given arguments that are not what they were before."""
+    before = {key: plain(value) for key, value in given.items()}
+    value = plain(run())
+    changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
+    return Changed(value, changed)
+
+
 def outcome(probe: Probe, answer: Answer) -> Outcome:
     """Return what an answer does with a probe; an exception is part of the outcome, but for MemoryError."""
     try:
@@ -143,7 +153,10 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
         if value.shape == ():
             return value.item()
-        return Array("array", str(value.dtype), tuple(value.shape), tuple(value.flatten().tolist()))
+        values = value.flatten().tolist()
+        if value.dtype == object:  # such as rows of which some are None
+            values = [plain(each) for each in values]
+        return Array("array", str(value.dtype), tuple(value.shape), tuple(values))
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -19,12 +19,14 @@ class Wrong:
         switches: all ids that `wrong` may hold.
         exclusive: sets of ids of which at most one can be switched on.
         plain: wrong answers that cannot be combined with others, by id.
+        readings: the switches that are no mistakes but other readings of the task, such as B - 1 for B in a deviation.
     """
 
     functions: Mapping[str, Callable[..., Any]]
     switches: Sequence[str]
     exclusive: Sequence[Set[str]] = ()
     plain: Mapping[str, Answer] = field(default_factory=dict)
+    readings: Sequence[str] = ()
 
     def build(self, ids: frozenset[str]) -> Answer:
         """Return the answer that makes these mistakes. Raises KeyError if they exclude each other."""

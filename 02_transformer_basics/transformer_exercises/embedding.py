@@ -1,0 +1,60 @@
+"""Probes of the exercise on embeddings.
+
+Shapes: B batch, T time, E embedding, V vocabulary, P positions of the table.
+"""
+
+from typing import Any
+
+import torch
+
+from lab.exercises.probes import Answer, Invariant, Probe, call
+from transformer_exercises.inputs import dyadic
+
+
+def _embed(name: str, ids: list[list[int]], past: int, tokens: int = 6, positions: int = 20, **settings: Any) -> Probe:
+    """Return a probe with a vocabulary of `tokens` and a table of `positions`, E is 3."""
+    relative = settings.pop("relative", 1e-9)
+
+    def arguments() -> dict[str, Any]:
+        return {
+            "token_ids": torch.tensor(ids),
+            "token_table": dyadic(tokens, 3, seed=1, **settings) + 10 * torch.arange(tokens)[:, None],
+            "position_table": dyadic(positions, 3, seed=2, **settings) + torch.arange(positions)[:, None] * 100,
+            "past": past,
+        }
+
+    return call("embed", name, arguments, relative=relative)
+
+
+EMBED = (
+    _embed("the start of a text", [[4, 1, 1, 5]], past=0),
+    _embed("five tokens are in the cache", [[4, 1, 1]], past=5),
+    _embed("one new token", [[2]], past=3),
+    _embed("two sequences", [[4, 1, 0, 5], [3, 3, 2, 0]], past=0),
+    _embed("two sequences, seven tokens in the cache", [[4, 1, 0], [3, 3, 2]], past=7),
+    _embed("as many sequences as tokens", [[4, 1, 0], [3, 3, 2], [5, 0, 1]], past=2),
+    _embed("as many positions as entries of the vocabulary", [[0, 5], [1, 3]], past=1, positions=6),
+    _embed("up to the last position of the table", [[1, 0, 2, 4]], past=4, positions=8),
+    _embed("fewer positions than entries of the vocabulary", [[9, 0], [7, 8]], past=1, tokens=10, positions=4),
+    _embed("one new token for each of three sequences", [[3], [0], [5]], past=8),
+    _embed("float32", [[4, 1, 0], [3, 3, 2]], past=2, dtype=torch.float32, relative=1e-4),
+)
+
+
+def _piece_by_piece(answer: Answer) -> bool:
+    """Return True if a text has the same embeddings at once and in two pieces."""
+    ids = torch.tensor([[4, 1, 0, 5, 2]])
+    tables = dyadic(6, 3, seed=1), dyadic(9, 3, seed=2)
+    whole = answer["embed"](ids, *tables, 1)
+    pieces = [answer["embed"](ids[:, :2], *tables, 1), answer["embed"](ids[:, 2:], *tables, 3)]
+    return torch.allclose(whole, torch.cat(pieces, dim=1))
+
+
+PROBES = {
+    "embed": EMBED,
+}
+INVARIANTS: dict[str, tuple[Invariant, ...]] = {
+    "embed": (
+        Invariant("piece_by_piece", _piece_by_piece, "a text must have the same embeddings at once and in two pieces"),
+    ),
+}
