@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.exercises.catalog import Exercise, find
-from lab.exercises.diagnosis import Examiner, Verdict, described, where
+from lab.exercises.describing import described, where
+from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
 from lab.files import write_json
 
