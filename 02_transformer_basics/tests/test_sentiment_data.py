@@ -408,9 +408,9 @@ def test_texts_of_different_meaning_are_not_copies(text: str, other: str) -> Non
 pieces = st.text("ab ", max_size=60)
 overlapping = st.builds(
     lambda text, start, length, before, after: (text, before + text[start : start + length] + after),
-    st.text("ab ", min_size=30, max_size=90),
-    st.integers(0, 60),
-    st.integers(15, 50),
+    st.text("aab ", min_size=40, max_size=120),
+    st.integers(0, 30),
+    st.integers(15, 80),
     pieces,
     pieces,
 )
