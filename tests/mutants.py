@@ -19,7 +19,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import cosmic_ray.plugins
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
-from lab.errors import require_at_least
+from lab.errors import UserError, require_at_least
 from lab.files import ROOT
 from lab.launch import launch
 from lab.progress import track
@@ -52,6 +52,7 @@ FILES = {
     ),
     "lab": "intervals seeding distributed metrics results compare training",
 }
+NO_TESTS = 5  # exit status of pytest where all tests of a file are left out
 SECONDS = 400  # for one run of tests; a mutant that takes longer is caught
 # Mutants that no test can catch, and why: (file, line before, line after) -> reason.
 EQUIVALENT: dict[tuple[str, str, str], str] = {}
@@ -169,20 +170,32 @@ def relevant_tests(file: str) -> list[list[str]]:
     return [each for each in (direct, others) if each]
 
 
+def run_tests(tests: Sequence[str], copy: Path) -> subprocess.CompletedProcess[str]:
+    """Run test files or folders in a copy of the checkout up to the first failure, without those of the code's text.
+
+    Raises subprocess.TimeoutExpired.
+    """
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    skipped = ["--ignore=tests/test_house.py", "--ignore=tests/test_readme.py"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *skipped, *tests]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS)
+
+
+def check_originals(mutants: Sequence[Mutant], copy: Path) -> None:
+    """Raise UserError if a test that is to catch the mutants fails without them: it would catch everything."""
+    for tests in sorted({path for mutant in mutants for paths in relevant_tests(mutant.file) for path in paths}):
+        done = run_tests([tests], copy)
+        if done.returncode not in (0, NO_TESTS):
+            raise UserError(f"{tests} fails without a mutant: {done.stdout.strip().splitlines()[-1]}")
+
+
 def is_caught(mutant: Mutant, copy: Path) -> bool:
     """Return True if a test fails or does not end with the mutant; the copy of the checkout is left as it was."""
     path = copy / mutant.file
     original = path.read_text(encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    skipped = ["--ignore=tests/test_house.py", "--ignore=tests/test_readme.py"]  # they look at the text of the code
     path.write_text(mutant.code, encoding="utf-8")
     try:
-        for tests in relevant_tests(mutant.file):
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *skipped, *tests]
-            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS)
-            if done.returncode != 0:
-                return True
-        return False
+        return any(run_tests(tests, copy).returncode != 0 for tests in relevant_tests(mutant.file))
     except subprocess.TimeoutExpired:
         return True
     finally:
@@ -201,6 +214,7 @@ def outcomes_of(mutants: list[Mutant], processes: int) -> list[bool]:
         copies: queue.Queue[Path] = queue.Queue()
         for number in range(processes):
             copies.put(copy_checkout(Path(scratch) / str(number)))
+        check_originals(mutants, Path(scratch) / "0")
 
         def test(mutant: Mutant) -> bool:
             copy = copies.get()
@@ -237,7 +251,15 @@ def main(config: Config) -> None:
         records,
         settings={"mutants": config.mutants, "seed": config.seed, "only": config.only},
         environment=environment,
-        summary={"mutants": len(mutants), "caught": sum(outcomes), "different": different, "share": round(share, 4)},
+        summary=[
+            {
+                "side": "tests",
+                "mutants": len(mutants),
+                "caught": sum(outcomes),
+                "different": different,
+                "share": round(share, 4),
+            }
+        ],
         survivors=[mutant.as_dict() | {"reason": mutant.reason} for mutant in survivors],
     )
     print(f"{sum(outcomes)} of {different} mutants that are not equivalent were caught: {share:.1%}")
