@@ -195,7 +195,8 @@ def test_committed_results_follow_the_schema(path: Path) -> None:
 
 def test_every_benchmark_has_committed_results() -> None:
     names = {path.name for path in (ROOT / "benchmarks/results").glob("*.json")}
-    assert names == {benchmark.file for benchmark in BENCHMARKS.values()}
+    graders = {"exercises.json"}  # from lab exercises prove
+    assert names == {benchmark.file for benchmark in BENCHMARKS.values()} | graders
 
 
 def test_schema_problems_are_named(tmp_path: Path) -> None:
