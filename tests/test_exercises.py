@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from lab.exercises import progress
+from lab.exercises import own, progress
+from lab.exercises.cards import RUNS
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.checking import Checker, check_file
 from lab.exercises.diagnosis import Verdict
 from lab.exercises.prove import Proof
 from lab.exercises.stubs import PLACEHOLDER, solution, stub
+from lab.exercises.watch import INTRODUCTION
 from lab.files import ROOT
+from lab.runner import SCRIPTS
 
 ALL = list(exercises().values())
 each_exercise = pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)
@@ -87,7 +90,8 @@ def test_hints_are_short_and_name_a_section_that_exists(exercise: Exercise) -> N
 
 @each_exercise
 def test_every_probe_catches_something(exercise: Exercise) -> None:
-    assert min(proof(exercise.name).catches().values()) > 0
+    catches = zip(*proof(exercise.name).kill_matrix().values(), strict=True)
+    assert all("x" in column for column in catches)
 
 
 def test_numbers_and_names_are_unique() -> None:
@@ -225,6 +229,64 @@ def test_start_writes_what_is_missing_and_reset_keeps_a_copy(folder: Path) -> No
     assert file.read_text(encoding="utf-8") == stub(find("td_target"))
 
 
+def test_every_reset_keeps_another_copy(folder: Path) -> None:
+    progress.start()
+    file = folder / "td_target.py"
+    for text in ("first", "second", "third"):
+        file.write_text(text, encoding="utf-8")
+        progress.reset(find("td_target"))
+    assert sorted(each.read_text(encoding="utf-8") for each in folder.glob("*.backup")) == ["first", "second", "third"]
+
+
+CHECK_IN_FOLDER = (  # python -c CODE FOLDER ARGUMENTS...
+    "import sys; from pathlib import Path; from lab.exercises import commands, progress\n"
+    "progress.FOLDER = Path(sys.argv.pop(1))\n"
+    "commands.main()\n"
+)
+
+
+def test_a_kill_during_a_check_loses_no_progress(folder: Path) -> None:
+    progress.start()
+    (folder / "td_target.py").write_text(RIGHT, encoding="utf-8")
+    for exercise in ALL[5:]:
+        progress.update(exercise, progress.State(passed=True))
+    command = [sys.executable, "-c", CHECK_IN_FOLDER, str(folder), "check", "td_target"]
+    started = time.perf_counter()
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    seconds = time.perf_counter() - started
+    for number in range(8):
+        progress.update(find("td_target"), progress.State(mistake="mean"))
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds * (0.3 + 0.1 * number))
+        process.kill()
+        process.wait()
+        states = progress.states()
+        assert all(states[exercise.name].passed for exercise in ALL[5:])
+        assert states["td_target"] in (progress.State(mistake="mean"), progress.State(passed=True))
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert progress.state(find("td_target")).passed
+
+
+def test_progress_of_another_version_is_read(folder: Path) -> None:
+    folder.mkdir()
+    saved = {"td_target": {"passed": True, "stars": 5}, "an exercise of another version": {"passed": True}}
+    (folder / ".progress.json").write_text(json.dumps(saved), encoding="utf-8")
+    assert progress.state(find("td_target")) == progress.State(passed=True)
+    progress.update(find("greedy"), progress.State(passed=True))
+    assert progress.states().keys() == {*saved, "greedy"}
+
+
+def test_a_passed_card_names_the_script_that_takes_the_function() -> None:
+    """RUNS is what the tables of `--with` say, which import torch."""
+    import lab.projects  # noqa: F401 - puts the projects on the search path
+
+    for script, names in RUNS.items():
+        takes = own.script_at(SCRIPTS[script])
+        assert takes is not None
+        taken = [exercise.name for exercise in ALL if takes.takes.checks().keys() & {*exercise.functions}]
+        assert sorted(names.split()) == sorted(taken)
+
+
 def test_progress_is_kept_and_a_failure_takes_it_back(folder: Path) -> None:
     exercise = find("td_target")
     assert progress.next_open() is ALL[0]
@@ -264,9 +326,12 @@ def test_watching_checks_at_every_save(folder: Path, capsys: pytest.CaptureFixtu
     progress.start()
     watcher = Watcher(find("td_target"))
     try:
+        watcher.introduction = INTRODUCTION
         assert watcher.saved()
         watcher.check()
-        assert "NOT STARTED" in capsys.readouterr().out
+        screen = capsys.readouterr().out
+        assert screen.startswith("This is an exercise, not an error")
+        assert "NOT STARTED" in screen
         assert not watcher.saved()
         new = folder / "td_target.new"
         new.write_text(RIGHT, encoding="utf-8")
@@ -274,7 +339,10 @@ def test_watching_checks_at_every_save(folder: Path, capsys: pytest.CaptureFixtu
         time.sleep(0.01)
         assert watcher.saved()
         watcher.check()
-        assert "PASSED" in capsys.readouterr().out
+        screen = capsys.readouterr().out
+        assert "PASSED" in screen
+        assert "not an error" not in screen
+        assert "lab run maze --with " in screen
         assert watcher.passed
     finally:
         watcher.close()

@@ -11,6 +11,20 @@ from lab.files import display_path
 from lab.texts import printable
 
 WIDTH = 78
+RUNS = {  # script -> the exercises whose functions it takes by --with
+    "maze": (
+        "greedy epsilon_greedy td_target q_update decayed_epsilon value_iteration play_and_learn "
+        "batched_act batched_update"
+    ),
+    "generate": (
+        "attention causal_mask masked_attention split_heads layer_norm transformer_block embed KVCache "
+        "sampling_probabilities top_p_filter"
+    ),
+    "reacher": (
+        "log_prob true_next_observations td_errors compute_gae value_targets normalize_advantages policy_loss "
+        "value_loss RunningMeanStd RewardScaler"
+    ),
+}
 HEADLINES = {
     "passed": "PASSED",
     "convention": "ANOTHER CONVENTION",
@@ -60,11 +74,19 @@ def verdict_lines(exercise: Exercise, checked: Checked) -> list[str]:
             "your code printed:",
             *(f"  {printable(line)[: WIDTH - 2]}" for line in checked.output[:PRINTED_LINES]),
         ]
+    if verdict.status == "passed":
+        lines += [f"let it do the work: {command}" for command in run_commands(exercise)]
     if verdict.status not in ("passed", "not_started"):
         lines += ["", f"for a hint: lab hint {exercise.name}"]
     if verdict.status == "not_started":
         lines += ["", *wrapped(f"Fill in {display_path(file_of(exercise))}, save, and check again. " + exercise.task)]
     return lines
+
+
+def run_commands(exercise: Exercise) -> list[str]:
+    """Return the command that runs the lab with the learner's function; nothing where no script takes it."""
+    file = display_path(file_of(exercise))
+    return [f"lab run {script} --with {file}" for script, names in RUNS.items() if exercise.name in names.split()]
 
 
 def hint_levels(exercise: Exercise, mistake: str) -> list[str]:

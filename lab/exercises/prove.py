@@ -7,13 +7,12 @@ import functools
 import importlib
 import itertools
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from lab.exercises.cards import hint_levels
 from lab.exercises.catalog import Exercise, exercises
 from lab.exercises.checking import checker
 from lab.exercises.child import examine_file
-from lab.exercises.diagnosis import Examiner, Outcomes, Verdict
+from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
-from lab.exercises.mutations import mutants
+from lab.exercises.mutations import EQUIVALENT, mutants
+from lab.exercises.probe_work import MUTANT_SECONDS, Work, work_of_probes
 from lab.exercises.probes import Answer
 from lab.exercises.stubs import solution, stub
+from lab.exercises.time_limit import OutOfTime, time_limit
 from lab.files import ROOT, display_path
 
 RESULTS = ROOT / "benchmarks/results"
@@ -36,32 +37,8 @@ GOALS = (
     ("right_answers", "passed"),
     ("empty_answers", "caught"),
 )
-MUTANT_SECONDS = 5.0
 HINT_LINES = 3
 HINT_WIDTH = 78
-
-
-class OutOfTime(BaseException):  # no Exception: probes note those as outcomes
-    """Raised where a mutant does not end."""
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the block after some seconds; a no-op where the system has no such timer."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class Proof:
@@ -126,7 +103,7 @@ class Proof:
             return examine_file(self.exercise, self.examiner, path)
 
     def surviving_mutants(self) -> tuple[int, list[str]]:
-        """Return the number of automatic mutants of the solution, and those that pass."""
+        """Return the number of automatic mutants of the solution, and those that pass: "exercise: line: change"."""
         survivors, count = [], 0
         for label, code in mutants(solution(self.exercise)):
             count += 1
@@ -136,29 +113,19 @@ class Proof:
             except OutOfTime:
                 status = "timeout"
             if status == "passed":
-                survivors.append(label)
+                survivors.append(f"{self.exercise.name}: {label}")
         return count, survivors
 
-    def needed_probes(self) -> dict[str, list[str]]:
-        """Return for every probe which wrong answers pass without it, or can no longer be told apart."""
-        answers: dict[str, Outcomes] = dict(self.examiner.wrong)
-        for pair in itertools.combinations(self.grading.switches, 2):
-            outcomes = self.examiner.combined(pair)
-            if outcomes is not None:
-                answers["+".join(pair)] = outcomes
-        agreement = {id: self.examiner.same(outcomes, self.examiner.right) for id, outcomes in answers.items()}
-        found = {}
-        for number, probe in enumerate(self.grading.probes):
-            others = {id: agrees[:number] + agrees[number + 1 :] for id, agrees in agreement.items()}
-            found[probe.name] = [id for id, agrees in others.items() if all(agrees)]
-        return found
+    def work_of_probes(self) -> dict[str, Work]:
+        """Return for every probe what is lost without it."""
+        return work_of_probes(self.examiner, solution(self.exercise))
 
-    def catches(self) -> dict[str, int]:
-        """Return for every probe how many single mistakes it catches."""
-        agreement = [self.examiner.same(outcomes, self.examiner.right) for outcomes in self.examiner.wrong.values()]
+    def kill_matrix(self) -> dict[str, str]:
+        """Return for every single mistake a letter per probe: x where the probe catches it, else a dot."""
+        right = self.examiner.right
         return {
-            probe.name: sum(not agrees[number] for agrees in agreement)
-            for number, probe in enumerate(self.grading.probes)
+            id: "".join(".x"[not agrees] for agrees in self.examiner.agreement(outcomes, right))
+            for id, outcomes in self.examiner.wrong.items()
         }
 
     def long_hints(self) -> list[str]:
@@ -211,6 +178,7 @@ def figures(exercise: Exercise) -> dict[str, Any]:
     return {
         "exercise": exercise.name,
         "number": exercise.number,
+        "imports": "torch" if exercise.needs_torch else "",
         "mistakes": len(singles),
         "mistakes_caught": sum(verdict.status != "passed" for verdict in singles.values()),
         "mistakes_named": len(singles) - len(proof.misnamed()),
@@ -222,8 +190,13 @@ def figures(exercise: Exercise) -> dict[str, Any]:
         "empty_answers": len(empty),
         "empty_answers_caught": sum(verdict.status != "passed" for verdict in empty.values()),
         "mutants": mutated,
-        "surviving_mutants": survivors,
-        "probes": [f"{name}: catches {count}" for name, count in proof.catches().items()],
+        "mutants_caught": mutated - len(survivors),
+        "mutants_equivalent": sum(label in EQUIVALENT for label in survivors),
+        "survivors": [{"mutant": label, "reason": EQUIVALENT.get(label, "")} for label in survivors],
+        "probes": [probe.name for probe in proof.grading.probes],
+        "kill_matrix": proof.kill_matrix(),
+        "work_of_probes": [asdict(work) for work in proof.work_of_probes().values()],
+        "idle_probes": [name for name, work in proof.work_of_probes().items() if work.is_idle],
         "hints_too_long": proof.long_hints(),
     }
 

@@ -1,5 +1,6 @@
 """Watch mode: check a file at every save, with keys for hints and the next exercise. Imports no torch."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ from lab.files import display_path
 
 INTERVAL = 0.1  # seconds between two looks at the file
 KEYS = "n next   h hint   l list   c check all   x reset   q quit"
+INTRODUCTION = [
+    "This is an exercise, not an error: fill in the function and save the file;",
+    "after every save you read here what is right or wrong.",
+    "",
+]
 CLEAR = "\x1b[2J\x1b[H"
 
 
@@ -27,6 +33,7 @@ class Watcher:
         self.checker = Checker(exercise)
         self.seen: tuple[int, int] | None = None
         self.passed = False
+        self.introduction: list[str] = []  # above the first verdict
 
     def saved(self) -> bool:
         """Return True if the file has changed since the last call; a file that is missing for a moment has not."""
@@ -45,7 +52,8 @@ class Watcher:
         self.checker = Checker(self.exercise)
         progress.record(self.exercise, checked.verdict)
         self.passed = checked.verdict.status == "passed"
-        lines = verdict_lines(self.exercise, checked)
+        lines = [*self.introduction, *verdict_lines(self.exercise, checked)]
+        self.introduction = []
         show([*lines, "", "press n for the next one" if self.passed else f"watching {display_path(self.file)}"])
 
     def close(self) -> None:
@@ -63,8 +71,8 @@ def watch(exercise: Exercise) -> int:
     """Watch an exercise until q, Ctrl-C, or the end of the last one; return 0 if the last one shown has passed."""
     if not progress.file_of(exercise).is_file():
         raise UserError(f"{progress.file_of(exercise)}: no such file; start with: lab exercises start")
-    print("This is an exercise, not an error: fill in the function, save the file, and read what comes back here.")
     watcher = Watcher(exercise)
+    watcher.introduction = INTRODUCTION
     try:
         with single_keys() as keys:
             while True:
@@ -136,8 +144,8 @@ def _terminal_keys() -> Iterator[str]:
     import select
 
     while True:
-        ready = select.select([sys.stdin], [], [], INTERVAL)[0]
-        yield sys.stdin.read(1) if ready else ""
+        ready = select.select([0], [], [], INTERVAL)[0]
+        yield (os.read(0, 1).decode("ascii", "ignore") or "q") if ready else ""  # no bytes: the terminal is gone
 
 
 def _windows_keys() -> Iterator[str]:

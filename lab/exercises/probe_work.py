@@ -1,0 +1,76 @@
+"""What is every probe good for? Drop each in turn and see what is lost."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from lab.exercises.careless import careless_answers
+from lab.exercises.diagnosis import Examiner, Outcomes
+from lab.exercises.mutations import mutants
+from lab.exercises.time_limit import OutOfTime, time_limit
+
+MUTANT_SECONDS = 5.0
+
+
+@dataclass
+class Work:
+    """What is lost without a probe, counted."""
+
+    survive: int = 0  # wrong answers that no other probe catches
+    alike: int = 0  # pairs of known mistakes that no other probe tells apart
+    counterexamples: int = 0  # known mistakes that it is the first to catch, so that the card shows its small input
+
+    @property
+    def is_idle(self) -> bool:
+        """Return True if nothing is lost."""
+        return not any(asdict(self).values())
+
+
+def work_of_probes(examiner: Examiner, solution: str) -> dict[str, Work]:
+    """Return for every probe what is lost without it.
+
+    The wrong answers are the known mistakes, their pairs, the mutants of the solution, and the careless answers.
+    """
+    work = [Work() for _ in examiner.grading.probes]
+    for outcomes in wrong_outcomes(examiner, solution):
+        catching = _catching(examiner, outcomes)
+        if len(catching) == 1:
+            work[catching[0]].survive += 1
+    for outcomes in examiner.wrong.values():
+        work[_catching(examiner, outcomes)[0]].counterexamples += 1
+    for one, other in itertools.combinations(examiner.wrong.values(), 2):
+        different = [number for number, same in enumerate(examiner.agreement(one, other)) if not same]
+        if len(different) == 1:
+            work[different[0]].alike += 1
+    return {probe.name: each for probe, each in zip(examiner.grading.probes, work, strict=True)}
+
+
+def _catching(examiner: Examiner, outcomes: Outcomes) -> list[int]:
+    """Return the numbers of the probes that catch an answer."""
+    return [number for number, right in enumerate(examiner.agreement(outcomes, examiner.right)) if not right]
+
+
+def wrong_outcomes(examiner: Examiner, solution: str) -> Iterator[Outcomes]:
+    """Yield what every wrong answer does with the probes; mutants that do not end are left out."""
+    yield from examiner.wrong.values()
+    for pair in itertools.combinations(examiner.grading.switches, 2):
+        outcomes = examiner.combined(pair)
+        if outcomes is not None:
+            yield outcomes
+    for _, answer in careless_answers(examiner.grading.right):
+        yield examiner.outcomes(answer)
+    for _, code in mutants(solution):
+        outcomes = _outcomes_of_code(examiner, code)
+        if outcomes:
+            yield outcomes
+
+
+def _outcomes_of_code(examiner: Examiner, code: str) -> Sequence:
+    """Return what the functions in `code` do with the probes; nothing if it does not run or does not end."""
+    names: dict = {}
+    try:
+        with time_limit(MUTANT_SECONDS):
+            exec(compile(code, "mutant", "exec"), names)
+            return examiner.outcomes({name: names[name] for name in examiner.exercise.functions})
+    except (OutOfTime, Exception):
+        return ()
