@@ -37,7 +37,7 @@ CATCH = {
     ),
     "td_loss": CatchTask(
         {"values": Numbers(float, "(...)"), "targets": Numbers(float, "(...)")},
-        start={"values": [1.0], "targets": [2.0]},
+        start={"values": [2.0], "targets": [2.0]},  # nothing to learn
         best={"values": [-2.0, -1.5], "targets": [-1.5, 3.0]},
         gradients=("values", "targets"),
     ),

@@ -9,7 +9,7 @@ import tyro
 from lab.errors import UserError
 from lab.exercises import progress
 from lab.exercises.catalog import Exercise
-from lab.exercises.catch import Caught, file_of, find_task, record, tasks
+from lab.exercises.catch import Caught, counted_mistakes, file_of, find_task, record, tasks
 from lab.exercises.catch_cards import catch_lines, file_text, result_lines
 from lab.exercises.checking import Checked, Checker
 from lab.files import display_path, write_text
@@ -96,7 +96,7 @@ def as_json(exercise: Exercise, verdict: Caught) -> str:
         "exercise": exercise.name,
         "status": verdict.status,
         "caught": len(verdict.caught),
-        "total": len(verdict.caught) + len(verdict.missed),
+        "total": len(counted_mistakes(exercise)),
         "missed": verdict.missed,
     }
     return json.dumps(values)

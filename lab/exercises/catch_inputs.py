@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LARGEST = 1e6  # absolute value of a number
-MAX_NUMBERS = 1000  # in one argument
+MAX_NUMBERS = 200  # in one argument, so that many wrong answers together take little time
 MAX_DIMENSIONS = 6
 NOUNS = {float: ("a number", "numbers"), int: ("an integer", "integers"), bool: ("True or False", "True or False")}
 
