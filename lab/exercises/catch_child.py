@@ -30,6 +30,7 @@ class Catcher:
         self.right = load_right_answers(exercise, grading)
         self.readings = [grading.right, *(grading.build(frozenset([id])) for id in grading.readings)]
         self.tolerances = {"relative": grading.probes[0].relative, "absolute": grading.probes[0].absolute}
+        self.best = self._best()
 
     def examine_file(self, file: Path) -> Verdict:
         """Return the verdict on the input that a learner's file makes."""
@@ -59,18 +60,17 @@ class Catcher:
         if problem:
             return Caught("invalid", problem)
         caught = self.caught(probe, expected)
-        best = self.best()
-        missed = sorted((id for id in self.wrong if id not in caught), key=lambda id: id not in best)
-        passed = len(caught) >= len(best)
+        missed = sorted((id for id in self.wrong if id not in caught), key=lambda id: id not in self.best)
+        passed = len(caught) >= len(self.best)
         return Caught(
             "passed" if passed else "incomplete",
             f"catches {len(caught)} of {len(self.wrong)} known mistakes",
             caught=caught,
             missed=tuple(missed),
-            best=len(best),
+            best=len(self.best),
         )
 
-    def best(self) -> tuple[str, ...]:
+    def _best(self) -> tuple[str, ...]:
         """Return the mistakes that the best known input catches."""
         probe = self.probe(read_inputs(self.task.best, self.task.arguments))
         return self.caught(probe, [outcome(probe, answer) for answer in self.readings])
