@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise
@@ -92,9 +93,8 @@ class Checker:
     def _verdict(self, in_time: bool) -> Verdict:
         if self.result.exists():
             values = json.loads(self.result.read_text(encoding="utf-8"))
-            return self.kind(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-            )
+            fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            return self.kind(**fields)
         if not in_time:
             return self.kind("timeout", f"no result after {SECONDS:.0f} seconds: is there a loop that never ends?")
         return self.kind("error", f"your code ended the process (status {self.process.returncode})")
