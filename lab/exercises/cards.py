@@ -68,12 +68,7 @@ def verdict_lines(exercise: Exercise, checked: Checked) -> list[str]:
     if verdict.details:
         room = DETAIL_LINES - (PRINTED_LINES + 2 if checked.output else 0)
         lines += ["", *(printable(line)[:WIDTH] for line in verdict.details[:room])]
-    if checked.output:
-        lines += [
-            "",
-            "your code printed:",
-            *(f"  {printable(line)[: WIDTH - 2]}" for line in checked.output[:PRINTED_LINES]),
-        ]
+    lines += output_lines(checked)
     if verdict.status == "passed":
         lines += [f"let it do the work: {command}" for command in run_commands(exercise)]
     if verdict.status not in ("passed", "not_started"):
@@ -87,6 +82,14 @@ def run_commands(exercise: Exercise) -> list[str]:
     """Return the command that runs the lab with the learner's function; nothing where no script takes it."""
     file = display_path(file_of(exercise))
     return [f"lab run {script} --with {file}" for script, names in RUNS.items() if exercise.name in names.split()]
+
+
+def output_lines(checked: Checked) -> list[str]:
+    """Return the first lines that the learner's code printed."""
+    if not checked.output:
+        return []
+    printed = (f"  {printable(line)[: WIDTH - 2]}" for line in checked.output[:PRINTED_LINES])
+    return ["", "your code printed:", *printed]
 
 
 def hint_levels(exercise: Exercise, mistake: str) -> list[str]:
@@ -119,7 +122,7 @@ def list_lines(states: Mapping[str, State]) -> Iterator[str]:
         mark = "[x]" if state.passed else ("[.]" if state.mistake else "[ ]")
         yield f"{mark} {exercise.number:>5} {exercise.name:22}{exercise.minutes:>5}  {exercise.lesson}"[:WIDTH]
     solved = sum(states.get(name, State()).passed for name in exercises())
-    yield f"{solved} of {len(exercises())} solved"
+    yield f"{solved} of {len(exercises())} solved; another kind, where you write the test: lab catch"
 
 
 def summary_lines(results: Sequence[tuple[Exercise, Checked]]) -> Iterator[str]:

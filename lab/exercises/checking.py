@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise
@@ -38,11 +39,14 @@ class Checker:
     Started ahead of time, as watch mode does, it gives a verdict as fast as the learner's code allows.
     """
 
+    module = "lab.exercises.child"  # that the process runs
+    kind = Verdict
+
     def __init__(self, exercise: Exercise) -> None:
         self.exercise = exercise
         self.folder = tempfile.TemporaryDirectory(prefix="lab_check_")
         self.result = Path(self.folder.name) / "verdict.json"
-        command = [sys.executable, "-m", "lab.exercises.child", exercise.name, str(self.result)]
+        command = [sys.executable, "-m", self.module, exercise.name, str(self.result)]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -89,10 +93,11 @@ class Checker:
     def _verdict(self, in_time: bool) -> Verdict:
         if self.result.exists():
             values = json.loads(self.result.read_text(encoding="utf-8"))
-            return Verdict(**values | {"details": tuple(values["details"])})
+            fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            return self.kind(**fields)
         if not in_time:
-            return Verdict("timeout", f"no result after {SECONDS:.0f} seconds: is there a loop that never ends?")
-        return Verdict("error", f"your code ended the process (status {self.process.returncode})")
+            return self.kind("timeout", f"no result after {SECONDS:.0f} seconds: is there a loop that never ends?")
+        return self.kind("error", f"your code ended the process (status {self.process.returncode})")
 
     def close(self) -> None:
         """End the process and remove its files."""

@@ -9,6 +9,7 @@ import importlib.util
 import linecache
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def main(name: str, result: Path) -> None:
     """Load the exercise, wait for the name of a file, and write the verdict on it."""
     exercise = find(name)
     examiner = Examiner(exercise, load_grading(exercise))
+    serve(result, lambda file: examine_file(exercise, examiner, file))
+
+
+def serve(result: Path, examine: Callable[[Path], Verdict]) -> None:
+    """Wait for the name of a file, examine it, write the verdict, and end the process."""
     print(READY, flush=True)
     file = sys.stdin.readline().rstrip("\n")
     if not file:
@@ -33,7 +39,7 @@ def main(name: str, result: Path) -> None:
     close_standard_input()
     limit_memory()
     try:
-        verdict = examine_file(exercise, examiner, Path(file))
+        verdict = examine(Path(file))
     except MemoryError:
         verdict = Verdict("error", "your code needs too much memory")
     sys.stdout.flush()
@@ -43,6 +49,12 @@ def main(name: str, result: Path) -> None:
 
 def examine_file(exercise: Exercise, examiner: Examiner, file: Path) -> Verdict:
     """Import a learner's file and return the verdict on the functions of the exercise in it."""
+    functions = read_functions(exercise.functions, file)
+    return functions if isinstance(functions, Verdict) else examiner.examine(functions, str(file))
+
+
+def read_functions(names: Sequence[str], file: Path) -> dict[str, Any] | Verdict:
+    """Import a learner's file and return the named functions in it, or a verdict if it does not import or has none."""
     try:
         module = import_file(file)
     except SyntaxError as error:
@@ -50,13 +62,13 @@ def examine_file(exercise: Exercise, examiner: Examiner, file: Path) -> Verdict:
     except SystemExit:
         return Verdict("error", "your code ends the program: take out exit()")
     except NotImplementedError:
-        return Verdict("not_started", f"`{exercise.name}` still holds the line NotImplementedError")
+        return Verdict("not_started", f"`{names[0]}` still holds the line NotImplementedError")
     except Exception as error:  # whatever a learner's code raises
         return Verdict("error", described(error), details=tuple(where(error, str(file))))
-    missing = [name for name in exercise.functions if not callable(getattr(module, name, None))]
+    missing = [name for name in names if not callable(getattr(module, name, None))]
     if missing:
         return Verdict("error", f"there is no function called `{missing[0]}` in the file")
-    return examiner.examine({name: getattr(module, name) for name in exercise.functions}, str(file))
+    return {name: getattr(module, name) for name in names}
 
 
 def import_file(file: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`. Imports no torch."""
+"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`, `catch`. Imports no torch."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from lab.errors import UserError
 from lab.exercises import progress
 from lab.exercises.cards import card, hint_levels, hint_lines, list_lines, summary_lines, verdict_lines
 from lab.exercises.catalog import Exercise, exercises, find
+from lab.exercises.catch_commands import Catch, catch
 from lab.exercises.checking import Checked, check_file
 from lab.exercises.stubs import solution
 from lab.exercises.watch import watch
@@ -70,17 +71,18 @@ class Solution:
     """Also if you have not solved it."""
 
 
-COMMANDS = {"exercises": Exercises, "check": Check, "hint": Hint, "reset": Reset, "solution": Solution}
+COMMANDS = {"exercises": Exercises, "check": Check, "hint": Hint, "reset": Reset, "solution": Solution, "catch": Catch}
 ExerciseCommand = (
     Annotated[Exercises, tyro.conf.subcommand("exercises")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Hint, tyro.conf.subcommand("hint")]
     | Annotated[Reset, tyro.conf.subcommand("reset")]
     | Annotated[Solution, tyro.conf.subcommand("solution")]
+    | Annotated[Catch, tyro.conf.subcommand("catch")]
 )
 
 
-def execute(command: Exercises | Check | Hint | Reset | Solution) -> None:
+def execute(command: Exercises | Check | Hint | Reset | Solution | Catch) -> None:
     """Run a parsed command."""
     match command:
         case Exercises("start"):
@@ -99,6 +101,8 @@ def execute(command: Exercises | Check | Hint | Reset | Solution) -> None:
             reset(find(name))
         case Solution(name, give_up):
             show_solution(find(name), give_up)
+        case Catch():
+            sys.exit(catch(command))
 
 
 def main() -> None:

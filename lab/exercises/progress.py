@@ -86,7 +86,7 @@ def state(exercise: Exercise) -> State:
 def update(exercise: Exercise, value: State) -> None:
     """Store the progress on one exercise; that on the others stays, also if another terminal changes it meanwhile."""
     FOLDER.mkdir(exist_ok=True)
-    with _locked():
+    with locked():
         saved = states() | {exercise.name: value}
         write_json(_path(), {name: asdict(each) for name, each in saved.items()})
 
@@ -114,7 +114,7 @@ def _path() -> Path:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
     """Let one process at a time change the progress; a no-op on systems without file locks."""
     try:
         import fcntl

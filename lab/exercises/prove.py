@@ -4,7 +4,6 @@
 """
 
 import functools
-import importlib
 import itertools
 import random
 import subprocess
@@ -21,7 +20,7 @@ from lab.exercises.catalog import Exercise, exercises
 from lab.exercises.checking import checker
 from lab.exercises.child import examine_file
 from lab.exercises.diagnosis import Examiner, Verdict
-from lab.exercises.grading import load_grading
+from lab.exercises.grading import load_grading, load_right_answers
 from lab.exercises.mutations import EQUIVALENT, mutants
 from lab.exercises.probe_work import MUTANT_SECONDS, Work, work_of_probes
 from lab.exercises.probes import Answer
@@ -88,8 +87,7 @@ class Proof:
 
     def right_answers(self) -> dict[str, str]:
         """Return the status of right answers in other styles, and of the lab's own."""
-        group = importlib.import_module(f"{self.exercise.table.stem}_right_answers")
-        answers = {"the lab's own": self.grading.right} | group.RIGHT[self.exercise.name]
+        answers = load_right_answers(self.exercise, self.grading)
         return {style: self.examine(answer).status for style, answer in answers.items()}
 
     def empty_answers(self) -> dict[str, Verdict]:
