@@ -1,6 +1,6 @@
 """Probes of the exercise on standardization: inputs chosen so that every known mistake shows.
 
-A small number beside the deviation is fine, so results are compared with a tolerance of 1e-4.
+A small number added to the deviation is fine, so results are compared with a tolerance of 1e-4.
 
 # N examples, F features of an example
 """

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def by_sample_deviation(x: Tensor) -> Tensor:
-    """PyTorch's default, which divides by N - 1, and a small number beside it."""
+    """PyTorch's default, which divides by N - 1, with a small number added to the deviation."""
     return (x - x.mean(0)) / (x.std(0) + 1e-8)
 
 

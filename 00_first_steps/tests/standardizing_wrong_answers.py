@@ -12,19 +12,23 @@ NONE: Set[str] = frozenset()
 
 def _over(x: Tensor, wrong: Set[str]) -> tuple[Tensor, Tensor]:
     """Mean and variance of what is standardized together, with the given mistakes."""
-    correction = 1 if "sample_deviation" in wrong else 0
+    axes = 1 if "dim_1" in wrong or "keepdim" in wrong else 0
     if "whole_tensor" in wrong:
-        return x.mean(), x.var(correction=correction)
-    if "dim_1" in wrong:
-        return x.mean(1, keepdim=True), x.var(1, correction=correction, keepdim=True)
-    if "keepdim" in wrong:
-        return x.mean(1), x.var(1, correction=correction)
-    mean, variance = x.mean(0), x.var(0, correction=correction)
+        axes = (0, 1)
+    keep = "dim_1" in wrong
+    mean, variance = x.mean(axes, keepdim=keep), _variance(x, axes, keep, wrong)
     if "one_mean" in wrong:
         mean = x.mean()
     if "one_deviation" in wrong:
-        variance = x.var(correction=correction)
+        variance = _variance(x, (0, 1), False, wrong)
     return mean, variance
+
+
+def _variance(x: Tensor, axes: int | tuple[int, int], keep: bool, wrong: Set[str]) -> Tensor:
+    """The variance over some axes; of a single number it is NaN if it is divided by the number less 1."""
+    squares = (x - x.mean(axes, keepdim=True)).square()
+    count = x.numel() if isinstance(axes, tuple) else x.shape[axes]
+    return squares.sum(axes, keepdim=keep) / (count - 1 if "sample_deviation" in wrong else count)
 
 
 def _divisor(x: Tensor, variance: Tensor, wrong: Set[str]) -> Tensor:
@@ -93,7 +97,7 @@ SHIFTS = ("no_shift", "median", "min_max", "mean_added", "first_example", "shift
 WRONG = {
     "standardize": Wrong(
         {"standardize": standardize},
-        switches(_over, _divisor, standardize),
+        switches(_over, _variance, _divisor, standardize),
         exclusive=(
             {*AXES, "one_mean"},
             {*AXES, "one_deviation"},

@@ -13,7 +13,7 @@ NONE: Set[str] = frozenset()
 
 
 def _gradient(parameter: Tensor, loss: Any, wrong: Set[str]) -> Any:
-    """What a parameter is moved by, with the given mistakes."""
+    """Direction in which a parameter is moved, with the given mistakes."""
     gradient: Any = parameter.grad
     if "mean_gradient" in wrong:
         gradient = gradient.mean()
