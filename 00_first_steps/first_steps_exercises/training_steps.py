@@ -43,22 +43,22 @@ def line(parameters: Sequence[Tensor]) -> Tensor:
 
 
 def two_layers(parameters: Sequence[Tensor]) -> Tensor:
-    """Mean squared error of a network with one hidden layer: (F, H), (H,), (H,)."""
-    first, bias, second = parameters
+    """Mean squared error of a network with one hidden layer: (H,), (F, H), (H,)."""
+    second, first, bias = parameters
     return ((INPUTS @ first + bias).tanh() @ second - TARGETS).square().mean()
 
 
-def note_on(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> str:
+def note_on(parameters: Sequence[Tensor], before: Sequence[Tensor], handed_over: Sequence[Tensor]) -> str:
     """Return what can be said of parameters after a step; of their gradients only if none has moved."""
     if not all(parameter.requires_grad and parameter.is_leaf for parameter in parameters):
         return "a parameter requires no gradient any more"
     if not all(torch.equal(now, then) for now, then in zip(parameters, before, strict=True)):
         return "the parameters have moved"
-    gradients = [parameter.grad for parameter in parameters]
-    if all(gradient is None for gradient in gradients):
-        return "nothing has moved, and there is no gradient"
-    zero = not any(bool(gradient.any()) for gradient in gradients if gradient is not None)
-    return "nothing has moved, and the gradients are 0" if zero else "nothing has moved, though there are gradients"
+    if any(one is not other for one, other in zip(parameters, handed_over, strict=True)):
+        return "nothing has moved, but the list holds other tensors"
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    there = any(bool(gradient.any()) for gradient in gradients)
+    return "nothing has moved, though there are gradients" if there else "nothing has moved, and there is no gradient"
 
 
 def descend(answer: Answer, given: dict[str, Any], loss: Loss, steps: int) -> list[Any]:
@@ -66,9 +66,10 @@ def descend(answer: Answer, given: dict[str, Any], loss: Loss, steps: int) -> li
     parameters, found = given["parameters"], []
     for _ in range(steps):
         before = [parameter.detach().clone() for parameter in parameters]
-        answer["sgd_step"](list(parameters), loss(parameters), given["learning_rate"])
+        handed_over = list(parameters)
+        answer["sgd_step"](handed_over, loss(parameters), given["learning_rate"])
         values = [parameter.detach().clone() for parameter in parameters]
-        found.append({"parameters": values, "note": note_on(parameters, before)})
+        found.append({"parameters": values, "note": note_on(parameters, before, handed_over)})
     return found
 
 
@@ -97,7 +98,7 @@ def _sgd(
     return Probe(name, run, shown)
 
 
-LAYERS = ([[0.5, -0.25, 1.0], [-0.5, 0.75, 0.25]], [0.25, -0.5, 0.0], [1.0, -0.5, 0.75])
+LAYERS = ([1.0, -0.5, 0.75], [[0.5, -0.25, 1.0], [-0.5, 0.75, 0.25]], [0.25, -0.5, 0.0])
 SGD_STEP = (
     _sgd("one number, one step", square, [1.0]),
     _sgd("two numbers", square, [[1.0, 7.0]], learning_rate=0.125),

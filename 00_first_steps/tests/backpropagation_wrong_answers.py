@@ -91,6 +91,37 @@ def backward(value: Value, wrong: Set[str] = NONE) -> None:
             node.grad = 0.0 if node.parents else node.grad
 
 
+def every_path_by_recursion(value: Value) -> None:
+    """Backpropagation along every path, each time with all that the value has by then."""
+
+    def follow(node: Value) -> None:
+        for parent, local in zip(node.parents, node.local_gradients, strict=True):
+            parent.grad += node.grad * local
+            follow(parent)
+
+    value.grad = 1.0
+    follow(value)
+
+
+def every_path_by_stack(value: Value) -> None:
+    """Backpropagation with a stack that may hold a value several times."""
+    value.grad = 1.0
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        for parent, local in zip(node.parents, node.local_gradients, strict=True):
+            parent.grad += node.grad * local
+            stack.append(parent)
+
+
+def seed_everywhere(value: Value) -> None:
+    """Backpropagation by recursion, which sets the gradient of every value to 1."""
+    value.grad = 1.0
+    for parent, local in zip(value.parents, value.local_gradients, strict=True):
+        parent.grad += value.grad * local
+        seed_everywhere(parent)
+
+
 ORDERS = ("parents_only", "breadth_first", "depth_first", "every_path", "by_number")
 RULES = ("local_only", "no_local", "added", "divided", "data_for_gradient", "parent_data", "negated")
 START = ("seed_missing", "seed_is_data")
@@ -98,6 +129,11 @@ WRONG = {
     "backward": Wrong(
         {"backward": backward},
         (*ORDERS, *switches(_contribution, _parents, backward)),
+        plain={
+            "every_path_by_recursion": {"backward": every_path_by_recursion},
+            "every_path_by_stack": {"backward": every_path_by_stack},
+            "seed_everywhere": {"backward": seed_everywhere},
+        },
         exclusive=(
             {*ORDERS},
             {*RULES},

@@ -78,6 +78,8 @@ def standardize(x: Tensor, wrong: Set[str] = NONE) -> Tensor:
     result = centered * divisor if "multiplied" in wrong else centered / divisor
     if "shift_after" in wrong:
         result = x / divisor - mean
+    if "precedence" in wrong:
+        result = x - mean / divisor
     if "negated" in wrong:
         result = -result
     if "clipped" in wrong:
@@ -110,6 +112,7 @@ WRONG = {
             *({each, other} for each in AXES for other in ("median", "min_max", "first_example")),
             *({"shift_after", other} for other in ("absolute", "multiplied", "one_mean")),
             {"absolute", "min_max"},
+            *({"precedence", other} for other in ("absolute", "multiplied", "no_scale", *SHIFTS)),
             {"transposed", "in_place"},
             {"multiplied", "large_eps"},
         ),

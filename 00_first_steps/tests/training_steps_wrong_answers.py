@@ -65,7 +65,7 @@ def sgd_step(parameters: Any, loss: Any, learning_rate: float, wrong: Set[str] =
     for parameter in parameters:
         if "zero_none" in wrong:
             parameter.grad.zero_()
-        elif "accumulates" not in wrong:
+        elif "accumulates" not in wrong and ("zero_last_only" not in wrong or parameter is parameters[-1]):
             parameter.grad = None
     if "item_first" in wrong:
         loss = loss.item()
@@ -78,6 +78,10 @@ def sgd_step(parameters: Any, loss: Any, learning_rate: float, wrong: Set[str] =
         parameters = parameters[:1]
     if "last_only" in wrong:
         parameters = parameters[-1:]
+    if "replaced" in wrong:
+        steps = [learning_rate * parameter.grad for parameter in parameters]
+        parameters[:] = [parameter - step for parameter, step in zip(parameters, steps, strict=True)]
+        return
     for parameter in parameters:
         _move(parameter, _gradient(parameter, loss, wrong), learning_rate, wrong)
 
@@ -89,6 +93,8 @@ def _new_model(model: Any, optimizer: Any, wrong: Set[str]) -> tuple[Any, Any]:
     if "own_optimizer" in wrong:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     if "eval_mode" in wrong:
+        model.eval()
+    if "eval_after" in wrong and model.calls:
         model.eval()
     return model, optimizer
 
@@ -112,6 +118,8 @@ def _loss(model: Any, loss_function: Any, inputs: Any, targets: Any, wrong: Set[
         return loss_function(targets, outputs)
     if "targets_are_inputs" in wrong:
         targets = inputs
+    if "own_loss" in wrong:
+        return (outputs - targets).square().mean()
     return loss_function(outputs, targets)
 
 
@@ -165,9 +173,9 @@ GRADIENTS = ("mean_gradient", "sum_for_mean", "sign_only", "unit_length", "loss_
 MOVES = ("graph_grows", "leaf_in_place", "overwritten", "decayed", "frozen")
 RATES = ("no_learning_rate", "divided")
 NO_GRADIENT = ("zero_none", "item_first", "no_backward", "zero_between")
-STILL = ("graph_grows", "leaf_in_place", *NO_GRADIENT)
+STILL = ("graph_grows", "leaf_in_place", "replaced", *NO_GRADIENT)
 NO_MOVE = ("no_backward", "zero_between", "order_of_steps", "no_step", "wrong_parameters", "no_graph", "item_first",
-           "own_optimizer", "backward_twice", "targets_are_inputs", "swapped")  # fmt: skip
+           "own_optimizer", "backward_twice", "targets_are_inputs", "swapped", "own_loss")  # fmt: skip
 RETURNED = ("tensor_returned", "nothing_returned", "times_batch", "divided_by_batch")
 WRONG = {
     "sgd_step": Wrong(
@@ -180,10 +188,12 @@ WRONG = {
             *(
                 {each, other}
                 for each in STILL
-                for other in (*RATES, *GRADIENTS, "uphill", "accumulates", "first_only", "last_only")
+                for other in (*RATES, *GRADIENTS, "uphill", "accumulates", "zero_last_only", "first_only", "last_only")
             ),
+            *({"replaced", other} for other in (*MOVES, *NO_GRADIENT)),
+            {"accumulates", "zero_last_only"},
             {"first_only", "last_only"},
-            {"loss_for_gradient", "accumulates"},
+            {"loss_for_gradient", "accumulates", "zero_last_only"},
         ),
     ),
     "train_step": Wrong(
@@ -196,10 +206,20 @@ WRONG = {
             *(
                 {each, other}
                 for each in NO_MOVE
-                for other in ("two_steps", "clips", "uphill", "loss_after", "eval_mode", "first_example", *RETURNED)
+                for other in (
+                    "two_steps",
+                    "clips",
+                    "uphill",
+                    "loss_after",
+                    "eval_mode",
+                    "eval_after",
+                    "first_example",
+                    *RETURNED,
+                )
             ),
             *({each, other} for each in NO_MOVE for other in ("double_softmax", "squeezed", "outer")),
             {"squeezed", "outer"},
+            {"eval_mode", "eval_after"},
         ),
     ),
 }
