@@ -26,7 +26,8 @@ def sgd_step(parameters: Sequence[Tensor], loss: Tensor, learning_rate: float) -
     with torch.no_grad():
         # Go downhill, in place: the model that holds the parameters must see the change.
         for parameter in parameters:
-            parameter -= learning_rate * parameter.grad
+            if parameter.grad is not None:  # the loss depends on this parameter
+                parameter -= learning_rate * parameter.grad
 
 
 def train_step(

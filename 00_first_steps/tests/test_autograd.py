@@ -3,7 +3,9 @@
 import functools
 import math
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autograd
 from autograd import Value, as_value, backward
 
 UNARY: dict[str, Callable[[Any], Any]] = {
@@ -192,9 +195,20 @@ def test_what_has_no_value_raises() -> None:
     with pytest.raises(ValueError, match="domain"):
         Value(0.0).log()
     with pytest.raises(ValueError, match="domain"):
-        Value(-8.0) ** (1 / 3)
+        _ = Value(-8.0) ** (1 / 3)
     with pytest.raises(TypeError):
         _ = Value(2.0) ** Value(3.0)  # pyright: ignore[reportOperatorIssue]
+
+
+def test_the_example_of_the_lesson_runs() -> None:
+    blocks = re.findall(
+        r"```python\n(.*?)```", Path(autograd.__file__).with_name("README.md").read_text("utf-8"), re.DOTALL
+    )
+    example = next(block for block in blocks if "from autograd import" in block)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    expected = torch_gradients([2.0, -1.5], lambda v: (v[0] * v[1] + v[0]).tanh())
+    assert [names["result"].data, names["a"].grad, names["b"].grad] == pytest.approx(expected)
 
 
 def test_text_and_conversion() -> None:
