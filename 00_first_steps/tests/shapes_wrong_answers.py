@@ -174,6 +174,6 @@ WRONG = {
     "features_first": Wrong(
         {function.__name__: function for function in ANSWERS},
         switches(*ANSWERS),
-        exclusive=[{*switches(function)} for function in ANSWERS],  # each is one line
+        exclusive=[{*switches(*ANSWERS)}],  # of several mistakes only that in the first wrong function is looked at
     ),
 }

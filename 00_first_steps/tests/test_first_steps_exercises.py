@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,12 @@ SUSPECTS = {  # function to the mistake that its suspect makes
 }
 
 
+MISTAKES = {
+    function: [id for id, mistake in find("O4").mistakes.items() if mistake.hint.startswith(f"{function}: ")]
+    for function in shapes.FUNCTIONS
+}
+
+
 def investigated(name: str) -> str:
     """Return a learner's file: right up to the function, whose suspect is put in, and unwritten after it."""
     right, unwritten = (text.split("\n\n\ndef ") for text in (solution(find("O4")), stub(find("O4"))))
@@ -178,6 +185,7 @@ def test_every_suspect_is_recognized_while_later_functions_are_unwritten(name: s
 
 def test_every_function_has_a_suspect() -> None:
     assert tuple(SUSPECTS) == shapes.FUNCTIONS == tuple(node.name for node in ONE_LINERS) == find("O4").functions
+    assert sum(map(len, MISTAKES.values())) == len(find("O4").mistakes)
     assert stub(find("O4")).count("# Suspect: ") == len(SUSPECTS)
 
 
@@ -197,6 +205,20 @@ def test_a_wrong_function_is_found_wherever_it_is() -> None:
         found = [outcome(probe, answer) for probe in grading.probes]
         wrong = {probe.name.split(",")[0] for probe, a, b in zip(grading.probes, found, right, strict=True) if a != b}
         assert wrong == {name}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_two_mistakes_the_first_is_named(seed: int) -> None:
+    """In whichever functions they are."""
+    exercise, rng = find("O4"), random.Random(seed)
+    first, second = sorted(rng.sample(range(len(shapes.FUNCTIONS)), 2))
+    grading = examiner("O4").grading
+    names = [rng.choice(list(MISTAKES[shapes.FUNCTIONS[place]])) for place in (first, second)]
+    one, other = (grading.build(frozenset([name])) for name in names)
+    answer = {name: (one if place <= first else other)[name] for place, name in enumerate(shapes.FUNCTIONS)}
+    verdict = examiner("O4").examine(answer)
+    assert (verdict.status, verdict.mistake) == ("mistake", names[0])
+    assert exercise.mistakes[names[0]].hint.startswith(shapes.FUNCTIONS[first])
 
 
 # --- exceptions -------------------------------------------------------------------------------------------------------
