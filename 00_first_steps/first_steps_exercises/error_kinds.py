@@ -11,7 +11,7 @@ KINDS = {  # part of the message to a word for it
     "does not require grad": "no graph",
     "through the graph a second time": "graph used twice",
     "must match the size of tensor": "shapes do not fit",
-    "scalar type Long": "labels are no integers",
+    "target dtype to be Long": "labels are no integers",
 }
 
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -41,7 +42,7 @@ class InTurn:
     def probes(self) -> list[Probe]:
         """Return one probe for each case."""
         return [
-            Probe(f"{function}, {probe.name}", partial(self.run, function, probe), probe.arguments)
+            replace(probe, name=f"{function}, {probe.name}", run=partial(self.run, function, probe))
             for function, probe in self.cases
         ]
 
@@ -109,7 +110,7 @@ def _labels(name: str, labels: Sequence[float], classes: int) -> tuple[str, Prob
             "labels": torch.tensor(labels, dtype=torch.float64),
         }
 
-    return "label_loss", call("label_loss", name, arguments, result=as_number)
+    return "label_loss", call("label_loss", name, arguments, result=as_number, relative=1e-5)  # float32 will do
 
 
 def network(features: int, hidden: int) -> nn.RNN:

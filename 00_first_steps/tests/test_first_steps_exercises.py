@@ -235,6 +235,19 @@ def test_exceptions_are_told_apart(text: str) -> None:
     assert raises("not today").error == "RuntimeError"
 
 
+def test_pytorch_raises_exceptions_of_every_kind() -> None:
+    gradings = [load_grading(find(number)) for number in ("O2", "O3", "O4")]
+    errors = {
+        outcome(probe, answer).error
+        for grading in gradings
+        for _, answer in grading.wrong_answers()
+        for probe in grading.probes
+    }
+    assert {kind for kind in KINDS.values() if any(error.endswith(f"({kind})") for error in errors)} == {
+        *KINDS.values()
+    }
+
+
 def test_an_exception_of_another_kind_is_no_known_mistake(tmp_path: Path) -> None:
     code = "def sgd_step(parameters, loss, learning_rate):\n    raise RuntimeError('not today')\n"
     verdict = check("O2", code, tmp_path)
