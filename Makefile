@@ -6,7 +6,8 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-LESSONS := 01_q_learning_maze/q_learning_agent.py \
+LESSONS := 00_first_steps/autograd.py \
+	01_q_learning_maze/q_learning_agent.py \
 	02_transformer_basics/transformer_block.py \
 	$(addprefix 02_transformer_basics/models/,distilbert.py generation.py gpt2.py internals.py) \
 	03_ppo_reacher/ppo.py 03_ppo_reacher/rollout.py

@@ -7,7 +7,7 @@ import sys
 
 from lab.files import ROOT
 
-FOLDERS = ("01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher")
+FOLDERS = ("00_first_steps", "01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher")
 
 for folder in FOLDERS:
     if str(ROOT / folder) not in sys.path:

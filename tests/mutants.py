@@ -36,6 +36,7 @@ from lab.record import environment_info
 from lab.results import RESULTS, new_record, write_results
 
 FILES = {
+    "00_first_steps": "autograd",
     "01_q_learning_maze": (
         "q_learning_agent maze_env value_iteration batched_q_learning transition_tables replay_q_learning maze_layout "
         "maze_studies q_table_files"

@@ -73,7 +73,7 @@ def test_stub_and_solution(exercise: Exercise) -> None:
     assert proof(exercise.name).solution_passes()
     source = exercise.source.read_text(encoding="utf-8")
     for line in solution(exercise).splitlines()[8:]:
-        assert line in source
+        assert line in source or line.startswith(("from ", "import "))  # only the names that are used
     assert PLACEHOLDER in stub(exercise)
     assert len(stub(exercise)) < len(solution(exercise)) + len(PLACEHOLDER) * len(exercise.functions) * 3
     compile(stub(exercise), exercise.name, "exec")

@@ -17,7 +17,7 @@ from committed import git
 
 from lab.files import ROOT
 
-PROJECTS = ("01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher")
+PROJECTS = ("00_first_steps", "01_q_learning_maze", "02_transformer_basics", "03_ppo_reacher")
 MEGABYTE = 2**20
 # assembled here, so that this file does not match its own patterns
 MACHINE_PATHS = re.compile(r"(?<![\w.}/~-])/(?:" + "|".join(("work", "tmp", "root", "home", "Users")) + r")/\w")

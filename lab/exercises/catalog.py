@@ -15,6 +15,10 @@ from lab.errors import UserError
 from lab.files import ROOT
 
 TABLES = (
+    ROOT / "00_first_steps/first_steps_exercises/standardizing.toml",
+    ROOT / "00_first_steps/first_steps_exercises/training_steps.toml",
+    ROOT / "00_first_steps/first_steps_exercises/shapes.toml",
+    ROOT / "00_first_steps/first_steps_exercises/backpropagation.toml",
     ROOT / "01_q_learning_maze/maze_exercises/acting.toml",
     ROOT / "01_q_learning_maze/maze_exercises/tabular.toml",
     ROOT / "01_q_learning_maze/maze_exercises/planning.toml",

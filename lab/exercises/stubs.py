@@ -44,13 +44,22 @@ def _definitions(exercise: Exercise) -> Iterator[Definition]:
 
 
 def _imports(exercise: Exercise, code: str) -> str:
-    """Return the imports of the source file that `code` needs, and torch; those of the lab's modules are left out."""
+    """Return the imports of the source file that `code` needs, and torch; those of the lab's modules are left out.
+
+    A class of the source file that the code needs and the exercise does not ask for is imported from there.
+    """
     words = set(re.findall(r"\w+", code)) | {"torch"}
+    body = ast.parse(_source(exercise)).body
     lines = []
-    for node in ast.parse(_source(exercise)).body:
+    for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)) and not (getattr(node, "module", "") or "").startswith("lab"):
             node.names = [alias for alias in node.names if (alias.asname or alias.name) in words]
             lines += [ast.unparse(node)] if node.names else []
+    used = {
+        node.id for definition in _definitions(exercise) for node in ast.walk(definition) if isinstance(node, ast.Name)
+    }
+    classes = {node.name for node in body if isinstance(node, ast.ClassDef)} & used - set(exercise.functions)
+    lines += [f"from {exercise.source.stem} import {name}" for name in sorted(classes)]
     return "\n".join(lines) + "\n" if lines else ""
 
 
