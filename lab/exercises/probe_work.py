@@ -1,4 +1,4 @@
-"""What is every probe good for? Drop each in turn and see what is lost."""
+"""The use of every probe: each is dropped in turn, and what is lost is counted."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ MUTANT_SECONDS = 5.0
 
 @dataclass
 class Work:
-    """What is lost without a probe, counted."""
+    """Counts of what is lost without a probe."""
 
     survive: int = 0  # wrong answers that no other probe catches
     alike: int = 0  # pairs of known mistakes that no other probe tells apart
