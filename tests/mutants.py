@@ -2,7 +2,7 @@
 
 pip install cosmic-ray==8.7.0
 python tests/mutants.py --mutants 200                       # writes benchmarks/results/mutants.json
-python tests/mutants.py --mutants 20 --only 03_ppo_reacher  # some files only
+python tests/mutants.py --mutants 20 --only 03_ppo_reacher  # some files only; the results of the others are kept
 
 A *mutant* is the code with one operator, comparison, number or word exchanged. Cosmic Ray makes them; this script
 draws places at random, evenly over the files, and runs the tests on each mutant in a copy of the checkout: first the
@@ -13,6 +13,7 @@ test files that import the changed module, then all of its project. A mutant tha
 # pyright: reportMissingImports=false
 import ast
 import concurrent.futures
+import json
 import os
 import queue
 import random
@@ -237,39 +238,45 @@ def outcomes_of(mutants: list[Mutant], processes: int) -> list[bool]:
         return list(track(outcomes, len(mutants), "mutant", lambda caught: "caught" if caught else "survived"))
 
 
+def counts_by_file(mutants: Sequence[Mutant], outcomes: Sequence[bool]) -> list[dict[str, Any]]:
+    """Return a record for each file: how many mutants, how many were caught, how many survivors are equivalent."""
+    environment = environment_info()
+    records = []
+    for file in sorted({mutant.file for mutant in mutants}):
+        tested = [(mutant, caught) for mutant, caught in zip(mutants, outcomes, strict=True) if mutant.file == file]
+        counts = {
+            "mutants": len(tested),
+            "caught": sum(caught for _, caught in tested),
+            "equivalent": sum(not caught and mutant.reason != "" for mutant, caught in tested),
+        }
+        records.append(new_record(file, "tests", environment, **counts))
+    return records
+
+
 def main(config: Config) -> None:
     """Make the mutants, test them, and write the counts of each file and the survivors."""
     mutants = draw_mutants(config)
     outcomes = outcomes_of(mutants, config.processes)
-    survivors = [mutant for mutant, caught in zip(mutants, outcomes, strict=True) if not caught]
-    environment = environment_info()
-    records = []
-    for file in sorted({mutant.file for mutant in mutants}):
-        caught = sum(outcome for mutant, outcome in zip(mutants, outcomes, strict=True) if mutant.file == file)
-        total = sum(mutant.file == file for mutant in mutants)
-        equivalent = sum(mutant.file == file and mutant.reason != "" for mutant in survivors)
-        counts = {"mutants": total, "caught": caught, "equivalent": equivalent}
-        records.append(new_record(file, "tests", environment, **counts))
-    different = len(mutants) - sum(mutant.reason != "" for mutant in survivors)
-    share = sum(outcomes) / max(different, 1)
+    records = counts_by_file(mutants, outcomes)
+    pairs = zip(mutants, outcomes, strict=True)
+    survivors = [mutant.as_dict() | {"reason": mutant.reason} for mutant, caught in pairs if not caught]
+    if config.only and config.output.exists():
+        former = json.loads(config.output.read_text(encoding="utf-8"))
+        records += [record for record in former["records"] if config.only not in record["configuration"]]
+        survivors += [survivor for survivor in former["survivors"] if config.only not in survivor["file"]]
+    total = {name: sum(record[name] for record in records) for name in ("mutants", "caught", "equivalent")}
+    share = total["caught"] / max(total["mutants"] - total["equivalent"], 1)
     write_results(
         config.output,
         "mutants",
-        records,
-        settings={"mutants": config.mutants, "seed": config.seed, "only": config.only},
-        environment=environment,
-        summary=[
-            {
-                "side": "tests",
-                "mutants": len(mutants),
-                "caught": sum(outcomes),
-                "different": different,
-                "share": round(share, 4),
-            }
-        ],
-        survivors=[mutant.as_dict() | {"reason": mutant.reason} for mutant in survivors],
+        sorted(records, key=lambda record: record["configuration"]),
+        settings={"seed": config.seed},
+        environment=environment_info(),
+        summary=[{"side": "tests", **total, "share": round(share, 4)}],
+        survivors=survivors,
     )
-    print(f"{sum(outcomes)} of {different} mutants that are not equivalent were caught: {share:.1%}")
+    counts = f"{total['mutants']} mutants, {total['caught']} caught, {total['equivalent']} equivalent"
+    print(f"{counts}: {share:.1%} of those that are not equivalent")
 
 
 if __name__ == "__main__":
