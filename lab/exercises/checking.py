@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise
@@ -32,17 +33,26 @@ class Checked:
     output: tuple[str, ...] = ()
 
 
+class Named(Protocol):
+    """An exercise, or a bug hunt."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that the process finds it by."""
+        ...
+
+
 class Checker:
     """A process that has loaded an exercise and waits for a file to check; good for one check.
 
     Started ahead of time, as watch mode does, it gives a verdict as fast as the learner's code allows.
     """
 
-    def __init__(self, exercise: Exercise) -> None:
+    def __init__(self, exercise: Named, child: str = "lab.exercises.child") -> None:
         self.exercise = exercise
         self.folder = tempfile.TemporaryDirectory(prefix="lab_check_")
         self.result = Path(self.folder.name) / "verdict.json"
-        command = [sys.executable, "-m", "lab.exercises.child", exercise.name, str(self.result)]
+        command = [sys.executable, "-m", child, exercise.name, str(self.result)]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -9,23 +9,38 @@ import importlib.util
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.exercises.catalog import Exercise, find
 from lab.exercises.describing import described, where
 from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
+from lab.exercises.probes import Answer
 from lab.files import write_json
 
 READY = "ready to check"
 MEMORY = 2 * 2**30  # bytes that a learner's code may allocate
 
 
+class Judge(Protocol):
+    """What gives a verdict on functions: an `Examiner`, or several."""
+
+    def examine(self, answer: Answer, file: str = "") -> Verdict:
+        """Return the verdict on an answer, whose code is in `file`."""
+        ...
+
+
 def main(name: str, result: Path) -> None:
     """Load the exercise, wait for the name of a file, and write the verdict on it."""
     exercise = find(name)
     examiner = Examiner(exercise, load_grading(exercise))
+    serve(lambda file: examine_file(exercise, examiner, file), result)
+
+
+def serve(examine: Callable[[Path], Verdict], result: Path) -> None:
+    """Say that all is loaded, wait for the name of a file, write the verdict on it, and end the process."""
     print(READY, flush=True)
     file = sys.stdin.readline().rstrip("\n")
     if not file:
@@ -33,7 +48,7 @@ def main(name: str, result: Path) -> None:
     close_standard_input()
     limit_memory()
     try:
-        verdict = examine_file(exercise, examiner, Path(file))
+        verdict = examine(Path(file))
     except MemoryError:
         verdict = Verdict("error", "your code needs too much memory")
     sys.stdout.flush()
@@ -41,7 +56,7 @@ def main(name: str, result: Path) -> None:
     os._exit(0)  # whatever the learner's code left running
 
 
-def examine_file(exercise: Exercise, examiner: Examiner, file: Path) -> Verdict:
+def examine_file(exercise: Exercise, examiner: Judge, file: Path) -> Verdict:
     """Import a learner's file and return the verdict on the functions of the exercise in it."""
     try:
         module = import_file(file)
