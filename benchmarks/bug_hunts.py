@@ -7,7 +7,7 @@ interrupted, rerun the same command to resume. One plot per hunt is written next
 if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
-import sys
+import functools
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,10 +32,10 @@ from lab.record import environment_info
 from lab.results import ResumableResults, new_record
 
 HEALTHY, BUGGY = "healthy", "with the wrong line"
-RUNS = {  # project to the function that does a run of a hunt
-    "01_q_learning_maze": bug_hunts_maze.run,
-    "02_transformer_basics": bug_hunts_text.run,
-    "03_ppo_reacher": bug_hunts_reacher.run,
+MODULES = {  # whose function `run` does a run of a project
+    "01_q_learning_maze": bug_hunts_maze,
+    "02_transformer_basics": bug_hunts_text,
+    "03_ppo_reacher": bug_hunts_reacher,
 }
 
 
@@ -68,7 +68,7 @@ def wrong_line(hunt: Hunt) -> Iterator[None]:
         if "." in hunt.function:  # a method
             places = [(original, hunt.defined)]
         else:
-            modules = [*modules_of(hunt.project), *(sys.modules[run.__module__] for run in RUNS.values())]
+            modules = [*modules_of(hunt.project), *MODULES.values()]
             places = [(each, name) for each in modules for name, value in vars(each).items() if value is original]
         replaced += [(owner, name, vars(owner)[name]) for owner, name in places]
     assert replaced, f"{target} is used nowhere"
@@ -83,11 +83,18 @@ def wrong_line(hunt: Hunt) -> Iterator[None]:
 
 def measure(hunt: Hunt, side: str, seed: int, length: float) -> dict[str, Any]:
     """Do one run of a hunt and return its curves and metrics."""
-    run = RUNS[hunt.project.name]
+    module = MODULES[hunt.project.name]
+    setting = hunt.name if hunt.name in module.SETTINGS else ""
     if side == HEALTHY:
-        return run(hunt.name, seed, length)
+        return healthy_run(module, setting, seed, length)
     with wrong_line(hunt):
-        return run(hunt.name, seed, length)
+        return module.run(setting, seed, length)
+
+
+@functools.cache  # several hunts have the same setting
+def healthy_run(module: Any, setting: str, seed: int, length: float) -> dict[str, Any]:
+    """Do one run without a wrong line."""
+    return module.run(setting, seed, length)
 
 
 def draw(hunt: Hunt, results: ResumableResults, folder: Path) -> Path:

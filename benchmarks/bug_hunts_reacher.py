@@ -1,5 +1,6 @@
-"""Runs of the bug hunts with the Reacher arm: returns in training, the critic, and the evaluation of the saved agent."""
+"""Runs of the bug hunts with the Reacher arm: returns in training, the critic, and the saved agent's evaluation."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,16 @@ from ppo import train
 from ppo_config import PPOConfig
 
 ENV_ID = "Reacher-v5"
-ITERATIONS = 80
 EVERY = 4  # iterations per point of the curves
 EPISODES = 200  # held out
-WIDE_LOG_STD = {"wild_arm": 1.0}  # initial logarithm of the deviation, where it is not the default
+DEFAULTS = PPOConfig(num_iterations=80)
+SETTINGS = {"": DEFAULTS, "wild_arm": dataclasses.replace(DEFAULTS, initial_log_std=1.0)}
 
 
-def run(name: str, seed: int, length: float) -> dict[str, Any]:
+def run(setting: str, seed: int, length: float) -> dict[str, Any]:
     """Return the curves and metrics of one run."""
-    iterations = max(int(ITERATIONS * length), EVERY)
-    log_std = WIDE_LOG_STD.get(name, PPOConfig().initial_log_std)
-    config = PPOConfig(seed=seed, num_iterations=iterations, initial_log_std=log_std)
+    iterations = max(int(SETTINGS[setting].num_iterations * length), EVERY)
+    config = dataclasses.replace(SETTINGS[setting], seed=seed, num_iterations=iterations)
     returns: list[float] = []
     explained: list[float] = []
     clipped: list[float] = []

@@ -25,6 +25,7 @@ TEXTS = 32
 PROMPT = "The "
 SAMPLING = Sampling(temperature=0.8)
 ONE_LETTER_WORDS = {"a", "i"}
+SETTINGS = ("",)
 
 
 @functools.cache
@@ -74,8 +75,8 @@ def write_texts(model: GPT2, tokenizer: Any, seed: int, use_cache: bool) -> list
     return [tokenizer.decode(row) for row in ids]
 
 
-def run(name: str, seed: int, length: float) -> dict[str, Any]:
-    """Return the curves and metrics of one run; `name` does not matter, since all hunts have the same setting.
+def run(setting: str, seed: int, length: float) -> dict[str, Any]:
+    """Return the curves and metrics of one run. There is one setting, "".
 
     The model is trained with the blocks of the lesson, not with their fast form.
     """
@@ -92,7 +93,7 @@ def run(name: str, seed: int, length: float) -> dict[str, Any]:
     model = new_model(config, len(tokenizer))
     fast, language_model.training.training_copy = language_model.training.training_copy, lambda model: model
     try:
-        records = [each for each in train(config, model, ids, validation_ids[:VALIDATION_TOKENS])]
+        records = list(train(config, model, ids, validation_ids[:VALIDATION_TOKENS]))
     finally:
         language_model.training.training_copy = fast
     evaluated = [(each.step, each.validation_loss) for each in records if each.validation_loss is not None]

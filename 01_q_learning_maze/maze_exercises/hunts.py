@@ -1,4 +1,4 @@
-"""How the mended functions of the bug hunts of lesson 1 are checked: as answers to exercises. Imports no torch."""
+"""Checks of the bug hunts of lesson 1: the mended functions as answers to exercises. Imports no torch."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

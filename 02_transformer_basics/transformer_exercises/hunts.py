@@ -1,4 +1,4 @@
-"""How the mended functions of the bug hunts of lesson 2 are checked: as answers to exercises."""
+"""Checks of the bug hunts of lesson 2: the mended functions as answers to exercises."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

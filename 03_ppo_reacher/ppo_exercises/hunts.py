@@ -1,4 +1,4 @@
-"""How the mended functions of the bug hunts of lesson 3 are checked: as answers to exercises, or by probes.
+"""Checks of the bug hunts of lesson 3: the mended functions as answers to exercises, or under probes of their own.
 
 # T steps of a rollout, N environments, B batch, O observation_dim, A action_dim
 """

@@ -25,7 +25,7 @@ MEMORY = 2 * 2**30  # bytes that a learner's code may allocate
 
 
 class Judge(Protocol):
-    """What gives a verdict on functions: an `Examiner`, or several."""
+    """An `Examiner`, or several: it gives a verdict on functions."""
 
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""

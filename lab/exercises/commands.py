@@ -1,4 +1,4 @@
-"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`. Imports no torch."""
+"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`, `hunt`. Imports no torch."""
 
 import json
 import sys
@@ -13,6 +13,8 @@ from lab.exercises import progress
 from lab.exercises.cards import card, hint_levels, hint_lines, list_lines, summary_lines, verdict_lines
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.checking import Checked, check_file
+from lab.exercises.hunts_commands import HuntCommand
+from lab.exercises.hunts_commands import run as run_hunt
 from lab.exercises.stubs import solution
 from lab.exercises.watch import watch
 from lab.files import display_path
@@ -70,17 +72,25 @@ class Solution:
     """Also if you have not solved it."""
 
 
-COMMANDS = {"exercises": Exercises, "check": Check, "hint": Hint, "reset": Reset, "solution": Solution}
+COMMANDS = {
+    "exercises": Exercises,
+    "check": Check,
+    "hint": Hint,
+    "reset": Reset,
+    "solution": Solution,
+    "hunt": HuntCommand,
+}
 ExerciseCommand = (
     Annotated[Exercises, tyro.conf.subcommand("exercises")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Hint, tyro.conf.subcommand("hint")]
     | Annotated[Reset, tyro.conf.subcommand("reset")]
     | Annotated[Solution, tyro.conf.subcommand("solution")]
+    | Annotated[HuntCommand, tyro.conf.subcommand("hunt")]
 )
 
 
-def execute(command: Exercises | Check | Hint | Reset | Solution) -> None:
+def execute(command: Exercises | Check | Hint | Reset | Solution | HuntCommand) -> None:
     """Run a parsed command."""
     match command:
         case Exercises("start"):
@@ -99,6 +109,8 @@ def execute(command: Exercises | Check | Hint | Reset | Solution) -> None:
             reset(find(name))
         case Solution(name, give_up):
             show_solution(find(name), give_up)
+        case HuntCommand():
+            sys.exit(run_hunt(command))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Bug hunts: complete runs with one wrong line in the lab's code, read from the tables of each project. Imports no torch.
+"""Bug hunts: training runs with one wrong line in the code, read from the tables of each project. Imports no torch.
 
 A table is the file hunts.toml in a project's package of exercises. Next to it, hunts.py says how a mended function is
 checked; benchmarks/bug_hunts.py measures the runs.
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Claim:
-    """How a metric of the run with the wrong line differs from the healthy one: in all seeds, or in the median."""
+    """The difference of a metric between the run with the wrong line and the healthy one, in all seeds or in the median."""
 
     metric: str
     direction: str  # "higher", "lower" or "equal"
@@ -193,7 +193,8 @@ def _file(hunt: Hunt, code: str) -> str:
     source = hunt.source.relative_to(ROOT).as_posix()
     task = f"One line of `{hunt.function}` of {source} is wrong. Mend it; change at most {MOST_CHANGED_LINES} lines."
     header = f'"""Bug hunt {hunt.name}\n\n{textwrap.fill(task, 88)}\n\nCheck it: lab hunt {hunt.name} --check\n"""\n'
-    return "\n\n".join([f"{header}\n{_imports(hunt, code)}", code.rstrip() + "\n"])
+    imports = _imports(hunt, code)
+    return "\n\n".join([header + (f"\n{imports}" if imports else ""), code.rstrip() + "\n"])
 
 
 def _imports(hunt: Hunt, code: str) -> str:
@@ -208,7 +209,7 @@ def _imports(hunt: Hunt, code: str) -> str:
         own += [name for name in _names(node) if name in words and name != hunt.function]
     module = ".".join(hunt.source.relative_to(hunt.project).with_suffix("").parts)
     lines += [f"from {module} import {', '.join(own)}"] if own else []
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _names(node: ast.stmt) -> list[str]:
