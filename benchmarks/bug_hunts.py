@@ -23,7 +23,7 @@ import bug_hunts_reacher
 import bug_hunts_text
 import lab.projects  # noqa: F401 - puts the projects on the search path
 from lab.errors import UserError, require_at_least
-from lab.exercises.hunts import Hunt, hunts, starter
+from lab.exercises.hunts import Hunt, find_hunt, hunts, starter
 from lab.exercises.own import modules_of, originals
 from lab.files import ROOT, display_path
 from lab.launch import launch
@@ -47,6 +47,8 @@ class Config:
     """Results file; records that it already holds are not measured again."""
     seeds: int = 5
     """Runs per hunt and side, with seeds 0, 1, ..."""
+    hunts: tuple[str, ...] = ()
+    """Measure these alone; the results file and the plots are complete only with all. Default: all."""
     length: float = 1.0
     """Length of every run, as a fraction of its full length; the hunts need 1."""
 
@@ -54,6 +56,12 @@ class Config:
         require_at_least(1, self, "seeds")
         if not 0 < self.length <= 1:
             raise UserError(f"--length is {self.length}; it must be above 0 and at most 1")
+        for name in self.hunts:
+            find_hunt(name)
+
+    def chosen(self) -> list[Hunt]:
+        """Return the hunts to measure."""
+        return [hunt for hunt in hunts().values() if not self.hunts or hunt.name in self.hunts]
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)
     results = ResumableResults(config.output, "bug_hunts", {"length": config.length})
     environment = environment_info()
-    for hunt in hunts().values():
+    for hunt in config.chosen():
         for seed in range(config.seeds):
             for side in (HEALTHY, BUGGY):
                 if not results.find(configuration=hunt.name, side=side, seed=seed):
@@ -131,7 +139,7 @@ def main(config: Config) -> None:
                     shown = ", ".join(f"{column.key} {values[column.key]:.4g}" for column in hunt.metrics)
                     print(f"{hunt.name}, seed {seed}, {side}: {shown}", flush=True)
     results.finish(environment)
-    for hunt in hunts().values():
+    for hunt in config.chosen():
         print(f"wrote {display_path(draw(hunt, results, config.output.parent))}")
     print(f"wrote {display_path(config.output)}")
 

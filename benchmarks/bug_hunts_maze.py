@@ -46,7 +46,7 @@ def make_env(setting: Setting, time_limit: int) -> gym.Env[int, Any]:
     """Return the maze of a setting."""
     env: Any = gym.make("SimpleMaze-v0", layout=setting.layout, max_episode_steps=time_limit)
     if setting.pays_for_cheese_only:
-        env = gym.wrappers.TransformReward(env, lambda reward: float(reward > 0))
+        env = gym.wrappers.TransformReward(env, lambda reward: float(float(reward) > 0))
     return env
 
 

@@ -10,7 +10,7 @@ import functools
 import re
 import textwrap
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Claim:
-    """The difference of a metric between the run with the wrong line and the healthy one, in all seeds or in the median."""
+    """The difference of a metric between the run with the wrong line and the healthy one."""
 
     metric: str
     direction: str  # "higher", "lower" or "equal"
-    seeds: str = "all"  # or "median"
+    seeds: str = "all"  # or "median": in which the difference was seen
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,9 @@ def _tree(hunt: Hunt) -> ast.Module:
 
 def _definition(hunt: Hunt) -> str:
     """Return the code of the function; that of a method as a function of its own."""
-    body: Sequence[ast.stmt] = _tree(hunt).body
+    node: Any = _tree(hunt)
     for name in hunt.function.split("."):
-        kinds = (ast.ClassDef, ast.FunctionDef)
-        node = next(node for node in body if isinstance(node, kinds) and node.name == name)
-        body = node.body
+        node = next(each for each in node.body if getattr(each, "name", "") == name)
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     lines = hunt.source.read_text(encoding="utf-8").splitlines()
     return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
