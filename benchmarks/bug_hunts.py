@@ -27,7 +27,7 @@ from lab.exercises.hunts import Hunt, find_hunt, hunts, starter
 from lab.exercises.own import modules_of, originals
 from lab.files import ROOT, display_path
 from lab.launch import launch
-from lab.plots import Curve, draw_curves, new_figure, save_figure, symlog
+from lab.plots import Curve, draw_curves, new_figure, save_figure
 from lab.record import environment_info
 from lab.results import ResumableResults, new_record
 
@@ -115,8 +115,6 @@ def draw(hunt: Hunt, results: ResumableResults, folder: Path) -> Path:
         curves.append(Curve(f"{side}, median and range", records[0]["x"], np.median(values, 0), *bounds))
     figure, (axes,) = new_figure()
     draw_curves(axes, curves)
-    if hunt.y_scale == "symlog":
-        symlog(axes)
     seeds = len(results.find(configuration=hunt.name, side=HEALTHY))
     axes.set(title=f"Bug hunt {hunt.name}: {seeds} seeds", xlabel=hunt.x_label, ylabel=hunt.curve.label)
     axes.legend()

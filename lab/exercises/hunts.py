@@ -47,11 +47,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Claim:
-    """The difference of a metric between the run with the wrong line and the healthy one."""
+    """The difference of a metric, in every seed, between the run with the wrong line and the healthy one."""
 
     metric: str
     direction: str  # "higher", "lower" or "equal"
-    seeds: str = "all"  # or "median": in which the difference was seen
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ class Hunt:
     replace: tuple[tuple[str, str], ...]  # (line of the source, what stands there instead)
     mistake: str  # its id in the exercises that check the function
     exercises: tuple[str, ...]  # whose probes check the function; () if it has probes of its own
-    y_scale: str = "linear"
 
     @property
     def project(self) -> Path:
@@ -138,7 +136,6 @@ def _hunt(path: Path, name: str, entry: dict[str, Any]) -> Hunt:
         replace=tuple((right, wrong) for right, wrong in entry["replace"]),
         mistake=entry["mistake"],
         exercises=tuple(entry["exercises"]),
-        y_scale=entry.get("y_scale", "linear"),
     )
 
 

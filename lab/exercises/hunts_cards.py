@@ -81,10 +81,11 @@ def measured_lines(hunt: Hunt) -> Iterator[str]:
     """Yield the table of a card: a few points of the curve, the metrics, and text if the runs wrote some."""
     sides = read_records(hunt)
     seeds = len(sides[SIDES[0]])
-    yield _row(f"median ({seeds} seeds: range)", "healthy run", "this run")
+    yield _row(f"median (range) of {seeds} seeds", "healthy run", "this run")
     label = f"{hunt.curve.label}, {hunt.x_label}"
+    digits = len(str(max(hunt.points)))
     for point in hunt.points:
-        yield _row(f"{label} {point:>4}", *cells(hunt.curve, sides, point))
+        yield _row(f"{label} {point:>{digits}}", *cells(hunt.curve, sides, point))
         label = " " * len(label)
     for column in hunt.metrics:
         yield _row(column.label, *cells(column, sides))
