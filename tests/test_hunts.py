@@ -1,7 +1,10 @@
 """Bug hunts: starters are wrong and named, mended ones pass, cards are whole, every claimed symptom was measured."""
 
 import functools
+import importlib
+import inspect
 import json
+import operator
 import statistics
 import subprocess
 import sys
@@ -174,6 +177,36 @@ def test_ranges_of_the_sides_do_not_overlap_where_they_are_claimed_to_differ(hun
         if claim.direction == "lower":
             low, high = high, low
         assert claim.direction == "equal" or max(low) < min(high), claim
+
+
+@pytest.fixture
+def bug_hunts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script of the benchmark as a module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("bug_hunts")
+
+
+@each_hunt
+def test_the_benchmark_runs_the_wrong_line_and_puts_the_lab_s_back(hunt: Hunt, bug_hunts: Any) -> None:
+    module = importlib.import_module(".".join(hunt.source.relative_to(hunt.project).with_suffix("").parts))
+    function = operator.attrgetter(hunt.function)
+    before = function(module)
+    with bug_hunts.wrong_line(hunt):
+        assert inspect.unwrap(function(module)).__code__.co_filename == hunt.key
+    assert function(module) is before
+
+
+def test_the_benchmark_measures_the_hunts_that_are_named(tmp_path: Path) -> None:
+    output = tmp_path / "bug_hunts.json"
+    flags = ["--hunts", "stuck_mouse", "--seeds", "1", "--length", "0.2", "--output", str(output)]
+    subprocess.run([sys.executable, ROOT / "benchmarks/bug_hunts.py", *flags], check=True, capture_output=True)
+    records = json.loads(output.read_text())["records"]
+    assert [(record["configuration"], record["side"]) for record in records] == [
+        ("stuck_mouse", side) for side in SIDES
+    ]
+    healthy, buggy = records
+    assert healthy["goals_percent"] > buggy["goals_percent"] == 0
+    assert (tmp_path / "hunt_stuck_mouse.png").stat().st_size > 10_000
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
