@@ -107,12 +107,14 @@ def healthy_run(module: Any, setting: str, seed: int, length: float) -> dict[str
 
 def draw(hunt: Hunt, results: ResumableResults, folder: Path) -> Path:
     """Draw the curves of a hunt, median and range over the seeds; return the file."""
-    curves = []
+    curves: list[Curve] = []
     for side in (HEALTHY, BUGGY):
         records = results.find(configuration=hunt.name, side=side)
         values = np.array([record[hunt.curve.key] for record in records])  # (seeds, points)
-        bounds = values.min(0), values.max(0)
-        curves.append(Curve(f"{side}, median and range", records[0]["x"], np.median(values, 0), *bounds))
+        median = np.median(values, axis=0)  # (points,)
+        hidden = bool(curves) and np.array_equal(curves[0].y, median)  # one curve lies on the other
+        name = f"{side}, {'the same' if hidden else 'median and range'}"
+        curves.append(Curve(name, records[0]["x"], median, values.min(axis=0), values.max(axis=0)))
     figure, (axes,) = new_figure()
     draw_curves(axes, curves)
     seeds = len(results.find(configuration=hunt.name, side=HEALTHY))
