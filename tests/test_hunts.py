@@ -247,7 +247,7 @@ def test_a_hunt_from_the_question_to_the_mended_line(capsys: pytest.CaptureFixtu
     assert hunt(name, check=True) == 1
     out = capsys.readouterr().out
     assert "THE WRONG LINE IS STILL THERE" in out
-    assert find("causal_mask").mistakes["one_ahead"].hint[:40] in out
+    assert find_hunt(name).choices["d"].because[:40] in out
 
     file.write_text(mended(find_hunt(name)), encoding="utf-8")
     assert hunt(name, check=True) == 0

@@ -94,7 +94,7 @@ class Hunt:
     def as_mistake(self) -> Mistake:
         """Return the wrong line as a mistake of an exercise."""
         because = self.choices[self.answer].because
-        return Mistake(self.mistake, hint=f"The wrong line is still there. {because}", question=because, family="")
+        return Mistake(self.mistake, hint=because, question=because, family="")
 
 
 @functools.cache
@@ -186,7 +186,8 @@ def _definition(hunt: Hunt) -> str:
 
 def _file(hunt: Hunt, code: str) -> str:
     source = hunt.source.relative_to(ROOT).as_posix()
-    task = f"One line of `{hunt.function}` of {source} is wrong. Mend it; change at most {MOST_CHANGED_LINES} lines."
+    fault = "wrong" if all(wrong for _, wrong in hunt.replace) else "missing"
+    task = f"One line of `{hunt.function}` of {source} is {fault}. Mend it; change at most {MOST_CHANGED_LINES} lines."
     header = f'"""Bug hunt {hunt.name}\n\n{textwrap.fill(task, 88)}\n\nCheck it: lab hunt {hunt.name} --check\n"""\n'
     imports = _imports(hunt, code)
     return "\n\n".join([header + (f"\n{imports}" if imports else ""), code.rstrip() + "\n"])

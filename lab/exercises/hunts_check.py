@@ -4,6 +4,7 @@ As in `lab.exercises.child`: it loads the hunt, prints READY, waits for the name
 The file's function is checked by what it does, as an answer to exercises, or by probes of the hunt's own.
 """
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class HuntExaminer:
         for examiner in self.examiners:
             functions = examiner.exercise.functions
             verdict = examiner.examine({name: answer[name] for name in functions}, file)
+            if verdict.mistake == self.hunt.mistake:  # in the words of the hunt, not of the exercise
+                return dataclasses.replace(verdict, message=self.hunt.as_mistake().hint)
             if verdict.status != "passed":
                 return verdict
         return Verdict("passed", f"`{self.hunt.function}` is right again")
