@@ -71,6 +71,7 @@ BENCHMARKS = {
     "text_startup": Benchmark("text_startup", ("--repetitions", "2")),
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
     "ablation": Benchmark("ablation", (*QUICK_PPO_FLAGS, "--seeds", "2"), checkable=False),
+    "bug_hunts": Benchmark("bug_hunts", ("--seeds", "1", "--length", "0.02"), checkable=False),
     "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *QUICK_SCALING_FLAGS.split())),
 }
 NAMES = (*BENCHMARKS, "all")

@@ -7,6 +7,7 @@ from pathlib import Path
 from lab import results
 from lab.evidence_claims import PROOFS, Claim, correctness, interval, learning_results, ratio_text, speed
 from lab.exercises.catalog import exercises
+from lab.exercises.hunts import hunts
 from lab.results import read_json, read_results, select
 
 
@@ -227,9 +228,16 @@ def exercise_list(folder: Path) -> str:
     return markdown(("", "function", "task", "minutes", "short path"), rows)
 
 
+def hunt_list(folder: Path) -> str:
+    """Return the bug hunts of the lesson in `folder`."""
+    rows = [(f"`{hunt.name}`", hunt.title, f"{hunt.minutes}") for hunt in hunts().values() if hunt.project == folder]
+    return markdown(("bug hunt", "what you see", "minutes"), rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "evidence": evidence,
     "exercises": exercise_list,
+    "hunts": hunt_list,
     "evidence_highlights": evidence_highlights,
     "proofs": proofs,
     "ablation": ablation,

@@ -122,7 +122,7 @@ def list_lines(states: Mapping[str, State]) -> Iterator[str]:
         mark = "[x]" if state.passed else ("[.]" if state.mistake else "[ ]")
         yield f"{mark} {exercise.number:>5} {exercise.name:22}{exercise.minutes:>5}  {exercise.lesson}"[:WIDTH]
     solved = sum(states.get(name, State()).passed for name in exercises())
-    yield f"{solved} of {len(exercises())} solved; another kind, where you write the test: lab catch"
+    yield f"{solved} of {len(exercises())} solved; two other kinds of exercise: lab hunt, lab catch"
 
 
 def summary_lines(results: Sequence[tuple[Exercise, Checked]]) -> Iterator[str]:

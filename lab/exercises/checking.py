@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise
@@ -33,6 +33,15 @@ class Checked:
     output: tuple[str, ...] = ()
 
 
+class Named(Protocol):
+    """An exercise, or a bug hunt."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that the process finds it by."""
+        ...
+
+
 class Checker:
     """A process that has loaded an exercise and waits for a file to check; good for one check.
 
@@ -42,7 +51,7 @@ class Checker:
     module = "lab.exercises.child"  # that the process runs
     kind = Verdict
 
-    def __init__(self, exercise: Exercise) -> None:
+    def __init__(self, exercise: Named) -> None:
         self.exercise = exercise
         self.folder = tempfile.TemporaryDirectory(prefix="lab_check_")
         self.result = Path(self.folder.name) / "verdict.json"

@@ -11,16 +11,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.exercises.catalog import Exercise, find
 from lab.exercises.describing import described, where
 from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
+from lab.exercises.probes import Answer
 from lab.files import write_json
 
 READY = "ready to check"
 MEMORY = 2 * 2**30  # bytes that a learner's code may allocate
+
+
+class Judge(Protocol):
+    """An `Examiner`, or several: it gives a verdict on functions."""
+
+    def examine(self, answer: Answer, file: str = "") -> Verdict:
+        """Return the verdict on an answer, whose code is in `file`."""
+        ...
 
 
 def main(name: str, result: Path) -> None:
@@ -47,7 +56,7 @@ def serve(result: Path, examine: Callable[[Path], Verdict]) -> None:
     os._exit(0)  # whatever the learner's code left running
 
 
-def examine_file(exercise: Exercise, examiner: Examiner, file: Path) -> Verdict:
+def examine_file(exercise: Exercise, examiner: Judge, file: Path) -> Verdict:
     """Import a learner's file and return the verdict on the functions of the exercise in it."""
     functions = read_functions(exercise.functions, file)
     return functions if isinstance(functions, Verdict) else examiner.examine(functions, str(file))

@@ -1,4 +1,7 @@
-"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`, `catch`. Imports no torch."""
+"""The commands of the exercises: `lab exercises`, `check`, `hint`, `reset`, `solution`, `catch`, `hunt`.
+
+Imports no torch.
+"""
 
 import json
 import sys
@@ -14,6 +17,8 @@ from lab.exercises.cards import card, hint_levels, hint_lines, list_lines, summa
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.catch_commands import Catch, catch
 from lab.exercises.checking import Checked, check_file
+from lab.exercises.hunts_commands import HuntCommand
+from lab.exercises.hunts_commands import run as run_hunt
 from lab.exercises.stubs import solution
 from lab.exercises.watch import watch
 from lab.files import display_path
@@ -71,7 +76,15 @@ class Solution:
     """Also if you have not solved it."""
 
 
-COMMANDS = {"exercises": Exercises, "check": Check, "hint": Hint, "reset": Reset, "solution": Solution, "catch": Catch}
+COMMANDS = {
+    "exercises": Exercises,
+    "check": Check,
+    "hint": Hint,
+    "reset": Reset,
+    "solution": Solution,
+    "catch": Catch,
+    "hunt": HuntCommand,
+}
 ExerciseCommand = (
     Annotated[Exercises, tyro.conf.subcommand("exercises")]
     | Annotated[Check, tyro.conf.subcommand("check")]
@@ -79,10 +92,11 @@ ExerciseCommand = (
     | Annotated[Reset, tyro.conf.subcommand("reset")]
     | Annotated[Solution, tyro.conf.subcommand("solution")]
     | Annotated[Catch, tyro.conf.subcommand("catch")]
+    | Annotated[HuntCommand, tyro.conf.subcommand("hunt")]
 )
 
 
-def execute(command: Exercises | Check | Hint | Reset | Solution | Catch) -> None:
+def execute(command: Exercises | Check | Hint | Reset | Solution | Catch | HuntCommand) -> None:
     """Run a parsed command."""
     match command:
         case Exercises("start"):
@@ -103,6 +117,8 @@ def execute(command: Exercises | Check | Hint | Reset | Solution | Catch) -> Non
             show_solution(find(name), give_up)
         case Catch():
             sys.exit(catch(command))
+        case HuntCommand():
+            sys.exit(run_hunt(command))
 
 
 def main() -> None:

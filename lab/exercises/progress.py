@@ -84,10 +84,15 @@ def state(exercise: Exercise) -> State:
 
 
 def update(exercise: Exercise, value: State) -> None:
-    """Store the progress on one exercise; that on the others stays, also if another terminal changes it meanwhile."""
+    """Store the progress on one exercise."""
+    store(exercise.name, value)
+
+
+def store(name: str, value: State) -> None:
+    """Store one entry of the progress; the others stay, also if another terminal changes them meanwhile."""
     FOLDER.mkdir(exist_ok=True)
     with locked():
-        saved = states() | {exercise.name: value}
+        saved = states() | {name: value}
         write_json(_path(), {name: asdict(each) for name, each in saved.items()})
 
 
