@@ -5,10 +5,12 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from lab.exercises.advice import advice
 from lab.exercises.catalog import exercises, find
 from lab.exercises.child import examine_file
-from lab.exercises.describing import is_close
+from lab.exercises.describing import described, is_close
 from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
 from lab.exercises.likeness import Deviation, likeness
@@ -96,13 +98,19 @@ UNKNOWN = {
     "a mask is subtracted": (
         "td_errors",
         "def td_errors(rewards, values, next_values, terminated, truncated, discount):\n"
-        "    return rewards + discount * next_values * (1 - terminated) - values\n",
-        ("error", None, "invert a mask with ~"),
+        "    return (1 - terminated) * discount * next_values + rewards - values\n",
+        ("mistake", "bool_subtracted", "invert it with ~"),
     ),
     "a maximum is a pair": (
         "softmax",
         "def softmax(x, dim):\n    e = (x - x.max(dim, keepdim=True)).exp()\n    return e / e.sum(dim, keepdim=True)\n",
-        ("error", None, "take .values"),
+        ("mistake", "max_as_pair", "take .values"),
+    ),
+    "an exception that known mistakes raise too": (
+        "td_errors",
+        "def td_errors(rewards, values, next_values, terminated, truncated, discount):\n"
+        "    return rewards[:, :, None].expand(2, 3) - values\n",
+        ("error", None, "RuntimeError: "),
     ),
     "another error of the same class": (
         "ppo_epochs",
@@ -120,11 +128,36 @@ def test_an_unknown_mistake_gets_its_kind_only_if_that_is_certain(label: str, tm
     assert words in verdict.message
 
 
+EXPLAINED = {
+    "a mean": ("layer_norm", "right(x, weight.mean(), bias, eps)", "another `weight`: only its mean"),
+    "a number": (
+        "embed",
+        "right(token_ids[:1].expand_as(token_ids), *others)",
+        "another `token_ids`: only its first row",
+    ),
+    "a list": ("td_target", "right(reward, [abs(v) for v in next_values], *others)", "`next_values`: without its sign"),
+}
+PARAMETERS = {
+    "layer_norm": "x, weight, bias, eps",
+    "embed": "token_ids, *others",
+    "td_target": "reward, next_values, *others",
+}
+
+
+@pytest.mark.parametrize("label", EXPLAINED)
+def test_a_changed_argument_explains_a_result(label: str, tmp_path: Path) -> None:
+    name, call, words = EXPLAINED[label]
+    code = f"{solution(find(name))}\nright = {name}\n\n\ndef {name}({PARAMETERS[name]}):\n    return {call}\n"
+    verdict = verdict_on(name, code, tmp_path)
+    assert verdict.mistake == "family:argument"
+    assert words in verdict.message
+
+
 def test_a_relative_of_a_known_mistake_gets_its_question(tmp_path: Path) -> None:
     code = (
         "def embed(token_ids, token_table, position_table, past):\n"
-        "    end = past + 1 + token_ids.shape[1]\n"
-        "    return token_table[token_ids] + position_table[past + 1 : end]\n"
+        "    end = past + 2 + token_ids.shape[1]\n"
+        "    return token_table[token_ids] + position_table[past + 2 : end]\n"
     )
     verdict = verdict_on("embed", code, tmp_path)
     assert verdict.mistake == "family:start"
@@ -158,3 +191,24 @@ def test_most_kinds_that_are_found_for_left_out_mistakes_are_right() -> None:
     right = [one == other for one, other in found]
     assert len(found) > 100
     assert sum(right) / len(right) > 0.85
+
+
+EXCEPTIONS = {
+    "invert a mask with ~": lambda: 1 - torch.tensor([True]),
+    "take .values": lambda: torch.ones(2) - torch.ones(2, 2).max(0),
+    "take reshape": lambda: torch.ones(2, 3).T.view(6),
+    "is one to be transposed": lambda: torch.ones(2, 3) @ torch.ones(2, 3),
+    "lined up from the last": lambda: torch.ones(2) + torch.ones(3),
+    "`cat` makes one longer": lambda: torch.stack([torch.ones(2), torch.ones(3)]),
+    "torch.where": lambda: bool(torch.ones(2) > 0),
+    "use .long()": lambda: torch.ones(2)[torch.ones(2)],
+    "no gradient flows": lambda: torch.ones(()).backward(),
+    "whatever their number": lambda: torch.ones(2).mean(1),
+}
+
+
+@pytest.mark.parametrize("words", EXCEPTIONS)
+def test_exceptions_of_pytorch_get_advice(words: str) -> None:
+    with pytest.raises((RuntimeError, TypeError, IndexError)) as caught:
+        EXCEPTIONS[words]()
+    assert words in advice(described(caught.value))

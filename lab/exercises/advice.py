@@ -1,4 +1,4 @@
-"""What common exceptions of Python and PyTorch mean, and what helps. Imports no torch."""
+"""Advice on common exceptions of Python and PyTorch. Imports no torch."""
 
 import re
 

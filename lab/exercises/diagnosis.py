@@ -5,11 +5,12 @@ arguments, type and shape, NaN; a broken invariant; the kind of mistake; the pla
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab.exercises.advice import advice
+from lab.exercises.arguments import explanation
 from lab.exercises.catalog import Exercise, Mistake
 from lab.exercises.describing import (
     described,
@@ -117,14 +118,23 @@ class Examiner:
 
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
+        every = range(len(self.grading.probes))
         for id, outcomes in self.wrong.items():
-            if all(self.agreement(found, outcomes)):
+            if self.equals(found, outcomes, every):
                 return id
         for ids in self.combinations():
             outcomes = self.combined(ids)
-            if outcomes is not None and all(self.agreement(found, outcomes)):
+            if outcomes is not None and self.equals(found, outcomes, every):
                 return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
+
+    def equals(self, found: Outcomes, outcomes: Outcomes, numbers: Iterable[int]) -> bool:
+        """Return True if an answer equals a mistake on these probes, with exceptions for the same reason."""
+        return all(
+            same_outcome(found[number], outcomes[number], self.grading.probes[number])
+            and same_exception(found[number], outcomes[number])
+            for number in numbers
+        )
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
         """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
@@ -164,6 +174,10 @@ class Examiner:
             status = verdict.status if verdict else "wrong"
             message = f"{verdict.message}: {sentence}" if verdict else sentence
             return Verdict(status, message, f"family:{family}")
+        if verdict is None:
+            sentence = explanation(self.grading.right, found, agrees, self.grading.probes)
+            if sentence:
+                return Verdict("wrong", sentence, "family:argument")
         verdict = verdict or _not_a_number(found, self.right) or self._broken(answer)
         if verdict is None:
             failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
@@ -234,15 +248,7 @@ class Examiner:
     def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
         """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
         failing = [number for number, good in enumerate(agrees) if not good]
-        known = [
-            self.exercise.mistakes[id]
-            for id, outcomes in self.wrong.items()
-            if all(
-                same_outcome(found[number], outcomes[number], self.grading.probes[number])
-                and same_exception(found[number], outcomes[number])
-                for number in failing
-            )
-        ]
+        known = [self.exercise.mistakes[id] for id, each in self.wrong.items() if self.equals(found, each, failing)]
         return known[0] if len({each.family for each in known}) == 1 else None
 
     def differences(self, found: Outcomes, number: int) -> list[bool]:

@@ -1,4 +1,4 @@
-"""How a wrong result is related to the right one, whatever the exercise: the right numbers times a constant, in another
+"""Relations of a wrong result to the right one, whatever the exercise: the right numbers times a constant, in another
 order, with other axes, of another type. Imports no torch.
 """
 
