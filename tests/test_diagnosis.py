@@ -1,4 +1,4 @@
-"""What the diagnosis says of wrong answers that are none of the known mistakes."""
+"""Diagnosis of wrong answers that are none of the known mistakes."""
 
 import functools
 import math

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ CHANGES: tuple[tuple[str, Change], ...] = (
     ("one place earlier along the last dimension", lambda x: x.roll(-1, -1)),
     ("with its last two dimensions exchanged", lambda x: x.transpose(-2, -1)),
 )
+SECONDS = 1.0  # for the search: the verdict must come within the limit of a check
 LEAST_PROBES = 2  # that are wrong; a single one may be a coincidence
 
 
@@ -44,7 +46,10 @@ def explanation(right: Answer, found: Sequence[Outcome], agrees: Sequence[bool],
     if len(right) > 1 or len(failing) < LEAST_PROBES or any(each.error for each in found):
         return ""
     order = sorted(range(len(probes)), key=lambda number: agrees[number])  # those that are wrong come first
+    end = time.perf_counter() + SECONDS
     for sentence, answer in _variants(right):
+        if time.perf_counter() > end:
+            break
         if all(same_outcome(outcome(probes[number], answer), found[number], probes[number]) for number in order):
             return sentence
     return ""

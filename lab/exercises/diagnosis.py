@@ -1,7 +1,8 @@
 """The diagnosis: which known mistake does an answer make? Imports no torch.
 
-The order: right; one known mistake with the same outcomes on all probes; a pair of them; then an exception, changed
-arguments, type and shape, NaN; a broken invariant; the kind of mistake; the plain difference.
+The order: right; one known mistake with the same outcomes on all probes; a pair of them; one that fits wherever the
+answer is wrong; then a relation to the right result; an exception, changed arguments, type and shape; an argument that
+explains the result; NaN; a broken invariant; the kind of the known mistakes that it is like; the plain difference.
 """
 
 import itertools
