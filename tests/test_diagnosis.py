@@ -195,7 +195,7 @@ def test_most_kinds_that_are_found_for_left_out_mistakes_are_right() -> None:
 
 EXCEPTIONS = {
     "invert a mask with ~": lambda: 1 - torch.tensor([True]),
-    "take .values": lambda: torch.ones(2) - torch.ones(2, 2).max(0),
+    "take .values": lambda: torch.ones(2) - torch.ones(2, 2).max(0),  # pyright: ignore
     "take reshape": lambda: torch.ones(2, 3).T.view(6),
     "is one to be transposed": lambda: torch.ones(2, 3) @ torch.ones(2, 3),
     "lined up from the last": lambda: torch.ones(2) + torch.ones(3),
