@@ -212,6 +212,27 @@ NEXT = {"max_of_all", "max_over_agents", "mean", "min", "taken_action", "index"}
 STORE = {"not_stored", "next_entry", "whole_row", "all_agents", "first_agent_only"}
 STEP = {"swapped_weights", "forgot_old", "away", "old_dropped", "overwrite", "not_stored"}
 LOSS = {"not_halved", "absolute", "huber", "not_squared", "quarter", "relative", "squared_sum", "norm"}
+
+
+def explores_above(values: Tensor, epsilon: Tensor, explore_draw: Tensor, tie_break_draw: Tensor) -> Tensor:
+    never = torch.zeros_like(explore_draw)
+    return batched_act(values, (explore_draw > epsilon).to(values.dtype), never, tie_break_draw)
+
+
+def explore_draw_reused(values: Tensor, epsilon: Tensor, explore_draw: Tensor, tie_break_draw: Tensor) -> Tensor:
+    draw = torch.where(explore_draw < epsilon, explore_draw, tie_break_draw)
+    return batched_act(values, epsilon, explore_draw, draw)
+
+
+def not_times_bool(q: Tensor, state: Tensor, action: Tensor, reward: Tensor, *others: Any) -> None:
+    next_state, nonterminal, alpha, gamma = others
+    batched_update(q, state, action, reward, next_state, 1 - nonterminal, alpha, gamma)
+
+
+def absolute_halved(values: Tensor, targets: Tensor) -> Tensor:
+    return (values - targets.detach()).abs().sum() / 2
+
+
 WRONG = {
     "batched_act": Wrong(
         {"batched_act": batched_act},
@@ -235,11 +256,16 @@ WRONG = {
             {"draws_swapped", "same_draw", "one_tie_break_draw", "one_explore_draw"},
             {"first", "one_tie_break_draw", "same_draw", "descending", "last_excluded", "last_rounded"},
         ),
+        plain={
+            "explores_above": {"batched_act": explores_above},
+            "explore_draw_reused": {"batched_act": explore_draw_reused},
+        },
     ),
     "batched_update": Wrong(
         {"batched_update": batched_update},
         switches(batched_update, _next_value, _store),
         plain={
+            "not_times_bool": {"batched_update": not_times_bool},
             "cross_product": {"batched_update": cross_product},
             "max_pair": {"batched_update": max_pair},
         },
@@ -263,5 +289,8 @@ WRONG = {
             {"plain_number", "targets_not_held", "values_held", "wrong_one_held"},
             {"values_held", "negated"},
         ),
+        plain={
+            "absolute_halved": {"td_loss": absolute_halved},
+        },
     ),
 }

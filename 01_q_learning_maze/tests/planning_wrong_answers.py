@@ -247,6 +247,19 @@ TOLD = {"no_update", "states_swapped", "reward_misplaced", "moved_too_soon", "ne
 FLAGS = {"no_update", "done_as_terminated", "truncated_as_terminated", "negated", "old_step"}
 CHOICES = {"draws_ahead", "two_draws", "random_actions", "greedy_while_learning", "old_step"}
 RETURNS = {"discounted", "last_reward", "length", "mean", "last_reward_lost", "old_step"}
+
+
+def values_from_0(dynamics: Any, gamma: float, tolerance: float) -> list[list[float]]:
+    q = [[0.0] * len(dynamics[state]) for state in range(len(dynamics))]
+    while True:
+        values = [max(0.0, *row) for row in q]
+        new = [[backup(dynamics[s][a], values, gamma) for a in range(len(q[s]))] for s in range(len(q))]
+        change = max(abs(a - b) for row, old in zip(new, q, strict=True) for a, b in zip(row, old, strict=True))
+        q = new
+        if change <= tolerance:
+            return q
+
+
 WRONG = {
     "backup": Wrong(
         {"backup": backup},
@@ -264,7 +277,10 @@ WRONG = {
     "value_iteration": Wrong(
         {"value_iteration": value_iteration},
         [id for id in switches(value_iteration, _stops, _expected, _state_value) if id not in ALONE],
-        plain={id: {"value_iteration": functools.partial(value_iteration, wrong={id})} for id in ALONE},
+        plain={
+            **{id: {"value_iteration": functools.partial(value_iteration, wrong={id})} for id in ALONE},
+            "values_from_0": {"value_iteration": values_from_0},
+        },
         exclusive=(
             STOPS,
             ENDLESS,

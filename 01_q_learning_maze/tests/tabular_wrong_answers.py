@@ -140,6 +140,14 @@ FLOORS = {
     "minimum_added", "floor_first", "towards_minimum", "tested_before", "keeps_the_last", "min_for_max", "no_floor",
     "zero_below",
 }  # fmt: skip
+
+
+def step_of_the_target(
+    table: dict[tuple[int, int], float], state: int, action: int, target: float, alpha: float
+) -> None:
+    table[state, action] = alpha * target
+
+
 WRONG = {
     "td_target": Wrong(
         {"td_target": td_target},
@@ -170,6 +178,9 @@ WRONG = {
             {"swapped_key", "whole_row", "next_entry", "not_stored"},
             {"missing_is_target", "missing_skipped", "missing_raises", "not_stored", "zero_is_target"},
         ),
+        plain={
+            "step_of_the_target": {"q_update": step_of_the_target},
+        },
     ),
     "decayed_epsilon": Wrong(
         {"decayed_epsilon": decayed_epsilon},

@@ -196,6 +196,37 @@ SCALES = {
     "multiplied",
     "unscaled",
 }
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    return x - x.logsumexp(dim, keepdim=True)
+
+
+def subtracted_from_max(x: Tensor, dim: int) -> Tensor:
+    exponentials = (x.amax(dim, keepdim=True) - x).exp()
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def index_of_max(x: Tensor, dim: int) -> Tensor:
+    exponentials = (x - x.argmax(dim, keepdim=True)).exp()
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def max_as_pair(x: Tensor, dim: int) -> Tensor:
+    return (x - x.max(dim, keepdim=True)).softmax(dim)  # pyright: ignore
+
+
+def all_axes_turned(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    turned = key.permute(*reversed(range(key.ndim)))
+    weights = (query @ turned / math.sqrt(query.shape[-1])).softmax(-1)
+    return weights @ value, weights
+
+
+def first_axes_turned(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    weights = (query @ key.transpose(0, 1) / math.sqrt(query.shape[-1])).softmax(-1)
+    return weights @ value, weights
+
+
 WRONG = {
     "softmax": Wrong(
         {"softmax": softmax},
@@ -213,6 +244,12 @@ WRONG = {
             *({each, "hard"} for each in DIMENSIONS),
             *({each, "not_exponentiated"} for each in ("log", "unnormalized")),
         ),
+        plain={
+            "log_softmax": {"softmax": log_softmax},
+            "subtracted_from_max": {"softmax": subtracted_from_max},
+            "index_of_max": {"softmax": index_of_max},
+            "max_as_pair": {"softmax": max_as_pair},
+        },
     ),
     "causal_mask": Wrong(
         {"causal_mask": causal_mask},
@@ -244,5 +281,9 @@ WRONG = {
             {"no_softmax", "scores_returned"},
             {"key_not_transposed", "wrong_axes"},
         ),
+        plain={
+            "all_axes_turned": {"attention": all_axes_turned},
+            "first_axes_turned": {"attention": first_axes_turned},
+        },
     ),
 }

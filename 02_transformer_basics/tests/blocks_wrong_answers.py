@@ -242,6 +242,22 @@ PLACES = {
     "no_norm_at_the_end",
     "no_norm_after_attention",
 }
+
+
+def over_last_two(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    mean, variance = x.mean((-2, -1), keepdim=True), x.var((-2, -1), correction=0, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+
+def post_norm_of_branch(
+    x: Tensor, attention: Function, feed_forward: Function, norm1: Function, norm2: Function, norm_first: bool
+) -> Tensor:
+    if norm_first:
+        return transformer_block(x, attention, feed_forward, norm1, norm2, norm_first)
+    x = x + norm1(attention(x))
+    return x + norm2(feed_forward(x))
+
+
 WRONG = {
     "layer_norm": Wrong(
         {"layer_norm": layer_norm},
@@ -264,6 +280,9 @@ WRONG = {
             {"residual", "in_place"},
             {"in_place", "keepdim"},
         ),
+        plain={
+            "over_last_two": {"layer_norm": over_last_two},
+        },
     ),
     "transformer_block": Wrong(
         {"transformer_block": transformer_block},
@@ -298,5 +317,8 @@ WRONG = {
             ),
             {"attention_only", "feed_forward_not_normed"},
         ),
+        plain={
+            "post_norm_of_branch": {"transformer_block": post_norm_of_branch},
+        },
     ),
 }

@@ -135,10 +135,43 @@ VALUES = {
     "keys_only",
 }
 COUNTS = {"counts_heads", "counts_calls"}
+
+
+class LaterLastOnly(KVCache):
+    """A cache that takes only the last position of each later call."""
+
+    def append(self, key: Tensor, value: Tensor) -> Any:
+        if self.keys:
+            key, value = key[:, :, -1:], value[:, :, -1:]
+        return super().append(key, value)
+
+
+class LaterKeysAsValues(KVCache):
+    """A cache whose later values are keys."""
+
+    def append(self, key: Tensor, value: Tensor) -> Any:
+        return super().append(key, key if self.keys else value)
+
+
+class FirstForgotten(KVCache):
+    """A cache that does not store what comes in the first call."""
+
+    def append(self, key: Tensor, value: Tensor) -> Any:
+        if not self.keys:
+            self.keys, self.values = [key[:, :, :0]], [value[:, :, :0]]
+            return key, value
+        return super().append(key, value)
+
+
 WRONG = {
     "KVCache": Caches(
         {"KVCache": KVCache},
         switches(KVCache),
         exclusive=(STORES, JOINS, VALUES, COUNTS | STORES | JOINS, COUNTS | (VALUES - {"results_swapped"})),
+        plain={
+            "later_last_only": {"KVCache": LaterLastOnly},
+            "later_keys_as_values": {"KVCache": LaterKeysAsValues},
+            "first_forgotten": {"KVCache": FirstForgotten},
+        },
     ),
 }

@@ -80,6 +80,16 @@ POSITIONS = {
     "no_positions",
 }
 SUMS = {"no_positions", "no_tokens", "product", "concatenated", "mean", "time_first", "squeezed"}
+
+
+def ends_at_the_new(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: int) -> Tensor:
+    return token_table[token_ids] + position_table[past : token_ids.shape[1]]
+
+
+def slice_one_late(token_ids: Tensor, token_table: Tensor, position_table: Tensor, past: int) -> Tensor:
+    return token_table[token_ids] + position_table[past + 1 : past + 1 + token_ids.shape[1]]
+
+
 WRONG = {
     "embed": Wrong(
         {"embed": embed},
@@ -94,5 +104,9 @@ WRONG = {
             {"no_tokens", "scaled"},
             {"no_tokens", "tables_swapped"},
         ),
+        plain={
+            "ends_at_the_new": {"embed": ends_at_the_new},
+            "slice_one_late": {"embed": slice_one_late},
+        },
     ),
 }

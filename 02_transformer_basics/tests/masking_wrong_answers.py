@@ -131,6 +131,28 @@ FILLS = {
     "uniform_row",
     "after_softmax",
 }
+
+
+def scores_multiplied(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = (scores * mask).softmax(-1).masked_fill(~mask.any(-1, keepdim=True), 0.0)
+    return weights @ value, weights
+
+
+def merge_by_view(x: Tensor) -> Tensor:
+    batch, _, time, _ = x.shape
+    return x.transpose(1, 2).view(batch, time, -1)
+
+
+def split_by_view(x: Tensor, num_heads: int) -> Tensor:
+    batch, time, width = x.shape
+    return x.view(batch, num_heads, time, width // num_heads)
+
+
+def split_time(x: Tensor, num_heads: int) -> Tensor:
+    return torch.stack(x.chunk(num_heads, dim=1), dim=1)
+
+
 WRONG = {
     "masked_attention": Wrong(
         {"masked_attention": masked_attention},
@@ -144,6 +166,9 @@ WRONG = {
             {"causal_too", "mask_ignored"},
             *({each, "mask_ignored"} for each in FILLS | {"output_only_zero", "weights_only_zero"}),
         ),
+        plain={
+            "scores_multiplied": {"masked_attention": scores_multiplied},
+        },
     ),
     "split_heads": Wrong(
         {"split_heads": split_heads, "merge_heads": merge_heads},
@@ -175,5 +200,10 @@ WRONG = {
             },
             {"merge_mean", "merge_sum", "merge_reversed"},
         ),
+        plain={
+            "merge_by_view": {"split_heads": split_heads, "merge_heads": merge_by_view},
+            "split_by_view": {"split_heads": split_by_view, "merge_heads": merge_heads},
+            "split_time": {"split_heads": split_time, "merge_heads": merge_heads},
+        },
     ),
 }

@@ -125,10 +125,26 @@ MEANS = {
     "perplexity",
     "axes",
 }
+
+
+def across_texts(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    counted = attention_mask.flatten()[1:].bool()
+    return F.cross_entropy(logits.flatten(0, 1)[:-1][counted], token_ids.flatten()[1:][counted])
+
+
+def classes_in_time(logits: Tensor, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    nats = F.cross_entropy(logits[:, :-1], token_ids[:, 1:], reduction="none")
+    return (nats * attention_mask[:, 1:]).sum() / attention_mask[:, 1:].sum()
+
+
 WRONG = {
     "next_token_loss": Wrong(
         {"next_token_loss": next_token_loss},
         switches(next_token_loss, _mean),
         exclusive=(SHIFTS, MASKS, LOGS, UNITS, MEANS),
+        plain={
+            "across_texts": {"next_token_loss": across_texts},
+            "classes_in_time": {"next_token_loss": classes_in_time},
+        },
     ),
 }

@@ -252,11 +252,38 @@ RETURNED = {
     "in_place",
     "sorted_returned",
 }
+
+
+def uniform_top_k(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    if temperature == 0 or top_k is None:
+        return sampling_probabilities(logits, temperature, top_k)
+    chosen = torch.zeros_like(logits).scatter(-1, logits.topk(min(top_k, logits.shape[-1])).indices, 1.0)
+    return chosen / chosen.sum(-1, keepdim=True)
+
+
+def shift_overlaps(logits: Tensor, p: float) -> Tensor:
+    ordered, order = logits.sort(dim=-1, descending=True)
+    removed = (ordered.softmax(-1).cumsum(-1) > p)[:, :1].expand_as(logits).clone()
+    removed[:, 0] = False
+    return logits.masked_fill(torch.zeros_like(removed).scatter(-1, order, removed), -math.inf)
+
+
+def columns_of_all_rows(logits: Tensor, p: float) -> Tensor:
+    ordered, order = logits.sort(dim=-1, descending=True)
+    probabilities = ordered.softmax(-1)
+    hidden = logits.clone()
+    hidden[:, order[probabilities.cumsum(-1) - probabilities >= p]] = -math.inf
+    return hidden
+
+
 WRONG = {
     "sampling_probabilities": Wrong(
         {"sampling_probabilities": sampling_probabilities},
         (*switches(sampling_probabilities, _only_top_k), "no_temperature"),
         exclusive=(ZEROS, TEMPERATURES, COUNTS_OF_K, FORMS, RESULTS, {"log_probabilities", "softmax_twice"}),
+        plain={
+            "uniform_top_k": {"sampling_probabilities": uniform_top_k},
+        },
     ),
     "top_p_filter": Wrong(
         {"top_p_filter": top_p_filter},
@@ -271,5 +298,9 @@ WRONG = {
             *({"whole_batch", each} for each in SHARES | BACK | FILLS | RETURNED | {"inverted", "sum_over_batch"}),
             {"whole_batch", "first_row_for_all"},
         ),
+        plain={
+            "shift_overlaps": {"top_p_filter": shift_overlaps},
+            "columns_of_all_rows": {"top_p_filter": columns_of_all_rows},
+        },
     ),
 }

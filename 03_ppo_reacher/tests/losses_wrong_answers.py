@@ -167,6 +167,25 @@ SCALES = {
     "no_scale",
 }
 SQUARES = {"absolute", "huber", "not_squared", "squared_mean", "variance", "root"}
+
+
+def mean_divided(advantages: Tensor) -> Tensor:
+    return advantages - advantages.mean() / (advantages.std(correction=0) + 1e-8)
+
+
+def advantages_as_column(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+    ratio, column = (log_probs - old_log_probs).exp(), advantages[:, None]
+    return -torch.minimum(ratio * column, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * column).mean()
+
+
+def log_probs_for_ratio(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+    return -(log_probs * advantages).mean()
+
+
+def second_dimension_squeezed(predictions: Tensor, targets: Tensor) -> Tensor:
+    return (predictions.squeeze(1) - targets.detach()).square().mean()
+
+
 WRONG = {
     "normalize_advantages": Wrong(
         {"normalize_advantages": normalize_advantages},
@@ -184,6 +203,9 @@ WRONG = {
             {"in_place", "column"},
         ),
         readings=("sample_deviation",),
+        plain={
+            "mean_divided": {"normalize_advantages": mean_divided},
+        },
     ),
     "policy_loss": Wrong(
         {"policy_loss": policy_loss},
@@ -207,6 +229,10 @@ WRONG = {
             {"absolute_advantage", "positive_only"},
             {"ratio_held", "old_not_held"},
         ),
+        plain={
+            "advantages_as_column": {"policy_loss": advantages_as_column},
+            "log_probs_for_ratio": {"policy_loss": log_probs_for_ratio},
+        },
     ),
     "value_loss": Wrong(
         {"value_loss": value_loss},
@@ -217,5 +243,8 @@ WRONG = {
             {"sum", "not_reduced", "squared_mean", "variance"},
             {"half", "doubled"},
         ),
+        plain={
+            "second_dimension_squeezed": {"value_loss": second_dimension_squeezed},
+        },
     ),
 }

@@ -198,6 +198,46 @@ BETWEEN = {
 RESETS = {"not_reset", "reset_too_early", "reset_before_noting", "reset_to_reward", "inverted_reset"}
 DEVIATIONS = {"about_zero", "by_variance", "by_mean", "by_largest"}
 NOTED = {"of_rewards", "of_finished_returns", "summed_over_environments", "first_environment_only"}
+
+
+class SumsByBatches:
+    """Sums over rows, divided by the number of batches."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.sums = self.squares = torch.zeros(dim, dtype=torch.float64)
+
+    def update(self, batch: Tensor) -> None:
+        self.count += 1
+        self.sums = self.sums + batch.double().sum(0)
+        self.squares = self.squares + batch.double().square().sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sums / self.count
+
+    @property
+    def std(self) -> Tensor:
+        return (self.squares / self.count - self.mean.square()).clamp(min=0).sqrt()
+
+
+class MeanOfDeviations:
+    """Averages of the batches' means and variances."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.mean = self.variance = torch.zeros(dim, dtype=torch.float64)
+
+    def update(self, batch: Tensor) -> None:
+        self.count += 1
+        self.mean = self.mean + (batch.double().mean(0) - self.mean) / self.count
+        self.variance = self.variance + (batch.double().var(0, correction=0) - self.variance) / self.count
+
+    @property
+    def std(self) -> Tensor:
+        return self.variance.sqrt()
+
+
 WRONG = {
     "RunningMeanStd": Wrong(
         {"RunningMeanStd": RunningMeanStd},
@@ -233,6 +273,10 @@ WRONG = {
                 )
             ),
         ),
+        plain={
+            "sums_by_batches": {"RunningMeanStd": SumsByBatches},
+            "mean_of_deviations": {"RunningMeanStd": MeanOfDeviations},
+        },
     ),
     "RewardScaler": Wrong(
         {"RewardScaler": RewardScaler},

@@ -200,6 +200,29 @@ CONSTANTS = {
     "constant_added",
 }
 REDUCTIONS = {"no_sum", "mean_for_sum", "sum_over_batch", "sum_over_all", "keepdim"}
+
+
+def extreme_bounds(mean: Tensor, log_std: Tensor, noise: Tensor, low: Any, high: Any) -> Any:
+    least, most = float(torch.as_tensor(low).min()), float(torch.as_tensor(high).max())
+    return sample_action(mean, log_std, noise, least, most)
+
+
+def bounds_as_numbers(mean: Tensor, log_std: Tensor, noise: Tensor, low: Any, high: Any) -> Any:
+    return sample_action(mean, log_std, noise, float(low), float(high))
+
+
+def squashed(mean: Tensor, log_std: Tensor, noise: Tensor, low: Any, high: Any) -> Any:
+    action, _, score = sample_action(mean, log_std, noise, low, high)
+    least, most = torch.as_tensor(low), torch.as_tensor(high)
+    return action, least + (action.tanh() + 1) / 2 * (most - least), score
+
+
+def where_on_rows(next_observations: Any, info: Any) -> Any:
+    if "final_obs" not in info:
+        return next_observations.copy()
+    return np.where(np.asarray(info["_final_obs"])[:, None], info["final_obs"], next_observations)
+
+
 WRONG = {
     "log_prob": Wrong(
         {"log_prob": log_prob},
@@ -247,6 +270,11 @@ WRONG = {
             {"stores_the_clipped", "results_swapped"},
             {"no_sum", "mean_for_sum"},
         ),
+        plain={
+            "extreme_bounds": {"sample_action": extreme_bounds},
+            "bounds_as_numbers": {"sample_action": bounds_as_numbers},
+            "squashed": {"sample_action": squashed},
+        },
     ),
     "true_next_observations": Wrong(
         {"true_next_observations": true_next_observations},
@@ -271,5 +299,8 @@ WRONG = {
             {"all_replaced", "first_only"},
             {"all_replaced", "inverted_mask"},
         ),
+        plain={
+            "where_on_rows": {"true_next_observations": where_on_rows},
+        },
     ),
 }

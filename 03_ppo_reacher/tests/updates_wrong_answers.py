@@ -3,6 +3,7 @@
 from collections.abc import Set
 
 import torch
+import updates_plain_answers as alone
 from torch import Tensor
 
 from lab.exercises.wrong_answers import Wrong, switches
@@ -274,6 +275,7 @@ WRONG = {
             *({"ends_zeroed", other} for other in ("in_place", "reward_lost", "baseline_masked", *MASKS)),
             *({"no_mask", other} for other in ("baseline_masked", "reward_lost")),
         ),
+        plain=alone.TD_ERRORS,
     ),
     "compute_gae": Wrong(
         {"compute_gae": compute_gae},
@@ -323,6 +325,7 @@ WRONG = {
                 )
             ),
         ),
+        plain=alone.COMPUTE_GAE,
     ),
     "value_targets": Wrong(
         {"value_targets": value_targets},
@@ -338,5 +341,6 @@ WRONG = {
             ),
             {"flattened", "mean_over_environments"},
         ),
+        plain=alone.VALUE_TARGETS,
     ),
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -120,9 +121,10 @@ def _from_the_difference(one: str, other: str) -> tuple[str, str]:
 
 
 def is_close(one: Any, other: Any) -> bool:
-    if isinstance(one, str) or isinstance(other, str):
+    """Return True if two numbers, or two other values, cannot be told apart but for rounding; NaN equals NaN."""
+    if not (isinstance(one, (int, float)) and isinstance(other, (int, float))):
         return one == other
-    return one == other or abs(one - other) <= 1e-9 * max(abs(one), abs(other)) or (one != one and other != other)
+    return math.isclose(one, other, rel_tol=1e-9) or (one != one and other != other)
 
 
 def shown_outcome(each: Outcome) -> str:

@@ -1,15 +1,18 @@
 """The diagnosis: which known mistake does an answer make? Imports no torch.
 
-The order: right; one known mistake with the same outcomes on all probes; a pair of them; then an exception, changed
-arguments, type and shape, NaN; a broken invariant; the kind of mistake; the plain difference.
+The order: right; one known mistake with the same outcomes on all probes; a pair of them; one that fits wherever the
+answer is wrong; then a relation to the right result; an exception, changed arguments, type and shape; an argument that
+explains the result; NaN; a broken invariant; the kind of the known mistakes that it is like; the plain difference.
 """
 
 import itertools
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lab.exercises.advice import advice
+from lab.exercises.arguments import explanation
 from lab.exercises.catalog import Exercise, Mistake
 from lab.exercises.describing import (
     described,
@@ -22,10 +25,15 @@ from lab.exercises.describing import (
     structure_problem,
     where,
 )
+from lab.exercises.likeness import Deviation, deviation, likeness, same_exception
 from lab.exercises.probes import Answer, Grading, Outcome, Probe, outcome, same_outcome
+from lab.exercises.relations import relation
 from lab.exercises.stubs import PLACEHOLDER
 
 Outcomes = Sequence[Outcome]  # one per probe
+ALIKE = 0.6  # likeness from which an answer counts as a relative of a known mistake
+LEAD = 0.25  # by which the mistakes of every other family must be less like it
+LEAST_ALIKE, SMALL_LEAD = 0.5, 0.15  # enough where all mistakes that are wrong in the same places are of one family
 
 
 class LazyOutcomes(Sequence[Outcome]):
@@ -101,19 +109,10 @@ class Examiner:
             return self._mistake(named, counterexample)
         partly = self.partly(found, agrees)
         if partly is not None:
-            return Verdict(
-                "wrong", f"not right everywhere: {partly.question}", f"family:{partly.family}", counterexample
-            )
-        for verdict in (
-            _exception(found, file),
-            _returns_none(found, self.right),
-            _changed_arguments(found, self.right),
-            _type_or_shape(found, self.right),
-            _not_a_number(found, self.right),
-        ):
-            if verdict is not None:
-                return _with_details(verdict, counterexample)
-        return self._unknown(answer, found, agrees, counterexample)
+            message = f"not right everywhere: {partly.question}"
+            return Verdict("wrong", message, f"family:{partly.family}", counterexample)
+        verdict = self._unknown(answer, found, agrees, file)
+        return Verdict(verdict.status, verdict.message, verdict.mistake, (*verdict.details, *counterexample))
 
     def _passed(self, answer: Answer) -> Verdict:
         for invariant in self.grading.invariants:
@@ -123,14 +122,23 @@ class Examiner:
 
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
+        every = range(len(self.grading.probes))
         for id, outcomes in self.wrong.items():
-            if all(self.agreement(found, outcomes)):
+            if self.equals(found, outcomes, every):
                 return id
         for ids in self.combinations():
             outcomes = self.combined(ids)
-            if outcomes is not None and all(self.agreement(found, outcomes)):
+            if outcomes is not None and self.equals(found, outcomes, every):
                 return "+".join(id for id in ids if id not in self.grading.readings)
         return ""
+
+    def equals(self, found: Outcomes, outcomes: Outcomes, numbers: Iterable[int]) -> bool:
+        """Return True if an answer equals a mistake on these probes, with exceptions for the same reason."""
+        return all(
+            same_outcome(found[number], outcomes[number], self.grading.probes[number])
+            and same_exception(found[number], outcomes[number])
+            for number in numbers
+        )
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
         """Yield the mistakes with another reading of the task, the pairs, and the pairs with a reading if it is one."""
@@ -153,14 +161,75 @@ class Examiner:
         status = "convention" if all(each.convention for each in mistakes) else "mistake"
         return Verdict(status, " ".join(each.hint for each in mistakes), ids, counterexample)
 
-    def _unknown(self, answer: Answer, found: Outcomes, agrees: list[bool], counterexample: tuple[str, ...]) -> Verdict:
+    def _unknown(self, answer: Answer, found: Outcomes, agrees: list[bool], file: str) -> Verdict:
+        """Return the verdict on an answer that is none of the known mistakes."""
+        pairs = list(zip(found, self.right, strict=True))
+        related = relation(
+            *([pair for pair, good in zip(pairs, agrees, strict=True) if good is one] for one in (False, True))
+        )
+        verdict = (
+            _exception(found, file)
+            or _returns_none(found, self.right)
+            or _changed_arguments(found, self.right)
+            or _type_or_shape(found, self.right)
+        )
+        if related is not None:
+            family, sentence = related
+            status = verdict.status if verdict else "wrong"
+            message = f"{verdict.message}: {sentence}" if verdict else sentence
+            return Verdict(status, message, f"family:{family}")
+        if verdict is None:
+            sentence = explanation(self.grading.right, found, agrees, self.grading.probes)
+            if sentence:
+                return Verdict("wrong", sentence, "family:argument")
+        verdict = verdict or _not_a_number(found, self.right) or self._broken(answer)
+        if verdict is None:
+            failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
+            verdict = Verdict("wrong", f"wrong, but none of the known mistakes; look at: {failing[0]}")
+        return self._with_family(verdict, found)
+
+    def _broken(self, answer: Answer) -> Verdict | None:
         for invariant in self.grading.invariants:
             if not _holds(invariant.holds, answer):
-                return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}", counterexample)
-        failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
-        message = f"wrong, but none of the known mistakes; look at: {failing[0]}"
-        family = self.family(found)
-        return Verdict("wrong", message, f"family:{family}" if family else None, counterexample)
+                return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}")
+        return None
+
+    def _with_family(self, verdict: Verdict, found: Outcomes) -> Verdict:
+        """Return the verdict with the kind of mistake, and the question that it raises, if the kind can be told."""
+        like = None if verdict.mistake else self.like(found)
+        if like is None:
+            return verdict
+        return Verdict(verdict.status, f"{verdict.message}; {like.question}", f"family:{like.family}", verdict.details)
+
+    def like(self, found: Outcomes) -> Mistake | None:
+        """Return the known mistake that an answer is like; None if there is none, or if its kind is in doubt."""
+        mine = list(self.deviations(found))
+        least = LEAST_ALIKE - SMALL_LEAD  # less does not put the lead in doubt
+        likenesses = {
+            id: likeness(mine, self.deviations(outcomes), least)
+            for id, outcomes in self.wrong.items()
+            if self._starts_alike(mine, outcomes)
+        }
+        if not likenesses:
+            return None
+        nearest = self.exercise.mistakes[max(likenesses, key=lambda id: likenesses[id])]
+        others = [value for id, value in likenesses.items() if self.exercise.mistakes[id].family != nearest.family]
+        largest = likenesses[nearest.id]
+        lead = largest - max(others, default=0.0)
+        if largest >= ALIKE and lead >= LEAD:
+            return nearest
+        alone = largest >= LEAST_ALIKE and lead >= SMALL_LEAD and self.family(found) == nearest.family
+        return nearest if alone else None
+
+    def _starts_alike(self, mine: Sequence[Deviation | None], outcomes: Outcomes) -> bool:
+        """Return True if a mistake is wrong in the same way on the first probe on which an answer is wrong."""
+        number, first = next((number, each) for number, each in enumerate(mine) if each is not None)
+        other = deviation(outcomes[number], self.right[number], self.grading.probes[number])
+        return other is not None and other.kind == first.kind
+
+    def deviations(self, found: Outcomes) -> Iterator[Deviation | None]:
+        """Yield for every probe what is wrong with the outcome; a probe that is not asked for need not run."""
+        return (deviation(*each) for each in zip(found, self.right, self.grading.probes, strict=True))
 
     def family(self, found: Outcomes) -> str:
         """Return the kind of the known mistakes that make the same numbers wrong, or else the same probes; or ""."""
@@ -183,11 +252,7 @@ class Examiner:
     def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
         """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
         failing = [number for number, good in enumerate(agrees) if not good]
-        known = [
-            self.exercise.mistakes[id]
-            for id, outcomes in self.wrong.items()
-            if all(same_outcome(found[number], outcomes[number], self.grading.probes[number]) for number in failing)
-        ]
+        known = [self.exercise.mistakes[id] for id, each in self.wrong.items() if self.equals(found, each, failing)]
         return known[0] if len({each.family for each in known}) == 1 else None
 
     def differences(self, found: Outcomes, number: int) -> list[bool]:
@@ -214,10 +279,6 @@ def _holds(property: Any, answer: Answer) -> bool:
         return True
 
 
-def _with_details(verdict: Verdict, details: tuple[str, ...]) -> Verdict:
-    return Verdict(verdict.status, verdict.message, verdict.mistake, (*verdict.details, *details))
-
-
 def _unwritten(found: Outcomes) -> str:
     """Return the name of the first function that is still as in the stub; "" if there is none.
 
@@ -235,7 +296,9 @@ def _exception(found: Outcomes, file: str) -> Verdict | None:
         return None
     if isinstance(error, SystemExit):
         return Verdict("error", "your code ends the program: take out exit()")
-    return Verdict("error", described(error), details=tuple(where(error, file)))
+    text = described(error)
+    meaning = advice(text)
+    return Verdict("error", f"{text} ({meaning})" if meaning else text, details=tuple(where(error, file)))
 
 
 def _returns_none(found: Outcomes, right: Outcomes) -> Verdict | None:
@@ -248,7 +311,7 @@ def _changed_arguments(found: Outcomes, right: Outcomes) -> Verdict | None:
     for mine, expected in zip(found, right, strict=True):
         names = [name for name in mine.changed if name not in expected.changed]
         if names:
-            return Verdict("wrong", f"you changed `{names[0]}` in place; work on a copy")
+            return Verdict("wrong", f"you changed `{names[0]}` in place; work on a copy", "family:in place")
     return None
 
 
