@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lab.errors import UserError
-from lab.exercises.own_files import Functions, OwnFunction, described, lab_line, read_functions
+from lab.exercises.own_files import Functions, OwnFunction, described, lab_line, names_in, read_functions
 from lab.exercises.own_results import Check
 from lab.files import ROOT, display_path
 
@@ -64,6 +64,10 @@ class Script:
 
     path: Path
     takes: Takes
+
+    def takes_any(self, file: Path) -> bool:
+        """Return True if a learner's file holds a function that this script takes."""
+        return not self.takes.checks().keys().isdisjoint(names_in(file))
 
     def with_flag(self, config_class: Any) -> Any:
         """Return the dataclass of the script's options with one more: `own_functions`, the files of `--with`."""
@@ -176,7 +180,11 @@ class Script:
 def script_of(main: Callable[..., Any]) -> Script | None:
     """Return the script that a main function belongs to; None if it does not take `--with`."""
     module = sys.modules.get(getattr(main, "__module__", ""))
-    path = Path(getattr(module, "__file__", None) or "").resolve()
+    return script_at(Path(getattr(module, "__file__", None) or "").resolve())
+
+
+def script_at(path: Path) -> Script | None:
+    """Return the script in a file; None if it does not take `--with`."""
     for table in path.parent.glob("*_exercises/own_functions.py"):
         takes = importlib.import_module(f"{table.parent.name}.{table.stem}").SCRIPTS.get(path.name)
         return Script(path, takes) if takes else None
