@@ -87,22 +87,28 @@ def optional(field: Field) -> Field:
 
 Fields = Mapping[str, Field]
 SEED = whole(0, 2**31 - 1)
-AGENT: Fields = {  # settings of the Q-learning agent and of the maze
+EPSILON: Fields = {"epsilon": number(0, 1)}
+SPEED: Fields = {"steps_per_second": number(1, 5000)}
+MAZE: Fields = {"layout": layout}
+OPTIMUM: Fields = {"optimum": boolean}
+AGENT: Fields = {  # settings of the Q-learning agent and of the maze that can change at any time
     "learning_rate": number(0.001, 1),
     "discount": number(0, 1),
-    "epsilon": number(0, 1),
     "epsilon_decay": number(0.001, 1),
-    "slip": number(0, 1),
+    "slip": number(0, 0.5),  # with more, to go straight on is not what the mouse mostly does
 }
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
-        "start": {"layout": layout, "seed": SEED, "running": boolean, "steps_per_second": number(1, 5000), **AGENT},
+        "start": {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED, **OPTIMUM},
+        "random": {"rows": whole(1, MAX_SIDE), "columns": whole(1, MAX_SIDE), "seed": SEED},
         "pause": {},
         "resume": {},
         "step": {},
-        "speed": {"steps_per_second": number(1, 5000)},
-        "layout": {"layout": layout},
+        "speed": SPEED,
+        "layout": MAZE,
         "settings": AGENT,
+        "epsilon": EPSILON,
+        "optimum": OPTIMUM,
     },
     "transformer": {},
     "arm": {},

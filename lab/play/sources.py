@@ -16,8 +16,10 @@ from lab.files import ROOT, display_path
 # pane -> the functions whose lines stand next to it, as file:name
 CODE: Mapping[str, Sequence[str]] = {
     "maze": (
-        "01_q_learning_maze/q_learning_agent.py:QLearningAgent.act",
         "01_q_learning_maze/q_learning_agent.py:QLearningAgent.update",
+        "01_q_learning_maze/q_learning_agent.py:QLearningAgent.act",
+        "01_q_learning_maze/q_learning_agent.py:train",
+        "01_q_learning_maze/value_iteration.py:value_iteration",
     ),
     "transformer": (
         "02_transformer_basics/transformer_block.py:attention",
