@@ -23,10 +23,15 @@ export function svg(tag, attributes = {}, ...children) {
 
 // A labelled slider with its value beside it; `onchange` gets the number. Returns {root, get, set}.
 export function slider(label, { min, max, step, value, format = String, onchange = () => {} }) {
-  const output = element("output", {}, format(value));
+  const output = element("output", {});
   const input = element("input", { type: "range", min, max, step, value });
-  input.addEventListener("input", () => {
+  const write = () => {
     output.textContent = format(Number(input.value));
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  write();
+  input.addEventListener("input", () => {
+    write();
     onchange(Number(input.value));
   });
   const root = element("label", { class: "slider" }, element("span", {}, label), input, output);
@@ -35,8 +40,27 @@ export function slider(label, { min, max, step, value, format = String, onchange
     get: () => Number(input.value),
     set: (number) => {
       input.value = number;
-      output.textContent = format(Number(input.value));
+      write();
     },
+  };
+}
+
+// Return a function that does the action now, or as soon as the last time is so many milliseconds ago.
+export function atMostEvery(milliseconds, action) {
+  let isWaiting = false;
+  let isWanted = false;
+  return function call() {
+    if (isWaiting) {
+      isWanted = true;
+      return;
+    }
+    isWaiting = true;
+    action();
+    setTimeout(() => {
+      isWaiting = false;
+      if (isWanted) call();
+    }, milliseconds);
+    isWanted = false;
   };
 }
 
