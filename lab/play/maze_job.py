@@ -111,7 +111,7 @@ class MazeJob:
         self.episode: q_learning_agent.Episode | None = None  # the last one that has ended
         self.curve = Curve()
         self.own_functions: list[str] = []
-        self.shows_optimum: bool = message["optimum"]
+        self.shows_optimum = False
         self.optimum: list[list[float]] | None = None  # (S, A), computed when it is to be shown
         self.env = WatchedMaze(self.layout, message["slip"], self.before_step)
         self.agent = q_learning_agent.QLearningAgent(

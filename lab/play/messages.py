@@ -90,7 +90,6 @@ SEED = whole(0, 2**31 - 1)
 EPSILON: Fields = {"epsilon": number(0, 1)}
 SPEED: Fields = {"steps_per_second": number(1, 5000)}
 MAZE: Fields = {"layout": layout}
-OPTIMUM: Fields = {"optimum": boolean}
 AGENT: Fields = {  # settings of the Q-learning agent and of the maze that can change at any time
     "learning_rate": number(0.001, 1),
     "discount": number(0, 1),
@@ -99,7 +98,7 @@ AGENT: Fields = {  # settings of the Q-learning agent and of the maze that can c
 }
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
-        "start": {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED, **OPTIMUM},
+        "start": {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED},
         "random": {"rows": whole(1, MAX_SIDE), "columns": whole(1, MAX_SIDE), "seed": SEED},
         "pause": {},
         "resume": {},
@@ -108,7 +107,7 @@ MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its field
         "layout": MAZE,
         "settings": AGENT,
         "epsilon": EPSILON,
-        "optimum": OPTIMUM,
+        "optimum": {"optimum": boolean},
     },
     "transformer": {},
     "arm": {},

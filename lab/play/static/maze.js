@@ -70,10 +70,7 @@ function tools() {
   const choice = (kind) => element("label", {},
     element("input", { type: "radio", name: "tool", checked: kind === "X", onchange: () => (view.grid.tool = kind) }),
     ` ${KINDS[kind]} `);
-  view.optimum = checkbox("Show the exact optimum (value iteration)", (shown) => {
-    lab.send({ do: "optimum", optimum: shown });
-    save();
-  });
+  view.optimum = checkbox("Show the exact optimum (value iteration)", (optimum) => change({ do: "optimum", optimum }));
   view.fits = checkbox("Fit the whole maze", (fits) => {
     view.grid.fits = fits;
     view.grid.fit();
@@ -177,8 +174,8 @@ export function ready() {
 function start(running) {
   isRunning = running;
   hasJob = true;
-  const optimum = view.optimum.input.checked;
-  lab.send({ do: "start", layout, seed: seed(), running, steps_per_second: speed(), optimum, ...values() });
+  lab.send({ do: "start", layout, seed: seed(), running, steps_per_second: speed(), ...values() });
+  if (view.optimum.input.checked) lab.send({ do: "optimum", optimum: true });
   save();
 }
 
@@ -279,7 +276,7 @@ function draw(frame) {
   view.grid.draw(frame);
   write(view.cell, view.grid.describe());
   const best = 11 - frame.shortest; // -1 for every step but the last, which brings 10
-  view.curve.draw(frame.curve, [{ y: best, label: `shortest path: ${best}` }]);
+  view.curve.draw(frame.curve, [{ y: best, label: `shortest path: ${best}`.replace("-", "−") }]);
   speak(frame);
 }
 
