@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
 from own_answers import answer
-from play_browser import WatchedPage, browser, server, violations, wait_until, watched  # noqa: F401 - fixtures
+from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched  # noqa: F401 - fixtures
 
 from lab.errors import UserError
 from lab.play import maze_job
@@ -36,7 +36,9 @@ END = {"do": "start"}  # another job: ends this one
 class Page:
     """The other end of the job's connection: sends messages when the job waits, and keeps the frames."""
 
-    def __init__(self, messages: Sequence[dict[str, Any]] = (), when_running: Callable[[int], Any] | None = None) -> None:
+    def __init__(
+        self, messages: Sequence[dict[str, Any]] = (), when_running: Callable[[int], Any] | None = None
+    ) -> None:
         """`when_running`: the number of the poll -> a message to send then, or None."""
         self.messages = deque(messages)
         self.when_running = when_running or (lambda poll: None)
@@ -175,7 +177,7 @@ def test_a_mouse_in_a_new_wall_starts_again() -> None:
 @pytest.mark.parametrize(
     ("layout", "problem"),
     [
-        (["S.X.", "XX..", "..X.", "...G"], r"no path .*\(row 1, column 1\) .*\(row 4, column 4\).*Learning waits"),
+        (["S.X.", "XX..", "..X.", "...G"], r"No path .*\(row 1, column 1\) .*\(row 4, column 4\).*Learning waits"),
         (["....", ".X..", "..X.", "...G"], "no start"),
         (["S...", ".X..", "..X.", "...."], "no goal"),
         (["S..", ".X.", "..G"], "another size"),
@@ -263,7 +265,9 @@ def test_a_wrong_function_of_a_learner_shows(tmp_path: Path) -> None:
     assert frames[-1]["optimum"] == [[5.0] * 4] * 16
 
 
-@pytest.mark.parametrize("change", [{"slip": 0.6}, {"learning_rate": 0}, {"epsilon_decay": "1"}, {"discount": True}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"slip": 0.6}, {"learning_rate": 0}, {"epsilon_decay": "1"}, {"discount": True}, {"more": 1}]
+)
 def test_settings_outside_their_range_are_refused(change: dict[str, Any]) -> None:
     settings = {"pane": "maze", "do": "settings", "learning_rate": 0.5, "discount": 1, "epsilon_decay": 1, "slip": 0.5}
     assert parse(json.dumps(settings))["slip"] == 0.5
@@ -274,3 +278,232 @@ def test_settings_outside_their_range_are_refused(change: dict[str, Any]) -> Non
 def test_every_message_of_the_page_is_answered() -> None:
     source = inspect.getsource(maze_job.MazeJob.answer)
     assert {name for name in MESSAGES["maze"] if f'"{name}"' not in source} == {"start", "random"}
+
+
+# --- the pane, in Chromium --------------------------------------------------------------------------------------------
+
+
+def cell(page: Any, row: int, column: int) -> Any:
+    """Return the button of a cell, counted from 1."""
+    return page.locator(f'#maze [role=gridcell][aria-label^="row {row}, column {column},"]')
+
+
+def press(page: Any, name: str) -> None:
+    """Click one of the pane's buttons."""
+    page.locator("#maze").get_by_role("button", name=name, exact=True).click()
+
+
+def fragment(page: Any) -> dict[str, str]:
+    """Return the state in the address."""
+    return dict(pair.split("=") for pair in page.evaluate("location.hash").partition("?")[2].split("&"))
+
+
+def test_the_pane_begins_with_the_labs_maze_and_settings(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    kinds = {"S": "start", ".": "floor", "X": "wall", "G": "goal"}
+    labels = watched.page.locator("#maze [role=gridcell]").evaluate_all("all => all.map(each => each.ariaLabel)")
+    assert labels == [
+        f"row {row}, column {column}, {kinds[kind]}"
+        for row, cells in enumerate(MAZE, 1)
+        for column, kind in enumerate(cells, 1)
+    ]
+    defaults = inspect.signature(QLearningAgent).parameters
+    state = fragment(watched.page)
+    assert {name: float(state[name]) for name in AGENT} == {name: defaults[name].default for name in AGENT}
+    assert state["maze"] == "_".join(MAZE)
+    assert watched.frame()["step"] == 0
+
+
+def test_the_pane_shows_the_numbers_of_the_training(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze?seed=3&speed=1000")
+    for steps in range(1, 6):
+        press(watched.page, "Step")
+        watched.wait_for(lambda frame, steps=steps: frame["step"] == steps)
+    np.testing.assert_allclose(watched.frame()["q"], trained(5)[0], atol=1e-6, rtol=0)
+    press(watched.page, "Start")
+    watched.wait_for(lambda frame: frame["episode"] >= 60)
+    press(watched.page, "Pause")
+    frame = watched.wait_for(lambda frame: not frame["is_running"])
+    q, records = trained(frame["step"])
+    np.testing.assert_allclose(frame["q"], q, atol=1e-6, rtol=0)
+    assert frame["episode"] == len(records)
+    shown = [cell(watched.page, 4, column).inner_text() for column in (1, 2, 3)]
+    assert shown == [f"→\n{max(q[state]):.2f}" for state in (12, 13, 14)]
+    press(watched.page, "Reset")
+    watched.wait_for(lambda frame: frame["step"] == 0 and not any(map(any, frame["q"])))
+    wait_until(lambda: cell(watched.page, 4, 3).inner_text() == "")
+
+
+def test_the_maze_is_drawn_by_keys_alone_while_it_learns(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    keys = watched.page.keyboard
+    focused = "document.activeElement.ariaLabel ?? document.activeElement.textContent"
+    while watched.page.evaluate(focused) != "Start":
+        keys.press("Tab")
+    keys.press("Enter")
+    watched.wait_for(lambda frame: frame["is_running"])
+    while not watched.page.evaluate(focused).startswith("row"):
+        keys.press("Tab")
+    for key in ("ArrowDown", "ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight", "Space"):
+        keys.press(key)
+    assert watched.page.evaluate(focused) == "row 1, column 3, wall"
+    for key in ("ArrowDown", "g", "End", "ArrowUp", "s", "ArrowLeft", "Space", "Tab"):
+        keys.press(key)
+    layout = ["...S", ".XG.", "..X.", "...G"]
+    frame = watched.wait_for(lambda frame: frame["layout"] == layout)
+    assert not watched.page.evaluate(focused).startswith("row")  # one stop of the tab key
+    assert frame["step"] > 0
+    assert frame["problem"] == ""
+    assert "column 3, floor" in (cell(watched.page, 1, 3).get_attribute("aria-label") or "")
+
+
+def test_the_maze_is_drawn_with_the_mouse(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    mouse = watched.page.mouse
+    boxes = [cell(watched.page, 4, column).bounding_box() for column in (1, 2, 3)]
+    places = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes]
+    mouse.move(*places[0])
+    mouse.down()
+    mouse.move(*places[1], steps=4)
+    mouse.move(*places[2], steps=4)
+    mouse.up()
+    watched.wait_for(lambda frame: frame["layout"][3] == "XXXG")
+    cell(watched.page, 4, 1).click()
+    watched.page.get_by_label("goal", exact=True).check()
+    cell(watched.page, 4, 2).click()
+    watched.wait_for(lambda frame: frame["layout"][3] == ".GXG")
+
+
+def test_a_maze_without_a_way_says_so_and_goes_on_when_it_is_mended(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze?maze=S.G_XXX")
+    problem = watched.page.locator("#maze .problem")
+    press(watched.page, "Start")
+    watched.wait_for(lambda frame: frame["step"] > 3)
+    cell(watched.page, 1, 2).click()
+    wait_until(lambda: "No path leads from the start" in problem.inner_text())
+    steps = watched.wait_for(lambda frame: frame["problem"])["step"]
+    cell(watched.page, 2, 1).click()
+    watched.wait_for(lambda frame: frame["layout"][1] == ".XX")
+    assert watched.frame()["step"] == steps
+    cell(watched.page, 1, 2).click()
+    watched.wait_for(lambda frame: frame["step"] > steps)
+    wait_until(lambda: problem.inner_text() == "")
+
+
+def test_a_link_to_a_maze_without_a_way_can_be_mended(watched: WatchedPage) -> None:  # noqa: F811
+    watched.page.goto(f"{watched.address}#maze?maze=SXG")
+    problem = watched.page.locator("#maze .problem")
+    wait_until(lambda: "column 3" in problem.inner_text())
+    cell(watched.page, 1, 2).click()
+    press(watched.page, "Start")
+    watched.wait_for(lambda frame: frame["layout"] == ["S.G"] and frame["step"] > 0)
+    wait_until(lambda: problem.inner_text() == "")
+
+
+def test_the_address_holds_the_state(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open(
+        "maze?maze=S.._..X_.G.&seed=12&speed=50&optimum=1&learning_rate=0.25&slip=0.1&discount=nonsense&epsilon=9"
+    )
+    cell(watched.page, 1, 2).click()
+    wait_until(lambda: fragment(watched.page)["maze"] == "SX._..X_.G.")
+    watched.page.reload()
+    frame = watched.wait_for(lambda frame: frame["optimum"] and frame["layout"] == ["SX.", "..X", ".G."])
+    exact = value_iteration(SimpleMaze(frame["layout"], slip=0.1).outcomes(), 0.95)
+    np.testing.assert_allclose(frame["optimum"], exact, atol=1e-6)
+    assert f"{exact.max(axis=1)[4]:.2f}" in cell(watched.page, 2, 2).inner_text()
+    state = fragment(watched.page)
+    assert (state["seed"], state["speed"], state["learning_rate"]) == ("12", "50", "0.25")
+    assert (state["discount"], state["epsilon"]) == ("0.95", "1")
+
+
+def test_sizes_and_random_mazes(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    for label, value in (("Rows", 64), ("Columns", 64)):
+        watched.page.get_by_label(label).fill(str(value))
+        watched.page.get_by_label(label).press("Enter")
+    watched.wait_for(lambda frame: [len(row) for row in frame["layout"]] == [64] * 64)
+    press(watched.page, "Random maze")
+    frame = watched.wait_for(lambda frame: "layout" in frame and sum(row.count("X") for row in frame["layout"]) > 1000)
+    seed = int(watched.page.get_by_label("Seed").input_value())
+    assert frame["layout"] == random_maze(64, 64, seed)
+    assert (cell(watched.page, 1, 1).bounding_box() or {})["width"] >= 24
+    press(watched.page, "Start")
+    watched.wait_for(lambda frame: frame.get("step", 0) > 100)
+    assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    press(watched.page, "The lab's maze")
+    watched.wait_for(lambda frame: frame["layout"] == MAZE)
+
+
+GAPS = """async (milliseconds) => {
+  const started = performance.now(), times = [];
+  for (let last = null; performance.now() - started < milliseconds; await new Promise((done) => setTimeout(done, 1)))
+    if (window.lab.frame !== last) { last = window.lab.frame; times.push(performance.now()); }
+  return times.slice(1).map((time, number) => time - times[number]).sort((a, b) => a - b);
+}"""
+FIRST_VALUE = """async () => {
+  const started = performance.now();
+  [...document.querySelectorAll("#maze button")].find((each) => each.textContent === "Start").click();
+  while (!window.lab.frame.q.flat().some(Boolean)) await new Promise((done) => setTimeout(done, 1));
+  return performance.now() - started;
+}"""
+
+
+def test_it_is_quick(watched: WatchedPage) -> None:  # noqa: F811
+    """The best of a few tries: other programs may have the processor."""
+    watched.open("maze?speed=5000")
+    first_values = []
+    for _ in range(5):
+        press(watched.page, "Reset")
+        watched.wait_for(lambda frame: not any(map(any, frame["q"])))
+        first_values.append(watched.page.evaluate(FIRST_VALUE))
+    assert min(first_values) < 100
+    gaps = [watched.page.evaluate(GAPS, 1000) for _ in range(5)]
+    assert min(each[len(each) // 2] for each in gaps) <= 1000 / 25
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_pane_is_accessible(server: str, browser: Any, scheme: str, width: int) -> None:  # noqa: F811
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = WatchedPage(context.new_page(), server)
+    page.open("maze?optimum=1&speed=5000")
+    press(page.page, "Start")
+    page.wait_for(lambda frame: frame["episode"] > 200)
+    press(page.page, "Pause")
+    page.wait_for(lambda frame: not frame["is_running"])
+    assert violations(page.page) == []
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.problems == []
+    context.close()
+
+
+def test_reduced_motion_gets_frames_on_demand(server: str, browser: Any) -> None:  # noqa: F811
+    context = browser.new_context(reduced_motion="reduce")
+    page = WatchedPage(context.new_page(), server)
+    page.open("maze?speed=1000")
+    numbers = page.page.locator("#maze .numbers").first
+    press(page.page, "Start")
+    step = page.wait_for(lambda frame: frame["step"] > 500)["step"]
+    assert "step 0" in numbers.inner_text()
+    press(page.page, "Show the newest")
+    wait_until(lambda: int(re.findall(r"step ([\d,]+)", numbers.inner_text())[0].replace(",", "")) >= step)
+    assert page.problems == []
+    context.close()
+
+
+def test_the_live_region_speaks_of_episodes(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze?speed=2000")
+    press(watched.page, "Start")
+    wait_until(lambda: re.search(r"episode \d+: \d+ steps", watched.page.locator("#live").inner_text()))
+
+
+def test_the_pane_names_functions_of_a_learner(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    file = tmp_path / "mine.py"
+    file.write_text(answer("q_update"), encoding="utf-8")
+    with running_server("--with", str(file)) as (address, _):
+        page = WatchedPage(browser.new_page(), address)
+        page.open("maze")
+        wait_until(lambda: "Runs your own q_update of" in page.page.locator("#maze").inner_text())
+        wait_until(lambda: "mine.py: q_update" in page.page.locator("#maze .code h3").first.inner_text())
+        assert page.problems == []
+        page.page.close()

@@ -184,7 +184,7 @@ class MazeJob:
             self.env.change(layout, slip)
             self.problem = ""
         except UserError as error:
-            self.problem = f"{counted_from_one(str(error))}. Learning waits."
+            self.problem = f"{sentence(error)} Learning waits."
 
     def change_settings(self, message: Message) -> None:
         """Change the settings of the agent and the slip of the maze."""
@@ -231,9 +231,10 @@ def rounded(q: Any) -> list[list[float]]:
     return np.round(q, DIGITS).tolist()
 
 
-def counted_from_one(text: str) -> str:
-    """Return a message of the lab with its cells (row, column) counted from 1, as the page does."""
-    return re.sub(r"\((\d+), (\d+)\)", lambda cell: f"(row {int(cell[1]) + 1}, column {int(cell[2]) + 1})", text)
+def sentence(error: UserError) -> str:
+    """Return the message of an error as a sentence, with its cells (row, column) counted from 1, as the page does."""
+    text = re.sub(r"\((\d+), (\d+)\)", lambda cell: f"(row {int(cell[1]) + 1}, column {int(cell[2]) + 1})", str(error))
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def run(control: Control, message: Message) -> None:
@@ -241,7 +242,7 @@ def run(control: Control, message: Message) -> None:
     try:
         job = MazeJob(control, message)
     except UserError as error:
-        raise UserError(counted_from_one(str(error))) from None
+        raise UserError(sentence(error)) from None
     job.run(message["seed"])
 
 

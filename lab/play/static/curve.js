@@ -4,7 +4,7 @@ import { svg } from "./dom.js";
 
 const HEIGHT = 240;
 const LEFT = 48; // room for the numbers at the axes
-const RIGHT = 12;
+const RIGHT = 24;
 const TOP = 40;
 const BOTTOM = 40;
 
@@ -48,13 +48,13 @@ export function curve(x, y) {
       svg("line", { class: "axis", x1: LEFT, x2: right, y1: bottom, y2: bottom }),
       svg("text", { x: 2, y: 14 }, y),
       svg("text", { x: (LEFT + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, x),
+      points.length === 1
+        ? svg("circle", { class: "line", cx: atX(points[0][0]), cy: atY(points[0][1]), r: 2 })
+        : svg("polyline", { class: "line", points: points.map(([a, b]) => `${atX(a)},${atY(b)}`).join(" ") }),
       ...lines.flatMap((line) => [
         svg("line", { class: "reference", x1: LEFT, x2: right, y1: atY(line.y), y2: atY(line.y) }),
         svg("text", { class: "reference", x: right, y: atY(line.y) - 5, "text-anchor": "end" }, line.label),
       ]),
-      points.length === 1
-        ? svg("circle", { class: "line", cx: atX(points[0][0]), cy: atY(points[0][1]), r: 2 })
-        : svg("polyline", { class: "line", points: points.map(([a, b]) => `${atX(a)},${atY(b)}`).join(" ") }),
     );
   }
 

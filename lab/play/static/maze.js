@@ -14,8 +14,8 @@ const SPOKEN_EVERY = 5000; // milliseconds, while it learns
 const SLIDERS = { // label, and what the slider needs
   learning_rate: ["Learning rate α", { min: 0.01, max: 1, step: 0.01, value: 0.5 }],
   discount: ["Discount γ", { min: 0, max: 1, step: 0.01, value: 0.95 }],
-  epsilon: ["First ε (random actions)", { min: 0, max: 1, step: 0.01, value: 1 }],
-  epsilon_decay: ["Decay of ε per episode", { min: 0.9, max: 1, step: 0.001, value: 0.98 }],
+  epsilon: ["Initial ε", { min: 0, max: 1, step: 0.01, value: 1 }],
+  epsilon_decay: ["Decay of ε", { min: 0.9, max: 1, step: 0.001, value: 0.98 }],
   slip: ["Slip", { min: 0, max: 0.5, step: 0.01, value: 0 }],
 };
 const motion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -26,7 +26,7 @@ let newest = null; // frame
 let drawing = null; // asked for
 let isRunning = false;
 let hasJob = false; // of the worker; an error ends it
-let spokenAt = 0; // milliseconds
+let spoken = { at: 0, step: 0 }; // milliseconds; step
 const view = {};
 
 // --- building --------------------------------------------------------------------------------------
@@ -35,15 +35,15 @@ export function mount(root, given) {
   lab = given;
   view.grid = new MazeGrid(edit, () => (view.cell.textContent = view.grid.describe()));
   view.numbers = element("p", { class: "numbers" });
-  view.cell = element("p", { class: "numbers cell" });
+  view.cell = element("p", { class: "numbers", id: "maze-cell" });
   view.own = element("p", { class: "own" });
   view.curve = curve("episode", "return (sum of rewards of an episode)");
   view.newest = element("button", { type: "button", onclick: drawSoon }, "Show the newest");
   root.append(...paneShape({
     title: "A mouse learns a maze",
-    explanation: "The dot is a mouse that looks for the goal: to reach it brings a reward of +10, every other step costs 1. "
-      + "Each cell shows the action that the mouse thinks best there (arrow) and the reward it expects from there on "
-      + "(number, and shade); it learns from its own steps alone: press Start, and draw walls while it learns.",
+    explanation: "The dot is a mouse that looks for the goal: +10 for reaching it, −1 for every other step. Each cell shows what "
+      + "it has learned from its own steps alone: the action that it thinks best there (arrow) and the reward that it expects "
+      + "from there on (number, and shade). Press Start, and draw walls while it learns.",
     lesson: "/lesson/maze/#from-equation-to-code",
     stage: [buttons(), view.numbers, view.grid.root, view.cell, tools()],
     controls: [view.own, view.curve.root, ...settings(), sizes()],
@@ -271,7 +271,8 @@ function draw(frame) {
   if (!frame) return;
   write(view.problem, frame.problem);
   write(view.own, frame.own_functions.map((line) => `Runs your own ${line.replace(" does the work of ", " in place of ")}.`).join(" "));
-  write(view.numbers, `${frame.is_running ? "Learning" : "Paused"}: step ${frame.step.toLocaleString("en")}, `
+  const state = frame.problem ? "Waiting" : frame.is_running ? "Learning" : "Paused";
+  write(view.numbers, `${state}: step ${frame.step.toLocaleString("en")}, `
     + `ε ${frame.epsilon.toFixed(2)}; ${frame.episode.toLocaleString("en")} episodes` + (frame.episode ? `, the last ${lengthOf(frame)}` : ""));
   view.grid.draw(frame);
   write(view.cell, view.grid.describe());
@@ -286,10 +287,12 @@ function lengthOf(frame) {
 }
 
 function speak(frame) {
-  if (!frame.is_running && frame.step > 0) lab.announce(`step ${frame.step}: the mouse is in ${view.grid.nameOf(frame.state)}`);
-  if (!frame.is_running || !frame.episode || Date.now() - spokenAt < SPOKEN_EVERY) return;
-  spokenAt = Date.now();
-  lab.announce(`episode ${frame.episode}: ${lengthOf(frame)}`);
+  const isNew = frame.is_running ? frame.episode > 0 && Date.now() - spoken.at > SPOKEN_EVERY : frame.step > 0 && frame.step !== spoken.step;
+  if (!isNew) return;
+  spoken = { at: Date.now(), step: frame.step };
+  lab.announce(frame.is_running
+    ? `episode ${frame.episode}: ${lengthOf(frame)}`
+    : `step ${frame.step}: the mouse is in ${view.grid.nameOf(frame.state)}`);
 }
 
 function write(node, text) {

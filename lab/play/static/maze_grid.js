@@ -66,11 +66,13 @@ export class MazeGrid {
 
   build() {
     this.looked = 0;
-    this.mouse = null;
+    this.frame = this.mouse = null;
     this.cells = Array.from({ length: this.layout.length * this.columns }, (_, index) => {
       const learned = element("span", { class: "learned" });
       const optimal = element("span", { class: "optimal" });
-      const attributes = { type: "button", role: "gridcell", tabindex: index ? -1 : 0, "data-index": index };
+      const attributes = {
+        type: "button", role: "gridcell", tabindex: index ? -1 : 0, "data-index": index, "aria-describedby": "maze-cell",
+      };
       return { button: element("button", attributes, learned, optimal), learned, optimal, shade: 0 };
     });
     const rows = this.layout.map((_, row) => {
@@ -95,8 +97,8 @@ export class MazeGrid {
 
   // Write the Q-values, (S, A), into the cells, and those of the optimum if they are in the frame.
   draw(frame) {
+    if (frame.layout.length !== this.layout.length || frame.layout[0].length !== this.columns) return; // an older one
     this.frame = frame;
-    if (frame.layout.length !== this.layout.length || frame.layout[0].length !== this.columns) return;
     const values = frame.q.map((q) => Math.max(...q));
     const lowest = Math.min(-1, ...values);
     this.cells.forEach((cell, index) => {
@@ -105,8 +107,9 @@ export class MazeGrid {
       const best = frame.optimum?.[index];
       const shade = isTried && isShown ? Math.round((SHADES * (values[index] - lowest)) / (GOAL_REWARD - lowest)) : 0;
       if (cell.shade !== shade) cell.button.style.setProperty("--shade", (cell.shade = shade));
-      write(cell.learned, isShown && isTried ? this.text(frame.q[index]) : "");
-      write(cell.optimal, isShown && best?.some((q) => q !== 0) ? this.text(best) : "");
+      const learned = isShown && isTried ? this.text(frame.q[index]) : "";
+      write(cell.learned, learned);
+      write(cell.optimal, isShown && best?.some((q) => q !== 0) ? this.text(best, learned) : "");
     });
     this.grid.classList.toggle("with-optimum", frame.optimum !== null);
     this.placeMouse(frame.state);
@@ -119,12 +122,12 @@ export class MazeGrid {
     this.mouse = index;
   }
 
-  // The best actions as arrows, and below them their value where there is room.
-  text(q) {
+  // The best actions as arrows, and below them their value; in a small cell only one arrow, if possible that of `preferred`.
+  text(q, preferred = "") {
     const value = Math.max(...q);
-    const arrows = ARROWS.filter((_, action) => q[action] > value - 1e-6).join("");
-    if (this.size === "large") return `${arrows}\n${inWriting(value)}`;
-    return arrows.length > 1 && this.size === "tiny" ? arrows[0] : arrows;
+    const arrows = ARROWS.filter((_, action) => q[action] > value - 1e-6);
+    if (this.size === "large") return `${arrows.join("")}\n${inWriting(value)}`;
+    return arrows.find((arrow) => arrow === preferred) ?? arrows[0];
   }
 
   // All four Q-values of the cell that is looked at, in words.
