@@ -41,9 +41,9 @@ export function mount(root, given) {
   view.newest = element("button", { type: "button", onclick: drawSoon }, "Show the newest");
   root.append(...paneShape({
     title: "A mouse learns a maze",
-    explanation: "The dot is a mouse that looks for the goal: +10 for reaching it, −1 for every other step. Each cell shows what "
-      + "it has learned from its own steps alone: the action that it thinks best there (arrow) and the reward that it expects "
-      + "from there on (number, and shade). Press Start, and draw walls while it learns.",
+    explanation: "The dot is a mouse that looks for the goal: +10 for reaching it, −1 for every other step. "
+      + "Each cell shows what it has learned from its own steps alone: the action that it thinks best there (arrow) "
+      + "and the reward that it expects from there on (number, and shade). Press Start, and draw walls while it learns.",
     lesson: "/lesson/maze/#from-equation-to-code",
     stage: [buttons(), view.numbers, view.grid.root, view.cell, tools()],
     controls: [view.own, view.curve.root, ...settings(), sizes()],
@@ -77,7 +77,8 @@ function tools() {
   });
   return element("div", { class: "tools" },
     element("fieldset", {}, element("legend", {}, "A click in the maze makes"), ["X", "S", "G"].map(choice)),
-    element("p", { class: "numbers" }, "Keys in the maze: arrows move, space makes or removes a wall, s sets the start, g a goal."),
+    element("p", { class: "numbers" },
+      "Keys in the maze: arrows move, space makes or removes a wall, s sets the start, g a goal."),
     view.optimum.root, view.fits.root);
 }
 
@@ -88,27 +89,30 @@ function checkbox(label, onchange) {
 
 function settings() {
   view.speed = slider("Speed (steps/s)", {
-    min: 0, max: 1, step: 0.01, value: positionOf(FIRST_SPEED), format: (position) => speedAt(position).toLocaleString("en"),
+    min: 0, max: 1, step: 0.01, value: positionOf(FIRST_SPEED),
+    format: (position) => speedAt(position).toLocaleString("en"),
     onchange: () => change({ do: "speed", steps_per_second: speed() }),
   });
   view.sliders = Object.fromEntries(Object.entries(SLIDERS).map(([name, [label, range]]) => {
-    const onchange = () => change(name === "epsilon" ? { do: name, epsilon: values().epsilon } : { do: "settings", ...agent() });
-    return [name, slider(label, { ...range, onchange })];
+    const message = () => (name === "epsilon" ? { do: name, epsilon: values().epsilon } : { do: "settings", ...agent() });
+    return [name, slider(label, { ...range, onchange: () => change(message()) })];
   }));
   return [view.speed.root, ...Object.values(view.sliders).map((each) => each.root)];
 }
 
 function sizes() {
-  const field = (label, max, value, onchange) => {
-    const input = element("input", { type: "number", min: max === MAX_SIDE ? 2 : 0, max, value, onchange: () => input.reportValidity() && onchange() });
+  const field = (label, min, max, value, onchange) => {
+    const range = { min, max, value, required: true };
+    const input = element("input", { type: "number", ...range, onchange: () => input.reportValidity() && onchange() });
     return { input, root: element("label", {}, `${label} `, input) };
   };
-  view.rows = field("Rows", MAX_SIDE, 4, resize);
-  view.columns = field("Columns", MAX_SIDE, 4, resize);
-  view.seed = field("Seed", MAX_SEED, 0, () => start(false));
+  view.rows = field("Rows", 1, MAX_SIDE, 4, resize);
+  view.columns = field("Columns", 1, MAX_SIDE, 4, resize);
+  view.seed = field("Seed", 0, MAX_SEED, 0, () => start(isRunning));
   return element("div", { class: "sizes" }, view.rows.root, view.columns.root, view.seed.root,
     element("div", { class: "buttons" },
-      button("The lab's maze", () => replace(LABS_MAZE)), button("Empty room", () => replace(emptyRoom())), button("Random maze", randomMaze)));
+      button("The lab's maze", () => replace(LABS_MAZE)), button("Empty room", () => replace(emptyRoom())),
+      button("Random maze", randomMaze)));
 }
 
 // --- what the controls say ------------------------------------------------------------------------------
@@ -148,13 +152,14 @@ function change(message) {
 
 const save = atMostEvery(250, () => { // browsers allow no more
   if (view.root.hidden) return;
-  lab.save({ maze: layout.join("_"), seed: seed(), speed: speed(), optimum: Number(view.optimum.input.checked), ...values() });
+  const optimum = Number(view.optimum.input.checked);
+  lab.save({ maze: layout.join("_"), seed: seed(), speed: speed(), optimum, ...values() });
 });
 
 export function open(state) {
   const rows = (state.maze ?? "").split("_");
-  const isMaze = rows.length <= MAX_SIDE && rows.every((row) => /^[S.XG]{1,64}$/.test(row) && row.length === rows[0].length);
-  if (isMaze) setLayout(rows);
+  const isRow = (row) => /^[S.XG]{1,64}$/.test(row) && row.length === rows[0].length;
+  if (rows.length <= MAX_SIDE && rows.every(isRow)) setLayout(rows);
   for (const [name, [, { min, max }]] of Object.entries(SLIDERS)) {
     const value = Number.parseFloat(state[name]);
     if (value >= min && value <= max) view.sliders[name].set(value);
@@ -223,7 +228,9 @@ function replace(rows) {
 }
 
 function resize() {
-  const size = [Number(view.rows.input.value), Number(view.columns.input.value)];
+  const fields = [view.rows.input, view.columns.input];
+  if (!fields.every((input) => input.checkValidity())) return;
+  const size = fields.map((input) => Number(input.value));
   replace(withEnds(size, (row, column) => layout[row]?.[column] ?? "."));
 }
 
@@ -233,7 +240,8 @@ function emptyRoom() {
 
 // A maze of so many rows and columns; where no start or goal is left, they are put into the corners.
 function withEnds([rows, columns], kindAt) {
-  const cells = Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (_, column) => kindAt(row, column)));
+  const numbers = (length) => [...Array(length).keys()];
+  const cells = numbers(rows).map((row) => numbers(columns).map((column) => kindAt(row, column)));
   if (!cells.flat().includes("S")) cells[0][0] = "S";
   if (!cells.flat().includes("G")) cells[rows - 1][columns - 1] = "G";
   return cells.map((row) => row.join(""));
@@ -270,10 +278,9 @@ function drawSoon() {
 function draw(frame) {
   if (!frame) return;
   write(view.problem, frame.problem);
-  write(view.own, frame.own_functions.map((line) => `Runs your own ${line.replace(" does the work of ", " in place of ")}.`).join(" "));
-  const state = frame.problem ? "Waiting" : frame.is_running ? "Learning" : "Paused";
-  write(view.numbers, `${state}: step ${frame.step.toLocaleString("en")}, `
-    + `ε ${frame.epsilon.toFixed(2)}; ${frame.episode.toLocaleString("en")} episodes` + (frame.episode ? `, the last ${lengthOf(frame)}` : ""));
+  const own = frame.own_functions.map((line) => line.replace(" does the work of ", " in place of "));
+  write(view.own, own.map((line) => `Runs your own ${line}.`).join(" "));
+  write(view.numbers, numbersOf(frame));
   view.grid.draw(frame);
   write(view.cell, view.grid.describe());
   const best = 11 - frame.shortest; // -1 for every step but the last, which brings 10
@@ -281,14 +288,23 @@ function draw(frame) {
   speak(frame);
 }
 
+function numbersOf(frame) {
+  const state = frame.problem ? "Waiting" : frame.is_running ? "Learning" : "Paused";
+  const last = frame.episode ? `, the last ${lengthOf(frame)}` : "";
+  const [steps, episodes] = [frame.step, frame.episode].map((number) => number.toLocaleString("en"));
+  return `${state}: step ${steps}, ε ${frame.epsilon.toFixed(2)}; ${episodes} episodes${last}`;
+}
+
 function lengthOf(frame) {
   if (!frame.reached_goal) return `${frame.length} steps without the goal`;
-  return frame.length === frame.shortest ? `${frame.length} steps, the shortest` : `${frame.length} steps (shortest: ${frame.shortest})`;
+  if (frame.length === frame.shortest) return `${frame.length} steps, the shortest`;
+  return `${frame.length} steps (shortest: ${frame.shortest})`;
 }
 
 function speak(frame) {
-  const isNew = frame.is_running ? frame.episode > 0 && Date.now() - spoken.at > SPOKEN_EVERY : frame.step > 0 && frame.step !== spoken.step;
-  if (!isNew) return;
+  const isNewEpisode = frame.is_running && frame.episode > 0 && Date.now() - spoken.at > SPOKEN_EVERY;
+  const isNewStep = !frame.is_running && frame.step > 0 && frame.step !== spoken.step;
+  if (!isNewEpisode && !isNewStep) return;
   spoken = { at: Date.now(), step: frame.step };
   lab.announce(frame.is_running
     ? `episode ${frame.episode}: ${lengthOf(frame)}`

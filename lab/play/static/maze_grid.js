@@ -122,7 +122,7 @@ export class MazeGrid {
     this.mouse = index;
   }
 
-  // The best actions as arrows, and below them their value; in a small cell only one arrow, if possible that of `preferred`.
+  // The best actions as arrows, and below them their value; in a small cell one arrow, if possible the preferred one.
   text(q, preferred = "") {
     const value = Math.max(...q);
     const arrows = ARROWS.filter((_, action) => q[action] > value - 1e-6);
