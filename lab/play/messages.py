@@ -80,6 +80,16 @@ def layout(value: Any) -> list[str]:
     return value
 
 
+def heads(value: Any) -> list[dict[str, Any]]:
+    """Check the one or two attention heads to show: of each its layer, its number, with the causal mask or without."""
+    if not isinstance(value, list) or not 1 <= len(value) <= 2:
+        raise ValueError("must be a list of 1 or 2 heads")
+    fields = {"layer": whole(0, 99), "head": whole(0, 99), "causal": boolean}
+    if any(not isinstance(head, dict) or head.keys() != fields.keys() for head in value):
+        raise ValueError(f"must have exactly the fields {', '.join(fields)} in each")
+    return [{name: check(head[name]) for name, check in fields.items()} for head in value]
+
+
 def optional(field: Field) -> Field:
     """Return the check of a field that may be null."""
     return lambda value: None if value is None else field(value)
@@ -94,6 +104,9 @@ AGENT: Fields = {  # settings of the Q-learning agent and of the maze
     "epsilon_decay": number(0.001, 1),
     "slip": number(0, 1),
 }
+TEXT: Fields = {"number": whole(0, 2**31 - 1), "sentence": text, "heads": heads}  # the number is in every answer
+SAMPLING: Fields = {"temperature": number(0, 5), "top_k": whole(0, 100_000), "top_p": number(0.01, 1)}
+PACE: Fields = {"tokens_per_second": number(0.5, 100)}
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
         "start": {"layout": layout, "seed": SEED, "running": boolean, "steps_per_second": number(1, 5000), **AGENT},
@@ -104,7 +117,17 @@ MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its field
         "layout": {"layout": layout},
         "settings": AGENT,
     },
-    "transformer": {},
+    "transformer": {
+        "generate": {**TEXT, "seed": SEED, "running": boolean, **PACE, **SAMPLING},
+        "classify": TEXT,
+        "pause": {},
+        "resume": {},
+        "step": {},
+        "take": {"id": whole(0, 1_000_000)},
+        "sampling": SAMPLING,
+        "heads": {"heads": heads},
+        "speed": PACE,
+    },
     "arm": {},
 }
 

@@ -21,7 +21,11 @@ CODE: Mapping[str, Sequence[str]] = {
     ),
     "transformer": (
         "02_transformer_basics/transformer_block.py:attention",
+        "02_transformer_basics/models/gpt2.py:GPT2.mask",
         "02_transformer_basics/models/generation.py:token_probabilities",
+        "02_transformer_basics/models/generation.py:keep_top_k",
+        "02_transformer_basics/models/generation.py:keep_top_p",
+        "02_transformer_basics/sentiment/attribution.py:integrated_gradients",
     ),
     "arm": (
         "03_ppo_reacher/ppo.py:compute_gae",
