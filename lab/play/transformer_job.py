@@ -302,12 +302,14 @@ class SentimentJob:
         self.attentions: list[Tensor] = output.attentions
 
     def explain(self) -> Explanation:
-        """Return the attributions. The page is answered before every batch of points on the line of integration."""
-        handle = self.loaded.model.blocks[0].register_forward_pre_hook(lambda *_: self.answer(0.0))
+        """Return the attributions. The page is answered before every block that the model runs for them."""
+        blocks = self.loaded.model.blocks
+        handles = [block.register_forward_pre_hook(lambda *_: self.answer(0.0)) for block in blocks]
         try:
             return explain(self.loaded, self.message["sentence"])
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     def answer(self, wait: float | None) -> None:
         """Do what the messages say."""

@@ -39,7 +39,7 @@ export function percent(probability) {
 
 // Call `choose` with the place of the element of `box` that the pointer or the focus is on.
 function watchChoice(box, selector, choose) {
-  for (const kind of ["pointerover", "focusin", "click"]) {
+  for (const kind of ["pointermove", "focusin", "click"]) { // no pointerover: a page that scrolls causes it too
     box.addEventListener(kind, (event) => {
       const place = event.target.closest(selector)?.dataset.place;
       if (place !== undefined) choose(Number(place));
@@ -69,8 +69,7 @@ export function tokenRow(choose) {
 
 // One table of attention weights with its controls. `names`: of layer, head and mask; `onchange`: of any of them.
 export function attentionView(names, onchange, choose) {
-  const layer = element("select", { onchange });
-  const head = element("select", { onchange });
+  const [layer, head] = [names.layer, names.head].map((name) => element("select", { id: idOf(name), onchange }));
   const causal = element("input", { type: "checkbox", checked: true, onchange });
   const causalLabel = element("label", {}, causal, ` ${names.causal}`);
   const note = element("p", { class: "numbers" });
@@ -82,7 +81,9 @@ export function attentionView(names, onchange, choose) {
   const looks = element("p", { class: "looks" });
   const root = element("section", { class: "view" },
     element("div", { class: "choices" },
-      element("label", {}, `${names.layer} `, layer), element("label", {}, `${names.head} `, head), causalLabel),
+      element("span", {}, element("label", { for: layer.id }, names.layer), " ", layer),
+      element("span", {}, element("label", { for: head.id }, names.head), " ", head),
+      causalLabel),
     note, scroll, looks);
   oneTabStop(body, "ArrowUp", "ArrowDown");
   watchChoice(body, "tr", choose);
@@ -128,6 +129,10 @@ export function attentionView(names, onchange, choose) {
     }
   }
   return { root, draw, get, set };
+}
+
+function idOf(name) {
+  return `transformer-${name.toLowerCase().replaceAll(" ", "-")}`;
 }
 
 function drawChoice(select, count, value) {

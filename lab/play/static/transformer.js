@@ -327,6 +327,7 @@ function ownPlace() {
 }
 
 function choose(place) {
+  const before = chosen;
   chosen = place === ownPlace() ? null : frame.first + place;
-  drawAttention();
+  if (chosen !== before) drawAttention();
 }
