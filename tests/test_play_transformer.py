@@ -541,3 +541,39 @@ def test_own_functions_are_named_on_the_page(browser: Any, tmp_path: Path) -> No
         weights = own.frame()["heads"][0]["weights"]
         assert weights[3][:4] == pytest.approx([0.25] * 4, abs=1e-6)
         page.close()
+
+
+def test_what_comes_too_late_leaves_another_pane_alone(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("transformer")
+    page = watched.page
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.get_by_label("Sentence", exact=True).fill("Call me")
+    page.get_by_role("tab", name="Maze").click()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("location.hash").startswith("#maze")
+    assert watched.frame()["pane"] == "maze"
+    page.get_by_role("tab", name="Transformer").click()
+    assert watched.wait_for(lambda frame: frame.get("sentence") == "Call me")
+    assert "Call+me" in page.evaluate("location.hash")
+
+
+def test_start_works_while_the_models_are_loaded(watched: WatchedPage) -> None:  # noqa: F811
+    watched.page.goto(f"{watched.address}#transformer?speed=30")
+    watched.page.get_by_role("button", name="Start", exact=True).click()
+    watched.wait_for(lambda frame: frame["new"] > 3)
+
+
+def test_nonsense_in_the_address_is_ignored(watched: WatchedPage, model: GPT2) -> None:  # noqa: F811
+    watched.open("transformer?task=constructor&head=x&second=99.99&temperature=-3&top_k=1e9&top_p=&seed=a&speed=0&y=1")
+    frame = watched.frame()
+    expected = generation.token_probabilities(logits(model, prompt()), prompt(), None, Sampling(0.8))[0]
+    assert frame["probabilities"] == pytest.approx(expected[frame["ids"]].tolist(), abs=1e-6)
+    assert frame["heads"][1]["layer"] == model.config.n_layer - 1
+    assert watched.page.get_by_label("Second layer", exact=True).input_value() == str(model.config.n_layer - 1)
+
+
+def test_markup_stays_text(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("transformer?task=sentiment&sentence=" + "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
+    watched.wait_for(lambda frame: frame["words"])
+    assert watched.page.locator("#transformer img").count() == 0
+    assert watched.page.locator("#transformer .words > span").nth(1).inner_text().startswith("img")

@@ -35,7 +35,7 @@ MAX_NEW_TOKENS = 500
 
 @functools.cache
 def bundled(task: Task) -> LoadedModel:
-    """Return our own form of the model that ships with the lab, loaded once."""
+    """Return the bundled model of a task, in our own form, loaded once."""
     return load_own(task, task.bundled, f"the lab's own {task.name} model")
 
 
@@ -263,6 +263,7 @@ class GenerationJob:
             num_layers=config.n_layer,
             num_heads=config.n_head,
             is_running=self.is_running,
+            is_greedy=self.sampling.temperature == 0,
             note=self.note(),
             own_functions=self.own_functions,
         )

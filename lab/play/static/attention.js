@@ -115,8 +115,9 @@ export function attentionView(names, onchange, choose) {
   }
 
   function drawTable(tokens, weights, chosen, masked) {
-    const heads = fit(columns, tokens.length + 1, (place) => element(place ? "th" : "td", place ? { scope: "col" } : {}));
-    for (const [place, token] of tokens.entries()) heads[place + 1].replaceChildren(element("bdi", {}, visible(token)));
+    const [, ...titles] = fit(columns, tokens.length + 1, (place) =>
+      place ? element("th", { scope: "col" }, element("bdi")) : element("td"));
+    for (const [place, title] of titles.entries()) title.firstChild.textContent = visible(tokens[place]);
     const rows = fit(body, tokens.length, (place) =>
       element("tr", { "data-place": place }, element("th", { scope: "row" }, element("button", {}, element("bdi")))));
     for (const [place, row] of rows.entries()) {
@@ -128,7 +129,7 @@ export function attentionView(names, onchange, choose) {
       for (const [column, cell] of cells.entries()) drawCell(cell, weights[place][column], masked && column > place);
     }
   }
-  return { root, draw, get, set };
+  return { root, draw, get, set, says: () => looks.textContent };
 }
 
 function idOf(name) {

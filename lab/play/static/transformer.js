@@ -1,7 +1,8 @@
 // The transformer pane: a sentence, what the model makes of it, and what comes next.
 
-import { attentionView, fit, oneTabStop, percent, tokenRow, visible } from "./attention.js";
+import { attentionView, percent, tokenRow, visible } from "./attention.js";
 import { element, paneShape, slider } from "./dom.js";
+import { nextTokens, sentiment } from "./prediction.js";
 
 const EXAMPLES = {
   generation: "The old man looked at the sea and",
@@ -26,24 +27,28 @@ let frame = null; // the one that is shown
 let chosen = null; // position of the chosen token; null: the one that the result is computed from
 let isStopped = false; // the job has ended with a problem
 let newest = null; // with reduced motion: the frame that is shown next
+const early = []; // messages from before the first frame
 const view = {};
 
 // --- what the pane holds --------------------------------------------------------------------------
 
 export function mount(root, given) {
   lab = given;
+  view.root = root;
   view.box = element("textarea", { rows: 3, maxlength: MAX_TEXT, dir: "auto", spellcheck: "false", oninput: onTyped });
   view.note = element("p", { class: "numbers" }, "Loading the models …");
   view.own = element("p", { class: "own" });
   view.tokens = tokenRow(choose);
   view.first = attentionView(
     { layer: "Layer", head: "Head", causal: "Causal mask", table: "Attention weights" }, onHeads, choose);
-  view.second = attentionView({
-    layer: "Second layer", head: "Second head", causal: "Second causal mask", table: "Attention weights of the second head",
-  }, onHeads, choose);
+  const second = { layer: "Second layer", head: "Second head", causal: "Second causal mask" };
+  view.second = attentionView({ ...second, table: "Attention weights of the second head" }, onHeads, choose);
   view.compare = element("input", { type: "checkbox", onchange: onHeads });
   view.tokensTitle = element("h3");
-  view.results = element("div", { hidden: true }, view.tokensTitle, view.tokens.root, nextTokens(), sentiment());
+  view.next = nextTokens((id) => act({ do: "take", id }));
+  view.sentiment = sentiment();
+  view.results = element("div", { hidden: true },
+    view.tokensTitle, view.tokens.root, view.next.root, view.sentiment.root);
   view.attention = element("div", { class: "wide", hidden: true },
     element("h3", {}, "Attention: point at a token to see where it looks"),
     element("label", {}, view.compare, " Compare with a second head"),
@@ -65,7 +70,8 @@ function tasks() {
   view.tasks = Object.keys(EXAMPLES).map((name) =>
     element("input", { type: "radio", name: "task", value: name, onchange: () => onTask(name) }));
   const labels = { generation: " Generation: what comes next", sentiment: " Sentiment: positive or negative" };
-  return element("fieldset", {}, element("legend", {}, "Task"), ...view.tasks.map((input) => element("label", {}, input, labels[input.value])));
+  return element("fieldset", {}, element("legend", {}, "Task"),
+    ...view.tasks.map((input) => element("label", {}, input, labels[input.value])));
 }
 
 function buttons() {
@@ -79,12 +85,17 @@ function buttons() {
 }
 
 function generationControls() {
-  const sampling = () => act({ do: "sampling", ...samplingOptions() });
+  const changed = () => act({ do: "sampling", ...samplingOptions() });
+  const paced = (value) => act({ do: "speed", tokens_per_second: value });
+  const option = (name, label, step, format, onchange) => {
+    const [min, max] = LIMITS[name];
+    return slider(label, { min, max, step, value: DEFAULTS[name], format, onchange });
+  };
   view.sliders = {
-    temperature: slider("Temperature", { min: 0, max: 2, step: 0.05, value: 0.8, format: (x) => x.toFixed(2), onchange: sampling }),
-    top_k: slider("Top-k", { min: 0, max: 100, step: 1, value: 0, format: (x) => (x ? String(x) : "off"), onchange: sampling }),
-    top_p: slider("Top-p", { min: 0.05, max: 1, step: 0.01, value: 1, format: (x) => (x < 1 ? x.toFixed(2) : "off"), onchange: sampling }),
-    speed: slider("Tokens per second", { min: 1, max: 30, step: 1, value: 5, onchange: (x) => act({ do: "speed", tokens_per_second: x }) }),
+    temperature: option("temperature", "Temperature", 0.05, (value) => value.toFixed(2), changed),
+    top_k: option("top_k", "Top-k", 1, (value) => (value ? String(value) : "off"), changed),
+    top_p: option("top_p", "Top-p", 0.01, (value) => (value < 1 ? value.toFixed(2) : "off"), changed),
+    speed: option("speed", "Tokens per second", 1, String, paced),
   };
   view.seed = element("input", { type: "number", min: 0, max: LIMITS.seed[1], step: 1, value: 0, onchange: reset });
   view.generation = element("div", {},
@@ -95,29 +106,6 @@ function generationControls() {
   return view.generation;
 }
 
-function nextTokens() {
-  view.rows = element("tbody");
-  view.others = element("p", { class: "numbers" });
-  oneTabStop(view.rows, "ArrowUp", "ArrowDown");
-  view.next = element("div", {},
-    element("h3", {}, "The next token: click one, or press Enter on it, to take it"),
-    element("table", { class: "next" },
-      element("thead", {}, element("tr", {},
-        ...["Token", "Id", "Model", "After temperature, top-k and top-p"].map((name) => element("th", { scope: "col" }, name)))),
-      view.rows),
-    view.others);
-  return view.next;
-}
-
-function sentiment() {
-  view.label = element("p", { class: "label" });
-  view.words = element("p", { class: "words" });
-  view.sum = element("p", { class: "numbers" });
-  view.sentiment = element("div", {}, element("h3", {}, "Label, and what each word adds to its probability"),
-    view.label, view.words, view.sum);
-  return view.sentiment;
-}
-
 // --- state in the address -------------------------------------------------------------------------
 
 export function open(state) {
@@ -125,7 +113,7 @@ export function open(state) {
   wasOpened = true;
   const inside = (text, [low, high], otherwise) =>
     text !== undefined && text !== "" && Number(text) >= low && Number(text) <= high ? Number(text) : otherwise;
-  task = state.task in EXAMPLES ? state.task : "generation";
+  task = Object.hasOwn(EXAMPLES, state.task ?? "") ? state.task : "generation";
   typed = (state.sentence ?? EXAMPLES[task]).slice(0, MAX_TEXT);
   view.box.value = typed;
   for (const [name, each] of Object.entries(view.sliders)) each.set(inside(state[name], LIMITS[name], DEFAULTS[name]));
@@ -176,8 +164,9 @@ function start() {
   chosen = null;
   isStopped = false;
   const job = { number, sentence: view.box.value.slice(-MAX_TEXT), heads: heads() };
+  const pace = { running: false, tokens_per_second: numbers().speed };
   if (task === "sentiment") lab.send({ do: "classify", ...job });
-  else lab.send({ do: "generate", ...job, seed: seed(), running: false, tokens_per_second: numbers().speed, ...samplingOptions() });
+  else lab.send({ do: "generate", ...job, seed: seed(), ...pace, ...samplingOptions() });
   for (const input of view.tasks) input.checked = input.value === task;
   view.generation.hidden = view.buttons.hidden = task !== "generation";
 }
@@ -185,7 +174,8 @@ function start() {
 // Tell the job something; where none is running, start one first.
 function act(message) {
   if (timer !== null || isStopped) start();
-  lab.send(message);
+  if (frame === null && !isStopped) early.push(message);
+  else lab.send(message);
   save();
 }
 
@@ -200,6 +190,7 @@ function onTyped() {
   number += 1; // frames of the old sentence come too late
   clearTimeout(timer);
   timer = setTimeout(() => {
+    if (view.root.hidden) return; // another pane's job runs
     start();
     save();
   }, 150);
@@ -227,6 +218,7 @@ export function ready() {
 // --- frames ---------------------------------------------------------------------------------------
 
 export function show(given) {
+  if (view.root.hidden) return; // it comes too late
   if (given.kind === "error") {
     view.problem.textContent = given.message;
     isStopped = given.message !== "";
@@ -242,78 +234,41 @@ export function show(given) {
 
 function showNewest() {
   frame = newest;
+  for (const message of early.splice(0)) lab.send(message);
   view.note.textContent = frame.note;
   view.note.hidden = !frame.note;
   view.own.textContent = frame.own_functions
     .map((line) => `Runs your own ${line.replace(" does the work of ", " in place of ")}.`).join(" ");
   view.results.hidden = view.attention.hidden = false;
-  view.next.hidden = frame.kind !== "generation";
-  view.sentiment.hidden = frame.kind !== "sentiment";
-  if (frame.kind === "generation") showGeneration();
+  const isGeneration = frame.kind === "generation";
+  view.next.root.hidden = !isGeneration;
+  view.sentiment.root.hidden = isGeneration;
+  if (isGeneration) showGeneration();
   else showSentiment();
   drawAttention();
 }
 
 function showGeneration() {
+  view.next.draw(frame);
   if (view.box.value !== frame.text) {
     view.box.value = frame.text;
     view.box.scrollTop = view.box.scrollHeight;
   }
-  for (const [place, row] of fit(view.rows, frame.ids.length, nextTokenRow).entries()) drawNextToken(row, place);
-  const others = frame.others;
-  view.others.textContent = `All ${others.count.toLocaleString("en")} other tokens together: ` +
-    `${percent(others.model_probability)}, then ${percent(others.probability)}.` +
-    (numbers().temperature === 0 ? " At temperature 0 nothing is drawn: the most likely token is taken." : "");
-  if (frame.is_running) return lab.announce(`… ${frame.text.slice(-60)}`);
-  if (frame.new) save();
-  lab.announce(`Next token: ${visible(frame.tokens[0])}, ${percent(frame.probabilities[0])}`);
-}
-
-function nextTokenRow(place) {
-  const row = element("tr", { role: "row" },
-    element("td", {}, element("button", { tabindex: place ? -1 : 0 }, element("bdi"))),
-    element("td"), element("td", {}, element("span")), element("td", {}, element("span")));
-  row.addEventListener("click", () => act({ do: "take", id: Number(row.dataset.id) }));
-  return row;
-}
-
-function drawNextToken(row, place) {
-  const [token, id, model, after] = row.children;
-  const isRemoved = frame.probabilities[place] === 0;
-  row.dataset.id = frame.ids[place];
-  row.className = isRemoved ? "removed" : "";
-  token.firstChild.firstChild.textContent = visible(frame.tokens[place]);
-  id.textContent = frame.ids[place];
-  drawBar(model, frame.model_probabilities[place], percent(frame.model_probabilities[place]));
-  drawBar(after, frame.probabilities[place], isRemoved ? "removed" : percent(frame.probabilities[place]));
-}
-
-function drawBar(cell, probability, text) {
-  cell.firstChild.textContent = text;
-  cell.style.setProperty("--bar", `${100 * probability}%`);
+  if (frame.new && !frame.is_running) save();
+  lab.announce(frame.is_running ? `… ${frame.text.slice(-60)}` :
+    `Next token: ${visible(frame.tokens[0])}, ${percent(frame.probabilities[0])}`);
 }
 
 function showSentiment() {
-  view.label.textContent = `${frame.label} ${percent(frame.probability)}`;
-  const words = frame.words ?? [];
-  const largest = Math.max(0.01, ...words.map(([, value]) => Math.abs(value)));
-  const make = () => element("span", {}, element("bdi"), element("small"));
-  for (const [place, chip] of fit(view.words, words.length, make).entries()) {
-    const [word, value] = words[place];
-    chip.firstChild.textContent = visible(word);
-    chip.lastChild.textContent = `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-    chip.className = value < 0 ? "lowers" : "raises";
-    chip.style.setProperty("--strength", `${Math.round((40 * Math.abs(value)) / largest)}%`);
-  }
-  view.sum.textContent = frame.words === null ? "What each word adds is being computed …" :
-    `With all words masked the probability is ${percent(frame.baseline)}; what the words add (+) and take (−) leads from there to ${percent(frame.probability)}.`;
-  lab.announce(view.label.textContent);
+  view.sentiment.draw(frame);
+  lab.announce(`${frame.label}, ${percent(frame.probability)}`);
 }
 
 function drawAttention() {
   const { context, count } = frame;
-  view.tokensTitle.textContent = "Tokens and their ids" + (context.length === count ? "" :
-    ` (the ${frame.first ? "last" : "first"} ${context.length} of ${count.toLocaleString("en")})`);
+  const part = ` (the ${frame.first ? "last" : "first"} ${context.length} of ${count.toLocaleString("en")})`;
+  view.tokensTitle.textContent = "Tokens and their ids" + (context.length < count ? part : "") +
+    (context.includes("\ufffd") ? "; \ufffd is a part of a character" : "");
   const place = chosen === null ? ownPlace() : Math.min(context.length - 1, Math.max(0, chosen - frame.first));
   view.tokens.draw(frame, place);
   view.first.draw(frame, frame.heads[0], place);
@@ -329,5 +284,7 @@ function ownPlace() {
 function choose(place) {
   const before = chosen;
   chosen = place === ownPlace() ? null : frame.first + place;
-  if (chosen !== before) drawAttention();
+  if (chosen === before) return;
+  drawAttention();
+  lab.announce(view.first.says());
 }
