@@ -15,7 +15,8 @@ from engines import load_own
 from lab.errors import UserError
 from lab.play import transformer_job
 from lab.play.messages import MESSAGES, BadMessage, parse
-from lab.play.transformer_job import MAX_SHOWN, bundled, classify, generate
+from lab.play.sentiment_job import classify
+from lab.play.transformer_job import MAX_SHOWN, bundled, generate
 from lab.play.worker import Control, Replaced
 from models import generation
 from models.generation import Sampling

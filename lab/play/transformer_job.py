@@ -1,9 +1,9 @@
-"""The transformer pane: watch `generation.stream` and `attribution.explain` while they run.
+"""The transformer pane's generation: watch `generation.stream` while it runs. `sentiment_job.py` is the other task.
 
 There is no second loop: the tokens come from the generator of the lesson, and the numbers that are shown next to them
 from the same model and the same functions.
 
-Shapes: B batch, T time (positions), H heads, V vocabulary, C classes.
+Shapes: B batch, T time (positions), H heads, V vocabulary.
 """
 
 import functools
@@ -21,13 +21,11 @@ from lab.errors import UserError
 from lab.play.worker import Control, Message
 from models import generation  # the module, since its functions may be replaced by a learner's
 from models.generation import Sampling, window_start
-from models.hub import GENERATION, SENTIMENT, LoadedModel, Task
+from models.hub import GENERATION, LoadedModel, Task
 from models.internals import ModelOutput
-from sentiment.attribution import Explanation, explain
 
 PANE = "transformer"
-GENERATION_SCRIPT = "02_transformer_basics/text_generation.py"  # whose --with the learner's functions are
-SENTIMENT_SCRIPT = "02_transformer_basics/sentiment_analysis.py"
+SCRIPT = "02_transformer_basics/text_generation.py"  # whose --with the learner's functions are
 MAX_CANDIDATES = 12  # next tokens in the table
 MAX_SHOWN = 24  # tokens in the table of attention weights
 MAX_NEW_TOKENS = 500
@@ -110,7 +108,7 @@ class GenerationJob:
 
     def run(self) -> None:
         """Continue the text as the page wants, until another job is wanted."""
-        with self.control.own_functions(GENERATION_SCRIPT) as self.own_functions:
+        with self.control.own_functions(SCRIPT) as self.own_functions:
             self.show()
             while True:
                 if self.answer(self.seconds_to_wait()):
@@ -269,96 +267,8 @@ class GenerationJob:
         )
 
 
-class SentimentJob:
-    """One text that is classified and explained."""
-
-    def __init__(self, control: Control, message: Message) -> None:
-        self.control = control
-        self.message = message
-        self.heads: list[Message] = message["heads"]
-        self.loaded = bundled(SENTIMENT)
-        if not message["sentence"].strip():
-            raise UserError("type a sentence: there is nothing to classify")
-        self.explanation: Explanation | None = None
-        self.own_functions: list[str] = []
-
-    def run(self) -> None:
-        """Classify at once, explain, then show the heads that the page wants until another job is wanted."""
-        with self.control.own_functions(SENTIMENT_SCRIPT) as self.own_functions:
-            self.encoding = self.loaded.tokenizer.encode(self.message["sentence"])
-            self.classify()
-            self.show()
-            self.explanation = self.explain()
-            while True:
-                self.show()
-                self.answer(None)
-
-    @torch.inference_mode()
-    def classify(self) -> None:
-        """Keep the probability of the most likely label, and the attention weights."""
-        input_ids = torch.tensor([self.encoding.ids])  # (1, T)
-        output = self.loaded.model.forward_with_internals(input_ids)
-        probability, label = output.logits.softmax(dim=-1)[0].max(dim=-1)  # (1, C) -> (C,) -> two scalars
-        self.probability, self.label = float(probability), self.loaded.model.labels[int(label)]
-        self.attentions: list[Tensor] = output.attentions
-
-    def explain(self) -> Explanation:
-        """Return the attributions. The page is answered before every block that the model runs for them."""
-        blocks = self.loaded.model.blocks
-        handles = [block.register_forward_pre_hook(lambda *_: self.answer(0.0)) for block in blocks]
-        try:
-            return explain(self.loaded, self.message["sentence"])
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def answer(self, wait: float | None) -> None:
-        """Do what the messages say."""
-        for message in self.control.messages(wait):
-            if message["do"] == "heads":
-                self.heads = message["heads"]
-
-    def note(self) -> str:
-        """Return a note if the text is longer than the model reads; else ""."""
-        (ids,) = self.loaded.tokenizer([self.message["sentence"]])["input_ids"]
-        read = len(self.encoding.ids)
-        return f"Only the first {read} of {len(ids):,} tokens are read: the model's maximum." if read < len(ids) else ""
-
-    def show(self) -> None:
-        """Show the label, the words with their attributions once there are any, and the heads."""
-        explanation = self.explanation
-        both = {True: self.attentions, False: self.attentions}  # an encoder has no causal mask
-        config = self.loaded.model.config
-        self.control.show(
-            PANE,
-            "sentiment",
-            number=self.message["number"],
-            sentence=self.message["sentence"],
-            label=self.label,
-            probability=self.probability,
-            baseline=None if explanation is None else explanation.baseline_score,
-            words=None if explanation is None else explanation.attributions(),
-            context=self.encoding.tokens[:MAX_SHOWN],
-            context_ids=self.encoding.ids[:MAX_SHOWN],
-            first=0,
-            count=len(self.encoding.ids),
-            heads=shown_heads(both, self.heads, slice(0, MAX_SHOWN)),
-            num_layers=config.n_layers,
-            num_heads=config.n_heads,
-            note=self.note(),
-            own_functions=self.own_functions,
-        )
-
-
 def generate(control: Control, message: Message) -> None:
     """Run the job of a message that starts a text."""
     control.show(PANE, "error", message="")
     with one_thread():
         GenerationJob(control, message).run()
-
-
-def classify(control: Control, message: Message) -> None:
-    """Run the job of a message that asks for the sentiment of a text."""
-    control.show(PANE, "error", message="")
-    with one_thread():
-        SentimentJob(control, message).run()

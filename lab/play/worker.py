@@ -25,7 +25,7 @@ Job = Callable[["Control", Message], None]
 JOBS: Mapping[tuple[str, str], str] = {
     ("maze", "start"): "lab.play.maze_job:run",
     ("transformer", "generate"): "lab.play.transformer_job:generate",
-    ("transformer", "classify"): "lab.play.transformer_job:classify",
+    ("transformer", "classify"): "lab.play.sentiment_job:classify",
 }
 
 
