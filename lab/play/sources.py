@@ -1,4 +1,4 @@
-"""What the page shows besides the panes: the lines of code that compute them, and the lessons. Imports no torch.
+"""The lines of code that a pane shows, and the lessons. Imports no torch.
 
 Only files that are listed here are ever read: no name from a request becomes a path.
 """
