@@ -94,6 +94,18 @@ AGENT: Fields = {  # settings of the Q-learning agent and of the maze
     "epsilon_decay": number(0.001, 1),
     "slip": number(0, 1),
 }
+# Details of PPO that can be left out: options of `PPOConfig` that are true by default.
+PPO_DETAILS = (
+    "bootstrap_at_time_limit",
+    "normalize_observations",
+    "scale_rewards",
+    "normalize_advantages",
+    "orthogonal_initialization",
+    "anneal_learning_rate",
+    "clip_gradients",
+    "use_clipping",
+)
+ARM_POLICY = one_of("learning", "trained", "controller")
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
         "start": {"layout": layout, "seed": SEED, "running": boolean, "steps_per_second": number(1, 5000), **AGENT},
@@ -105,7 +117,14 @@ MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its field
         "settings": AGENT,
     },
     "transformer": {},
-    "arm": {},
+    "arm": {
+        "start": {"seed": SEED, "running": boolean, "policy": ARM_POLICY, "without": one_of("", *PPO_DETAILS)},
+        "pause": {},
+        "resume": {},
+        "step": {},
+        "target": {"x": number(-0.2, 0.2), "y": number(-0.2, 0.2)},
+        "policy": {"policy": ARM_POLICY},
+    },
 }
 
 

@@ -24,8 +24,10 @@ CODE: Mapping[str, Sequence[str]] = {
         "02_transformer_basics/models/generation.py:token_probabilities",
     ),
     "arm": (
+        "03_ppo_reacher/ppo.py:Trainer.iterate",
         "03_ppo_reacher/ppo.py:compute_gae",
         "03_ppo_reacher/ppo.py:policy_loss",
+        "03_ppo_reacher/ppo.py:update_diagnostics",
     ),
 }
 LESSONS = {

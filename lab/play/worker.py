@@ -24,6 +24,7 @@ Job = Callable[["Control", Message], None]
 # What starts a job: (pane, message) -> module and function. The modules are imported when they are first needed.
 JOBS: Mapping[tuple[str, str], str] = {
     ("maze", "start"): "lab.play.maze_job:run",
+    ("arm", "start"): "lab.play.arm_job:run",
 }
 
 
