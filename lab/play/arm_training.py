@@ -21,9 +21,10 @@ def row_of(record: IterationRecord) -> list[float]:
 
 
 class Training(threading.Thread):
-    """A training that goes on when it may: `allowed` is the number of iterations that may still start.
+    """A training that goes on when it may: `allowed` is the number of iterations that may still be shown.
 
-    The thread only ever adds to `rows` and replaces `weights`, so other threads read them at any time.
+    It is one iteration ahead, so that the first one, which loads libraries, is there when it is wanted. The thread
+    only ever adds to `rows` and replaces `weights`, so other threads read them at any time.
     """
 
     def __init__(self, config: PPOConfig, allowed: float) -> None:
@@ -39,15 +40,17 @@ class Training(threading.Thread):
     def run(self) -> None:
         """Consume the generator, one iteration at a time."""
         try:
-            records = train(self.config)
-            while self._takes_turn() and (record := next(records, None)) is not None:
+            for record in train(self.config):
+                if not self._takes_turn():
+                    return
                 self.weights = record.agent.state_dict()  # a copy: the next iteration changes the agent
                 self.rows.append(row_of(record))
         except Exception as error:  # for the thread that watches
-            self.error = error
+            if self._takes_turn():
+                self.error = error
 
     def allow(self, change: Callable[[float], float]) -> None:
-        """Change the number of iterations that may still start."""
+        """Change the number of iterations that may still be shown."""
         with self.turn:
             self.allowed = change(self.allowed)
             self.turn.notify()
@@ -60,7 +63,7 @@ class Training(threading.Thread):
         self.join()
 
     def _takes_turn(self) -> bool:
-        """Wait until an iteration may start; return False if the training is to end."""
+        """Wait until an iteration may be shown; return False if the training is to end."""
         with self.turn:
             self.turn.wait_for(lambda: self.allowed > 0 or not self.is_wanted)
             self.allowed -= 1
