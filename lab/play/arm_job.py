@@ -1,7 +1,7 @@
 """The arm pane: watch `ppo.train` while it runs, and an arm that moves with the newest weights in real time.
 
-There is no second training loop: one thread consumes the records of `ppo.train`; this one steps an arm of its own,
-answers the messages of the page, and shows both.
+There is no second training loop: one thread consumes the records of `ppo.train`; this one moves another arm, answers
+the messages of the page, and shows both.
 """
 
 import json
@@ -31,7 +31,7 @@ LINES = ("random policy", "inverse kinematics + PD")  # of the curve of returns
 
 
 def reference_lines() -> dict[str, float]:
-    """Return the returns of policies without learning, as the training that ships has measured them."""
+    """Return the mean returns of policies without learning, as `train.py` has measured them."""
     path = RESULTS / "train.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if record.get("config", {}).get("ppo", {}).get("env_id") != ENV_ID:
@@ -39,8 +39,8 @@ def reference_lines() -> dict[str, float]:
     return {name: record["results"]["baselines"][name] for name in LINES}
 
 
-def shipped_agent() -> TrainedAgent:
-    """Return the trained model that ships. Raises UserError if it is missing or no model of this arm."""
+def bundled_agent() -> TrainedAgent:
+    """Return the bundled trained model. Raises UserError if it is missing or no model of this arm."""
     path = RESULTS / "trained_model.pth"
     if not path.exists():
         raise UserError("there is no trained model in 03_ppo_reacher/results; train.py writes one")
@@ -48,6 +48,12 @@ def shipped_agent() -> TrainedAgent:
     if trained.config.env_id != ENV_ID:
         raise UserError(f"the model in 03_ppo_reacher/results was trained on {trained.config.env_id}, not on {ENV_ID}")
     return trained
+
+
+def config_of(message: Message) -> PPOConfig:
+    """Return the options of a training: a seed, and the detail of PPO that is left out, or ""."""
+    without: dict[str, Any] = {message["without"]: False} if message["without"] else {}
+    return PPOConfig(seed=message["seed"], **without)
 
 
 class Policies:
@@ -60,7 +66,7 @@ class Policies:
         self.problem = ""
         self.choices: dict[str, Policy] = {"controller": inverse_kinematics_controller(), "learning": resting}
         try:
-            self.choices["trained"] = shipped_agent().policy()
+            self.choices["trained"] = bundled_agent().policy()
         except UserError as error:
             self.problem = str(error)
         bounds = torch.ones(2)
@@ -80,7 +86,7 @@ class ArmJob:
 
     def __init__(self, control: Control, message: Message) -> None:
         self.control = control
-        config = PPOConfig(seed=message["seed"], **{name: False for name in [message["without"]] if name})
+        config = config_of(message)
         self.policies = Policies(config)
         self.training = Training(config, math.inf if message["running"] else 0)
         self.player = Player()

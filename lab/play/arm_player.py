@@ -1,7 +1,7 @@
 """One arm in real time: its target is moved, and its policy exchanged, while it moves.
 
-It is an arm of its own. It takes no numbers from the global random number generators, so that a training beside it
-stays the same.
+It is none of the training's arms, and it takes no numbers from the global random number generators, so that a
+training in the same process stays the same.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""`ppo.train` in a thread of its own, so that meanwhile the arm moves and the page is answered."""
+"""`ppo.train` in a separate thread, so that meanwhile the arm moves and the page is answered."""
 
 import math
 import threading

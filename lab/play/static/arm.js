@@ -9,7 +9,7 @@ const VIEW = 0.24; // meters from the center of the drawing to its edge
 const KEYS = { ArrowLeft: [-0.01, 0], ArrowRight: [0.01, 0], ArrowUp: [0, 0.01], ArrowDown: [0, -0.01] };
 const POLICIES = {
   learning: "the policy that is learning now",
-  trained: "the trained model that ships with the lab",
+  trained: "the trained model of the lab",
   controller: "inverse kinematics + PD, written by hand",
 };
 const DETAILS = {
@@ -101,7 +101,7 @@ function curves() {
   view.progress = element("p", { class: "numbers" });
   view.own = element("p", { class: "own" });
   const hundredths = (value) => value.toFixed(2);
-  view.returns = chart("Mean return per episode, exploring", { ticks: [-50, -20, -10, -5, -3], height: 150, scale: (value) => -Math.log(-value) });
+  view.returns = chart("Mean return per episode, exploring", { ticks: [-50, -20, -10, -5, -2], height: 150, scale: (value) => -Math.log(-value) });
   view.kl = chart("KL divergence of an update", { ticks: [0, 0.02, 0.04, 0.06], format: hundredths });
   view.clipped = chart("Fraction of clipped ratios", { ticks: [0, 0.2, 0.4, 0.6], format: (value) => `${Math.round(100 * value)}%` });
   return [view.progress, view.own, view.returns.root, view.kl.root, view.clipped.root];

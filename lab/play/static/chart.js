@@ -44,9 +44,8 @@ function xLabel(x, y, steps, number) {
   return svg("text", { x, y, "text-anchor": ["start", "middle", "end"][number] }, text);
 }
 
-// Its label stands where a rising curve is not: above at the left, below at the right.
+// Its label stands where a rising curve is not: at the left of a high line, at the right of a low one.
 function referenceLine(label, y, height) {
-  const isHigh = y < height / 2;
-  const place = isHigh ? { x: LEFT + 4, y: y + 13 } : { x: WIDTH - 4, y: y - 5, "text-anchor": "end" };
-  return [svg("line", { class: "reference", x1: LEFT, x2: WIDTH, y1: y, y2: y }), svg("text", place, label)];
+  const place = y < height / 2 ? { x: LEFT + 4 } : { x: WIDTH - 4, "text-anchor": "end" };
+  return [svg("line", { class: "reference", x1: LEFT, x2: WIDTH, y1: y, y2: y }), svg("text", { ...place, y: y - 4 }, label)];
 }
