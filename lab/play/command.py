@@ -78,7 +78,13 @@ def play(config: Play) -> None:
         )
         address = f"http://{shown}:{port}/?token={token}"
         settings = uvicorn.Config(
-            app, log_level="error", ws="websockets-sansio", ws_max_size=MAX_BYTES, ws_max_queue=8, lifespan="off"
+            app,
+            log_level="error",
+            ws="websockets-sansio",
+            ws_max_size=MAX_BYTES,
+            ws_max_queue=8,
+            lifespan="off",
+            timeout_graceful_shutdown=1,  # a page that does not answer cannot hold up Ctrl-C
         )
         print(address, flush=True)
         print("Ctrl-C ends it.", flush=True)

@@ -65,7 +65,8 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self.newest: dict[str, str] = {}  # kind of frame -> the newest one, as JSON
         self.is_fresh = asyncio.Event()
-        self.has_ended = asyncio.Event()  # the worker
+        self.has_started = asyncio.Event()  # the first worker
+        self.has_ended = asyncio.Event()  # the present worker
         self.worker: WorkerProcess | None = None
 
     async def run(self) -> None:
@@ -95,8 +96,9 @@ class Session:
                 bad += 1
                 self.put(" refused", pane="", kind="refused", message=str(error))
             else:
-                if self.worker is not None:
-                    await asyncio.to_thread(self.worker.send, message)
+                await self.has_started.wait()
+                assert self.worker is not None
+                await asyncio.to_thread(self.worker.send, message)
 
     async def send(self) -> None:
         """Send the newest frame of every kind, at most so many times a second."""
@@ -113,6 +115,7 @@ class Session:
         for _ in range(1 + RESTARTS):
             self.has_ended.clear()
             self.worker = await asyncio.to_thread(WorkerProcess, self.own_files, self._on_frame, self._on_end)
+            self.has_started.set()
             await self.has_ended.wait()
             await asyncio.to_thread(self.worker.end)
             self.put(" worker", pane="", kind="worker", state="ended")
