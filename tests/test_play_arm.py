@@ -25,6 +25,7 @@ from lab.play.arm_player import NEAR, REACH, Player
 from lab.play.arm_training import row_of
 from lab.play.messages import PPO_DETAILS, BadMessage, parse
 from lab.play.session import CONTEXT, WorkerProcess
+from lab.play.sources import lesson_page
 from lab.play.worker import Control, Message, Replaced, finite, main
 from ppo import train
 from ppo_config import PPOConfig
@@ -264,6 +265,13 @@ def test_results_of_another_task_are_not_used(tmp_path: Path, monkeypatch: pytes
     assert reference_lines() == {}
     (tmp_path / "trained_model.pth").write_text("nonsense")
     assert "trained" not in Policies(PPOConfig()).choices
+
+
+def test_links_lead_to_sections_of_the_lesson() -> None:
+    script = (ROOT / "lab/play/static/arm.js").read_text(encoding="utf-8")
+    anchors = re.findall(r'"/lesson/arm/#([^"]+)"', script)
+    assert len(anchors) == 2
+    assert all(f'id="{anchor}"' in lesson_page("arm") for anchor in anchors)
 
 
 def own_file(folder: Path, body: str) -> tuple[Path]:

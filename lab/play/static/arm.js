@@ -40,9 +40,8 @@ export function mount(root, given) {
   lab = given;
   root.append(...paneShape({
     title: "An arm learns to reach",
-    explanation: "PPO trains a policy that turns two joints so that the fingertip (filled dot) gets to the target (ring); "
-      + "it tries, and learns from how far away it was. The arm that you see moves in real time with the policy's newest "
-      + "weights: take the target and move it, also while it learns.",
+    explanation: "PPO trains a policy to turn two joints so that the fingertip (filled dot) gets to the target (ring). "
+      + "The arm moves in real time with the newest weights: take the target and move it, also while the policy learns.",
     lesson: "/lesson/arm/#from-policy-gradient-to-ppo-step-by-step",
     stage: [buttons(), drawing(), element("p", { class: "numbers", id: "arm-keys" }, "Drag the target, or focus it and use the arrow keys."),
       policyChooser(), targetFields()],
@@ -75,7 +74,7 @@ function buttons() {
 
 function policyChooser() {
   view.policies = Object.entries(POLICIES).map(([name, label]) => {
-    const input = element("input", { type: "radio", name: "policy", value: name, onchange: () => choose(name) });
+    const input = element("input", { type: "radio", name: "arm-policy", value: name, onchange: () => choose(name) });
     return [input, element("label", {}, input, label)];
   });
   return element("fieldset", {}, element("legend", {}, "Who moves the arm"), ...view.policies.map(([, label]) => label));
@@ -104,7 +103,8 @@ function curves() {
   view.returns = chart("Mean return per episode, exploring", { ticks: [-50, -20, -10, -5, -2], height: 150, scale: (value) => -Math.log(-value) });
   view.kl = chart("KL divergence of an update", { ticks: [0, 0.02, 0.04, 0.06], format: hundredths });
   view.clipped = chart("Fraction of clipped ratios", { ticks: [0, 0.2, 0.4, 0.6], format: (value) => `${Math.round(100 * value)}%` });
-  return [view.progress, view.own, view.returns.root, view.kl.root, view.clipped.root];
+  const normal = element("a", { href: "/lesson/arm/#is-my-run-normal", target: "_blank" }, "Is my run normal?");
+  return [view.progress, view.own, view.returns.root, view.kl.root, view.clipped.root, element("p", {}, normal)];
 }
 
 // --- what the user does ---------------------------------------------------------------------------
