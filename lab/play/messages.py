@@ -107,6 +107,18 @@ AGENT: Fields = {  # settings of the Q-learning agent and of the maze
 TEXT: Fields = {"number": whole(0, 2**31 - 1), "sentence": text, "heads": heads}  # the number is in every answer
 SAMPLING: Fields = {"temperature": number(0, 5), "top_k": whole(0, 100_000), "top_p": number(0.01, 1)}
 PACE: Fields = {"tokens_per_second": number(0.5, 100)}
+# Details of PPO that can be left out: options of `PPOConfig` that are true by default.
+PPO_DETAILS = (
+    "bootstrap_at_time_limit",
+    "normalize_observations",
+    "scale_rewards",
+    "normalize_advantages",
+    "orthogonal_initialization",
+    "anneal_learning_rate",
+    "clip_gradients",
+    "use_clipping",
+)
+ARM_POLICY = one_of("learning", "trained", "controller")
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
         "start": {"layout": layout, "seed": SEED, "running": boolean, "steps_per_second": number(1, 5000), **AGENT},
@@ -128,7 +140,14 @@ MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its field
         "heads": {"heads": heads},
         "speed": PACE,
     },
-    "arm": {},
+    "arm": {
+        "start": {"seed": SEED, "running": boolean, "policy": ARM_POLICY, "without": one_of("", *PPO_DETAILS)},
+        "pause": {},
+        "resume": {},
+        "step": {},
+        "target": {"x": number(-0.2, 0.2), "y": number(-0.2, 0.2)},
+        "policy": {"policy": ARM_POLICY},
+    },
 }
 
 

@@ -28,8 +28,10 @@ CODE: Mapping[str, Sequence[str]] = {
         "02_transformer_basics/sentiment/attribution.py:integrated_gradients",
     ),
     "arm": (
+        "03_ppo_reacher/ppo.py:Trainer.iterate",
         "03_ppo_reacher/ppo.py:compute_gae",
         "03_ppo_reacher/ppo.py:policy_loss",
+        "03_ppo_reacher/ppo.py:update_diagnostics",
     ),
 }
 LESSONS = {

@@ -26,6 +26,7 @@ JOBS: Mapping[tuple[str, str], str] = {
     ("maze", "start"): "lab.play.maze_job:run",
     ("transformer", "generate"): "lab.play.transformer_job:generate",
     ("transformer", "classify"): "lab.play.sentiment_job:classify",
+    ("arm", "start"): "lab.play.arm_job:run",
 }
 
 
