@@ -1,4 +1,4 @@
-"""Fixtures for tests of `lab play`: the server in a process of its own, and its page in Chromium.
+"""Fixtures for tests of `lab play`: the server as another process, and its page in Chromium.
 
 A page fails its test if it asks for anything that is not on this machine, or prints an error on its console.
 """

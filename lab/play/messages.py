@@ -80,6 +80,16 @@ def layout(value: Any) -> list[str]:
     return value
 
 
+def heads(value: Any) -> list[dict[str, Any]]:
+    """Check the one or two attention heads to show: of each its layer, its number, with the causal mask or without."""
+    if not isinstance(value, list) or not 1 <= len(value) <= 2:
+        raise ValueError("must be a list of 1 or 2 heads")
+    fields = {"layer": whole(0, 99), "head": whole(0, 99), "causal": boolean}
+    if any(not isinstance(head, dict) or head.keys() != fields.keys() for head in value):
+        raise ValueError(f"must have exactly the fields {', '.join(fields)} in each")
+    return [{name: check(head[name]) for name, check in fields.items()} for head in value]
+
+
 def optional(field: Field) -> Field:
     """Return the check of a field that may be null."""
     return lambda value: None if value is None else field(value)
@@ -96,6 +106,21 @@ AGENT: Fields = {  # settings of the Q-learning agent and of the maze that can c
     "epsilon_decay": number(0.001, 1),
     "slip": number(0, 0.5),  # with more, to go straight on is not what the mouse mostly does
 }
+TEXT: Fields = {"number": whole(0, 2**31 - 1), "sentence": text, "heads": heads}  # the number is in every answer
+SAMPLING: Fields = {"temperature": number(0, 5), "top_k": whole(0, 100_000), "top_p": number(0.01, 1)}
+PACE: Fields = {"tokens_per_second": number(0.5, 100)}
+# Details of PPO that can be left out: options of `PPOConfig` that are true by default.
+PPO_DETAILS = (
+    "bootstrap_at_time_limit",
+    "normalize_observations",
+    "scale_rewards",
+    "normalize_advantages",
+    "orthogonal_initialization",
+    "anneal_learning_rate",
+    "clip_gradients",
+    "use_clipping",
+)
+ARM_POLICY = one_of("learning", "trained", "controller")
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
     "maze": {
         "start": {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED},
@@ -109,8 +134,25 @@ MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its field
         "epsilon": EPSILON,
         "optimum": {"optimum": boolean},
     },
-    "transformer": {},
-    "arm": {},
+    "transformer": {
+        "generate": {**TEXT, "seed": SEED, "running": boolean, **PACE, **SAMPLING},
+        "classify": TEXT,
+        "pause": {},
+        "resume": {},
+        "step": {},
+        "take": {"id": whole(0, 1_000_000)},
+        "sampling": SAMPLING,
+        "heads": {"heads": heads},
+        "speed": PACE,
+    },
+    "arm": {
+        "start": {"seed": SEED, "running": boolean, "policy": ARM_POLICY, "without": one_of("", *PPO_DETAILS)},
+        "pause": {},
+        "resume": {},
+        "step": {},
+        "target": {"x": number(-0.2, 0.2), "y": number(-0.2, 0.2)},
+        "policy": {"policy": ARM_POLICY},
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""What the page shows besides the panes: the lines of code that compute them, and the lessons. Imports no torch.
+"""The lines of code that a pane shows, and the lessons. Imports no torch.
 
 Only files that are listed here are ever read: no name from a request becomes a path.
 """
@@ -23,11 +23,17 @@ CODE: Mapping[str, Sequence[str]] = {
     ),
     "transformer": (
         "02_transformer_basics/transformer_block.py:attention",
+        "02_transformer_basics/models/gpt2.py:GPT2.mask",
         "02_transformer_basics/models/generation.py:token_probabilities",
+        "02_transformer_basics/models/generation.py:keep_top_k",
+        "02_transformer_basics/models/generation.py:keep_top_p",
+        "02_transformer_basics/sentiment/attribution.py:integrated_gradients",
     ),
     "arm": (
+        "03_ppo_reacher/ppo.py:Trainer.iterate",
         "03_ppo_reacher/ppo.py:compute_gae",
         "03_ppo_reacher/ppo.py:policy_loss",
+        "03_ppo_reacher/ppo.py:update_diagnostics",
     ),
 }
 LESSONS = {

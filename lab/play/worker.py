@@ -25,6 +25,9 @@ Job = Callable[["Control", Message], None]
 JOBS: Mapping[tuple[str, str], str] = {
     ("maze", "start"): "lab.play.maze_job:run",
     ("maze", "random"): "lab.play.maze_job:make_random",
+    ("transformer", "generate"): "lab.play.transformer_job:generate",
+    ("transformer", "classify"): "lab.play.sentiment_job:classify",
+    ("arm", "start"): "lab.play.arm_job:run",
 }
 
 
@@ -36,7 +39,7 @@ class Replaced(BaseException):  # no Exception: nothing in a job catches it
 
 
 class Control:
-    """What a job has of the page: the messages to it, and a way to show frames."""
+    """The link of a job to its page: the messages that arrive, and a way to show frames."""
 
     def __init__(self, connection: Connection, own_files: Sequence[Path] = ()) -> None:
         self.connection = connection
@@ -99,18 +102,25 @@ def run_jobs(control: Control) -> None:
     wanted: Message | None = None
     while True:
         try:
-            if wanted is None:
-                for _ in control.messages(wait=None):
-                    pass  # no job is running: nobody to tell
-                continue
-            message, wanted = wanted, None
-            find_job(message)(control, message)
+            if wanted is not None:
+                message, wanted = wanted, None
+                run_job(control, message)
+            for _ in control.messages(wait=None):
+                pass  # no job is running: nobody to tell
         except Replaced as newer:
             wanted = newer.message
-        except UserError as error:
-            control.show(message["pane"], "error", message=str(error))
-        except Exception as error:  # of the learner's functions, or of ours: the page says it, the worker goes on
-            control.show(message["pane"], "error", message=f"{type(error).__name__}: {error}")
+
+
+def run_job(control: Control, message: Message) -> None:
+    """Run one job; what goes wrong in it is shown in its pane."""
+    try:
+        find_job(message)(control, message)
+    except UserError as error:
+        control.show(message["pane"], "error", message=str(error))
+    except (EOFError, OSError):
+        raise  # the page is gone
+    except Exception as error:  # of the learner's functions, or of ours: the worker goes on
+        control.show(message["pane"], "error", message=f"{type(error).__name__}: {error}")
 
 
 def main(connection: Connection, own_files: Sequence[Path]) -> None:
