@@ -369,7 +369,7 @@ def test_the_maze_is_drawn_with_the_mouse(watched: WatchedPage) -> None:  # noqa
     mouse.up()
     watched.wait_for(lambda frame: frame["layout"][3] == "XXXG")
     cell(watched.page, 4, 1).click()
-    watched.page.get_by_label("goal", exact=True).check()
+    watched.page.locator("#maze").get_by_label("goal", exact=True).check()
     cell(watched.page, 4, 2).click()
     watched.wait_for(lambda frame: frame["layout"][3] == ".GXG")
 
@@ -419,12 +419,12 @@ def test_the_address_holds_the_state(watched: WatchedPage) -> None:  # noqa: F81
 def test_sizes_and_random_mazes(watched: WatchedPage) -> None:  # noqa: F811
     watched.open("maze")
     for label, value in (("Rows", 64), ("Columns", 64)):
-        watched.page.get_by_label(label).fill(str(value))
-        watched.page.get_by_label(label).press("Enter")
+        watched.page.locator("#maze").get_by_label(label).fill(str(value))
+        watched.page.locator("#maze").get_by_label(label).press("Enter")
     watched.wait_for(lambda frame: [len(row) for row in frame["layout"]] == [64] * 64)
     press(watched.page, "Random maze")
     frame = watched.wait_for(lambda frame: "layout" in frame and sum(row.count("X") for row in frame["layout"]) > 1000)
-    seed = int(watched.page.get_by_label("Seed").input_value())
+    seed = int(watched.page.locator("#maze").get_by_label("Seed").input_value())
     assert frame["layout"] == random_maze(64, 64, seed)
     assert (cell(watched.page, 1, 1).bounding_box() or {})["width"] >= 24
     press(watched.page, "Start")
