@@ -6,6 +6,13 @@ def main() -> None:
     import sys
 
     import lab.startup  # noqa: F401 - first: Ctrl-C works while the libraries load
+
+    if sys.argv[1:2] == ["play"]:
+        from lab.play.command import main as run_play
+
+        run_play()
+        return
+
     from lab.exercises.commands import COMMANDS
     from lab.exercises.commands import main as run_exercises
 

@@ -13,6 +13,7 @@ from lab.doctor import show_state
 from lab.exercises.commands import ExerciseCommand
 from lab.files import ROOT
 from lab.launch import launch
+from lab.play.command import Play
 from lab.repeat import Repeat, repeat
 from lab.runner import SCRIPTS, run_everything, run_script
 
@@ -77,6 +78,7 @@ Command = (
     | Annotated[RepeatScript, tyro.conf.subcommand("repeat")]
     | Annotated[RunBenchmarks, tyro.conf.subcommand("bench")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Play, tyro.conf.subcommand("play")]
     | ExerciseCommand
 )
 

@@ -131,3 +131,4 @@ def show_table(rows: Sequence[tuple[Step, dict[str, Any] | None, float]], root: 
     console.print(table)
     seconds = sum(s for _, _, s in rows)
     print(f"All files are in {display_path(root)}, one folder per project. Total time: {seconds:.0f} seconds.")
+    print("See it live in the browser: lab play")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lab.errors import UserError
-from lab.exercises.own_files import Functions, OwnFunction, described, lab_line, read_functions
+from lab.exercises.own_files import Functions, OwnFunction, described, lab_line, names_in, read_functions
 from lab.exercises.own_results import Check
 from lab.files import ROOT, display_path
 
@@ -64,6 +64,10 @@ class Script:
 
     path: Path
     takes: Takes
+
+    def takes_any(self, file: Path) -> bool:
+        """Return True if a learner's file holds a function that this script takes."""
+        return not self.takes.checks().keys().isdisjoint(names_in(file))
 
     def with_flag(self, config_class: Any) -> Any:
         """Return the dataclass of the script's options with one more: `own_functions`, the files of `--with`."""

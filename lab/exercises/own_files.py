@@ -92,19 +92,30 @@ class OwnObject:
         return result
 
 
+def parsed(file: Path) -> tuple[str, ast.Module]:
+    """Return the text of a file and its syntax tree. Raises UserError, naming file and line, or OSError."""
+    text = read_text(file)
+    try:
+        return text, ast.parse(text)
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise UserError(f"{display_path(file)}{line}: not Python: {getattr(error, 'msg', error)}") from None
+
+
+def names_in(file: Path) -> list[str]:
+    """Return the functions of exercises that a file defines. Raises UserError or OSError as `parsed` does."""
+    known = {name for each in exercises().values() for name in each.functions}
+    return [name for node in parsed(file)[1].body for name in _names(node) if name in known]
+
+
 def read_functions(file: Path, checks: Mapping[str, Check], script: str) -> dict[str, OwnFunction]:
     """Return the functions in a learner's file that a script takes, by name.
 
     Raises OSError if the file cannot be read, UserError, naming file and line, if it is damaged, does not import, holds
     none of the functions, or one that is not written yet.
     """
-    text = read_text(file)
     shown = display_path(file)
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise UserError(f"{shown}{line}: not Python: {getattr(error, 'msg', error)}") from None
+    text, tree = parsed(file)
     nodes = {name: node for node in tree.body for name in _names(node)}
     taken = [name for name in checks if name in nodes]
     if not taken:

@@ -1,0 +1,120 @@
+"""Record the animated picture of `lab play` for the README, from the real page in Chromium.
+
+pip install -e '.[test]'      # Playwright; Chromium itself comes from the system, such as `apt-get install chromium`
+python docs/record_page.py    # writes docs/page.gif
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lab.animations import save_gif
+from lab.errors import UserError
+from lab.files import ROOT
+from lab.launch import launch
+
+SIZE = {"width": 1100, "height": 640}
+SHOWN_WIDTH = 660  # pixels of the GIF
+FRAMES_PER_SECOND = 4
+
+
+@dataclass(frozen=True)
+class Config:
+    """Record the page of `lab play` as a GIF."""
+
+    output: Path = ROOT / "docs/page.gif"
+    """The GIF."""
+    seconds: float = 4.0
+    """Seconds of each pane."""
+
+
+@contextmanager
+def opened_page() -> Iterator[tuple[Any, str]]:
+    """Run the server and a browser; yield the page and the server's address. Raises UserError without a browser."""
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser_path is None:
+        raise UserError("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    command = [sys.executable, "-m", "lab", "play", "--port", "0", "--no_open"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as tool:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        browser = tool.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        try:
+            yield browser.new_page(viewport=SIZE), address
+        finally:
+            browser.close()
+            server.terminate()
+
+
+def screenshot(page: Any) -> Image.Image:
+    """Return a picture of the page as it is."""
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    return image.resize((SHOWN_WIDTH, SHOWN_WIDTH * image.height // image.width), Image.Resampling.LANCZOS)
+
+
+def pictures(page: Any, seconds: float, act: Callable[[int], None]) -> Iterator[Image.Image]:
+    """Yield pictures of the page for some seconds; `act(number)` does something before each."""
+    for number in range(round(seconds * FRAMES_PER_SECOND)):
+        due = time.monotonic() + 1 / FRAMES_PER_SECOND
+        act(number)
+        yield screenshot(page)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def wait_for_pane(page: Any, name: str) -> None:
+    """Wait until the page shows something of a pane. Raises UserError after a minute."""
+    for _ in range(600):
+        if (page.evaluate("window.lab && window.lab.frame") or {}).get("pane") == name:
+            return
+        time.sleep(0.1)
+    raise UserError(f"the pane {name} shows nothing")
+
+
+def record(page: Any, address: str, seconds: float) -> Iterator[Image.Image]:
+    """Yield pictures of the three panes at work."""
+
+    def press(name: str) -> None:
+        page.get_by_role("button", name=name, exact=True).click()
+
+    def draw_a_wall(number: int) -> None:
+        if number == round(seconds * FRAMES_PER_SECOND / 2):
+            page.get_by_role("gridcell", name="row 2, column 4, floor").click()
+
+    def move_the_target(number: int) -> None:
+        page.get_by_label("x", exact=True).fill(str([-12, 10, 14, -5][number // 4 % 4]))
+
+    page.goto(f"{address}#maze")
+    wait_for_pane(page, "maze")
+    press("Start")
+    yield from pictures(page, seconds, draw_a_wall)
+    page.get_by_role("tab", name="Transformer").click()
+    wait_for_pane(page, "transformer")
+    press("Start")
+    yield from pictures(page, seconds, lambda number: None)
+    page.get_by_role("tab", name="Arm").click()
+    wait_for_pane(page, "arm")
+    press("Start")
+    yield from pictures(page, seconds, move_the_target)
+
+
+def main(config: Config) -> None:
+    """Record the page, and write the GIF."""
+    with opened_page() as (page, address):
+        frames = list(record(page, address, config.seconds))
+    save_gif(config.output, frames, FRAMES_PER_SECOND)
+    print(f"wrote {config.output} ({config.output.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    launch(Config, main)

@@ -1,0 +1,1 @@
+"""`lab play`: one page in the browser that watches the lab's own code while it runs."""

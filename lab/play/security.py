@@ -1,0 +1,90 @@
+"""Who may talk to the server: ASGI middleware before every request and every socket.
+
+A page of another site can send requests to a server on this machine, by its name or by one that it resolves to
+127.0.0.1 (DNS rebinding), and can open sockets to it. So the names in Host and Origin must be the server's own, and a
+random token, which only the printed address holds, must be in the address or in the cookie that the page gets.
+"""
+
+import hmac
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "lab_play"
+HEADERS = {
+    "content-security-policy": "default-src 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """Refuse requests and sockets from elsewhere, and add the headers that protect the page."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], token: str) -> None:
+        """`hosts`: the server's own names with the port, such as "127.0.0.1:8765"."""
+        self.app = app
+        self.hosts = frozenset(hosts)
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with status 403."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        reason = self.refusal(scope)
+        if reason is None:
+            await self.app(scope, receive, with_headers(send))
+        elif scope["type"] == "http":
+            await PlainTextResponse(f"refused: {reason}\n", status_code=403)(scope, receive, with_headers(send))
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": reason})  # the handshake gets status 403
+
+    def refusal(self, scope: Scope) -> str | None:
+        """Return why a request is refused, or None."""
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        hosts = [value for name, value in headers if name == "host"]
+        origins = [value for name, value in headers if name == "origin"]
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+            return "this server has another name"
+        if origins and origins != [f"http://{hosts[0].lower()}"]:
+            return "the request comes from another site"
+        if not any(self.is_token(given) for given in given_tokens(scope, headers)):
+            return "the token is missing or wrong; open the address that `lab play` has printed"
+        return None
+
+    def is_token(self, given: str) -> bool:
+        """Return True for the token, in a time that does not depend on where it differs."""
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+
+
+def given_tokens(scope: Scope, headers: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the tokens in the address and in the cookie of a request."""
+    tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+    for name, value in headers:
+        if name == "cookie":
+            cookie: SimpleCookie = SimpleCookie()
+            try:
+                cookie.load(value)
+            except CookieError:
+                continue
+            tokens += [cookie[COOKIE].value] if COOKIE in cookie else []
+    return tokens
+
+
+def with_headers(send: Send) -> Send:
+    """Return `send` that adds the protecting headers to every answer."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            added: list[Any] = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
+        await send(message)
+
+    return wrapped

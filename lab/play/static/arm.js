@@ -1,0 +1,280 @@
+// The arm pane: PPO learns to reach, and an arm shows in real time what it has learned so far.
+// Frames: "state" is the arm, "curve" is the training. Lengths are meters in messages and centimeters on the page.
+
+import { element, paneShape, svg } from "./dom.js";
+import { chart } from "./chart.js";
+
+const REACH = 0.2; // meters: targets are within it
+const VIEW = 0.24; // meters from the center of the drawing to its edge
+const KEYS = { ArrowLeft: [-0.01, 0], ArrowRight: [0.01, 0], ArrowUp: [0, 0.01], ArrowDown: [0, -0.01] };
+const POLICIES = {
+  learning: "the policy that is learning now",
+  trained: "the trained model of the lab",
+  controller: "inverse kinematics + PD, written by hand",
+};
+const DETAILS = {
+  "": "nothing",
+  bootstrap_at_time_limit: "1: bootstrapping at the time limit",
+  normalize_observations: "2: normalized observations",
+  scale_rewards: "3: scaled rewards",
+  normalize_advantages: "4: normalized advantages",
+  orthogonal_initialization: "5: orthogonal initial weights",
+  anneal_learning_rate: "6: the learning rate's decay",
+  clip_gradients: "7: clipped gradients",
+  use_clipping: "8: the clipped objective",
+};
+const SEEDS = 2 ** 31;
+const isStill = window.matchMedia("(prefers-reduced-motion: reduce)"); // one frame a second then
+
+let lab = null;
+const view = {};
+let target = null; // [x, y] in meters, once the user has taken it
+let arm = null; // the newest frame of the arm
+let drawnAt = 0;
+let hasFailed = false; // the training: Start begins another one then
+let announced = 0; // the last iteration that was announced
+
+// --- building the pane --------------------------------------------------------------------------
+
+export function mount(root, given) {
+  lab = given;
+  root.append(...paneShape({
+    title: "An arm learns to reach",
+    explanation: "PPO trains a policy to turn two joints so that the fingertip (filled dot) gets to the target (ring). "
+      + "The arm moves in real time with the newest weights: take the target and move it, also while the policy learns.",
+    lesson: "/lesson/arm/#from-policy-gradient-to-ppo-step-by-step",
+    stage: [buttons(), drawing(), element("p", { class: "numbers", id: "arm-keys" }, "Drag the target, or focus it and use the arrow keys."),
+      policyChooser(), targetFields()],
+    controls: [settings(), ...curves()],
+  }));
+  view.problem = root.querySelector(".problem");
+}
+
+function drawing() {
+  view.upperArm = svg("line", { class: "link", x1: 0, y1: 0 });
+  view.forearm = svg("line", { class: "link" });
+  view.elbow = svg("circle", { class: "joint", r: 0.008 });
+  view.fingertip = svg("circle", { class: "fingertip", r: 0.009 });
+  view.target = svg("g", { class: "target" },
+    svg("circle", { r: 0.014 }), svg("path", { d: "M-0.022 0H0.022M0 -0.022V0.022" }));
+  view.svg = svg("svg", { viewBox: `${-VIEW} ${-VIEW} ${2 * VIEW} ${2 * VIEW}`, role: "img", "aria-label": "arm and target" },
+    svg("g", { transform: "scale(1 -1)" }, svg("circle", { class: "within", r: REACH }),
+      view.target, view.upperArm, view.forearm, svg("circle", { class: "joint", r: 0.01 }), view.elbow, view.fingertip));
+  view.caption = element("p", { class: "numbers" }, "Waiting for the arm …");
+  view.handle = element("div", { class: "handle", role: "application", tabindex: 0, "aria-label": "Target of the arm",
+    "aria-describedby": "arm-keys", onpointerdown: grab, onpointermove: drag, onpointerup: save, onkeydown: press, onkeyup: save }, view.svg);
+  return element("div", {}, view.handle, view.caption);
+}
+
+function buttons() {
+  const button = (name, onclick, kind = "") => element("button", { class: kind, onclick }, name);
+  return element("div", { class: "buttons" }, button("Start", start, "main"), button("Pause", () => lab.send({ do: "pause" })),
+    button("Step", step), button("Reset", () => restart(false)));
+}
+
+function policyChooser() {
+  view.policies = Object.entries(POLICIES).map(([name, label]) => {
+    const input = element("input", { type: "radio", name: "arm-policy", value: name, onchange: () => choose(name) });
+    return [input, element("label", {}, input, label)];
+  });
+  return element("fieldset", {}, element("legend", {}, "Who moves the arm"), ...view.policies.map(([, label]) => label));
+}
+
+function targetFields() {
+  const field = (axis) => element("input", { type: "number", id: `arm-${axis}`, min: -100 * REACH, max: 100 * REACH, step: 0.5, onchange: typed });
+  view.x = field("x");
+  view.y = field("y");
+  return element("fieldset", {}, element("legend", {}, "Target, in centimeters from the shoulder"),
+    element("label", {}, "x ", view.x), element("label", {}, "y ", view.y));
+}
+
+function settings() {
+  view.seed = element("input", { type: "number", min: 0, max: SEEDS - 1, step: 1, value: 0, onchange: () => restart(false) });
+  view.without = element("select", { onchange: () => restart(false) },
+    ...Object.entries(DETAILS).map(([value, label]) => element("option", { value }, label)));
+  return element("div", { class: "settings" }, element("label", {}, "Random seed ", view.seed),
+    element("label", {}, "Leave out ", view.without));
+}
+
+function curves() {
+  view.progress = element("p", { class: "numbers" });
+  view.own = element("p", { class: "own" });
+  const hundredths = (value) => value.toFixed(2);
+  view.returns = chart("Mean return per episode, exploring", { ticks: [-50, -20, -10, -5, -2], height: 150, scale: (value) => -Math.log(-value) });
+  view.kl = chart("KL divergence of an update", { ticks: [0, 0.02, 0.04, 0.06], format: hundredths });
+  view.clipped = chart("Fraction of clipped ratios", { ticks: [0, 0.2, 0.4, 0.6], format: (value) => `${Math.round(100 * value)}%` });
+  const normal = element("a", { href: "/lesson/arm/#is-my-run-normal", target: "_blank" }, "Is my run normal?");
+  return [view.progress, view.own, view.returns.root, view.kl.root, view.clipped.root, element("p", {}, normal)];
+}
+
+// --- what the user does ---------------------------------------------------------------------------
+
+function start() {
+  if (hasFailed || arm?.is_over) return restart(true);
+  if (!arm?.has_learned) choose("learning");
+  lab.send({ do: "resume" });
+}
+
+function step() {
+  if (!arm?.has_learned) choose("learning");
+  lab.send({ do: "step" });
+}
+
+function restart(running) {
+  hasFailed = false;
+  arm = null;
+  announced = 0;
+  if (running) check("learning");
+  lab.send({ do: "start", running, policy: chosen(), seed: seedOf(view.seed.value), without: view.without.value });
+  if (target) sendTarget();
+  save();
+}
+
+function seedOf(text) {
+  const seed = Number(text);
+  return text !== "" && Number.isInteger(seed) && seed >= 0 && seed < SEEDS ? seed : 0;
+}
+
+function chosen() {
+  return view.policies.find(([input]) => input.checked)[0].value;
+}
+
+function check(policy) {
+  for (const [input] of view.policies) input.checked = input.value === policy;
+}
+
+function choose(policy) {
+  check(policy);
+  lab.send({ do: "policy", policy });
+  save();
+}
+
+function save() {
+  const state = { seed: seedOf(view.seed.value), policy: chosen() };
+  if (view.without.value) state.without = view.without.value;
+  if (target) [state.x, state.y] = target.map(centimeters);
+  lab.save(state);
+}
+
+// --- the target -------------------------------------------------------------------------------------
+
+function grab(event) {
+  view.handle.setPointerCapture(event.pointerId);
+  drag(event);
+}
+
+function drag(event) {
+  if (!view.handle.hasPointerCapture(event.pointerId)) return;
+  const box = view.svg.getBoundingClientRect();
+  moveTarget([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
+    .map((share, axis) => (axis ? -1 : 1) * (2 * share - 1) * VIEW));
+}
+
+function press(event) {
+  const by = KEYS[event.key];
+  if (!by) return;
+  event.preventDefault();
+  const from = target ?? arm?.target ?? [0, 0];
+  moveTarget([from[0] + by[0], from[1] + by[1]]);
+  lab.announce(`target at x ${centimeters(target[0])}, y ${centimeters(target[1])} centimeters`);
+}
+
+function typed() {
+  moveTarget([view.x, view.y].map((field) => Number(field.value) / 100));
+  save();
+}
+
+function within([x, y]) {
+  const shrink = Math.min(1, REACH / Math.max(Math.hypot(x, y), 1e-9));
+  return [x * shrink, y * shrink];
+}
+
+function moveTarget(point) {
+  target = within(point);
+  sendTarget();
+  drawTarget(target);
+}
+
+function sendTarget() {
+  lab.send({ do: "target", x: target[0], y: target[1] });
+}
+
+function centimeters(meters) {
+  return Math.round(1000 * meters) / 10;
+}
+
+// --- what the worker shows ----------------------------------------------------------------------------
+
+export function open(state) {
+  const point = [Number(state.x) / 100, Number(state.y) / 100];
+  target = point.every(Number.isFinite) ? within(point) : null;
+  view.seed.value = seedOf(state.seed ?? "");
+  view.without.value = state.without in DETAILS ? state.without : "";
+  check(state.policy in POLICIES ? state.policy : "trained");
+}
+
+export function ready() {
+  restart(false);
+}
+
+export function show(frame) {
+  if (frame.kind === "error") {
+    view.problem.textContent = frame.message;
+    hasFailed = frame.message !== "";
+  } else if (frame.kind === "curve") {
+    showCurve(frame);
+  } else {
+    arm = frame;
+    if (isStill.matches && performance.now() - drawnAt < 1000) return;
+    drawnAt = performance.now();
+    drawArm(frame);
+  }
+}
+
+function drawArm(frame) {
+  const [elbow, fingertip] = [frame.elbow, frame.fingertip];
+  place(view.upperArm, { x2: elbow[0], y2: elbow[1] });
+  place(view.forearm, { x1: elbow[0], y1: elbow[1], x2: fingertip[0], y2: fingertip[1] });
+  place(view.elbow, { cx: elbow[0], cy: elbow[1] });
+  place(view.fingertip, { cx: fingertip[0], cy: fingertip[1] });
+  drawTarget(target ?? frame.target);
+  view.caption.textContent = captionOf(frame);
+}
+
+function captionOf(frame) {
+  if (frame.policy === "learning" && !frame.has_learned) return "This policy has learned nothing yet: press Start.";
+  const attempt = frame.attempt > 1 ? `, attempt ${frame.attempt}: it starts again, straight, as in its training` : "";
+  return `Fingertip to target: ${centimeters(frame.distance).toFixed(1)} cm${attempt}`;
+}
+
+function drawTarget([x, y]) {
+  view.target.setAttribute("transform", `translate(${x} ${y})`);
+  for (const [field, value] of [[view.x, x], [view.y, y]]) {
+    if (field !== document.activeElement) field.value = centimeters(value);
+  }
+}
+
+function place(shape, attributes) {
+  for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
+}
+
+function showCurve(frame) {
+  const width = frame.iterations * frame.steps_per_iteration;
+  const column = (number) => frame.rows.map((row) => [row[1], row[number]]);
+  view.returns.draw(column(2), width, frame.lines);
+  view.kl.draw(column(3), width, {});
+  view.clipped.draw(column(4), width, {});
+  view.own.textContent = frame.own_functions.map((line) => `Runs your own: ${line}.`).join(" ");
+  const text = progressOf(frame);
+  view.progress.textContent = text;
+  if (frame.iteration < announced + 20) return;
+  announced = frame.iteration;
+  lab.announce(text);
+}
+
+function progressOf(frame) {
+  if (!frame.rows.length) return "Not trained yet: Start trains, Step does one iteration.";
+  const [iteration, steps, mean, kl, clipped] = frame.rows.at(-1);
+  return `Iteration ${iteration} of ${frame.iterations}, ${steps.toLocaleString("en")} steps: return `
+    + `${mean?.toFixed(2) ?? "?"}, KL ${kl.toFixed(3)}, clipped ${Math.round(100 * clipped)}%`;
+}

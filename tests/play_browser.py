@@ -1,0 +1,139 @@
+"""Fixtures for tests of `lab play`: the server as another process, and its page in Chromium.
+
+A page fails its test if it asks for anything that is not on this machine, or prints an error on its console.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from lab.files import ROOT
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SECONDS = 60  # that a slow machine may take for anything
+
+
+def require_chromium() -> None:
+    """Skip the test if there is no Chromium; where LAB_REQUIRE_CHROMIUM is set, as in CI, that is an error."""
+    if CHROMIUM is None and os.environ.get("LAB_REQUIRE_CHROMIUM"):
+        pytest.fail("Chromium is not installed")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    pytest.importorskip("playwright")
+
+
+@contextlib.contextmanager
+def running_server(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `lab play` on a free port; yield its address and the process."""
+    command = [sys.executable, "-m", "lab", "play", "--port", "0", "--no_open", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert ADDRESS.fullmatch(address), (address, process.stderr.read() if process.stderr else "")
+        yield address, process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(SECONDS)
+        finally:
+            process.kill()
+
+
+def wait_until(is_true: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """Return what `is_true` returns as soon as it counts as true. Raises TimeoutError."""
+    started = time.monotonic()
+    while not (value := is_true()):
+        if time.monotonic() - started > seconds:
+            raise TimeoutError(f"not within {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+class WatchedPage:
+    """A page of the server in Chromium, with all that it did wrong."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.problems: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.route("**/*", self._only_here)
+
+    def _only_here(self, route: Any) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            self.problems.append(f"asked for {route.request.url}")
+            route.abort()
+
+    def open(self, fragment: str) -> None:
+        """Open a pane, such as "maze" or "maze?seed=1", and wait for its first frame."""
+        self.page.goto(f"{self.address}#{fragment}")
+        pane = fragment.partition("?")[0]
+        wait_until(lambda: (self.frame() or {}).get("pane") == pane)
+
+    def frame(self) -> Any:
+        """Return the newest frame that the page has shown."""
+        return self.page.evaluate("window.lab && window.lab.frame")
+
+    def wait_for(self, is_true: Callable[[Any], Any]) -> Any:
+        """Return the first frame for which `is_true` counts as true."""
+        return wait_until(lambda: (frame := self.frame()) and is_true(frame) and frame)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server that runs for all tests of a file."""
+    with running_server() as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for all tests of a file."""
+    require_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def watched(server: str, browser: Any) -> Iterator[WatchedPage]:
+    """A page of 1280 x 900; the test fails if anything went wrong in it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = WatchedPage(context.new_page(), server)
+    yield page
+    context.close()
+    assert page.problems == []
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core finds wrong with a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+def processes_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes that a process has started and that are still there (Linux only)."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    others = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(each) for path in {children, *others} for each in path.read_text().split()]

@@ -1,0 +1,446 @@
+"""The server of the page: who is refused, what is refused, and that nothing is left behind."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import websockets
+import websockets.exceptions
+from play_browser import processes_of, running_server, server, wait_until  # noqa: F401 - fixtures
+
+from lab.files import ROOT
+from lab.play.messages import MAX_BYTES, MESSAGES, BadMessage, parse
+from lab.play.server import MAX_SOCKETS
+from lab.play.sources import CODE, LESSONS, code_of, lesson_page, lesson_pictures
+
+START = {
+    **{"pane": "maze", "do": "start", "layout": ["S.G"], "seed": 0, "running": False, "steps_per_second": 100},
+    **{"learning_rate": 0.5, "discount": 0.9, "epsilon": 1, "epsilon_decay": 0.9, "slip": 0},
+}
+
+
+class Address:
+    """The parts of the address that the server prints."""
+
+    def __init__(self, text: str) -> None:
+        parts = urlsplit(text)
+        assert parts.port is not None
+        self.port = parts.port
+        self.host = f"127.0.0.1:{self.port}"
+        self.token = parse_qs(parts.query)["token"][0]
+
+    def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        """Return status, headers and text of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.putrequest("GET", path, skip_host=True)
+        for name, value in ({"Host": self.host} | headers).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, found, answer.read().decode("utf-8", "replace")
+
+    def socket(self, token: str | None = None, **headers: str) -> Any:
+        """Return a connection to the server's socket."""
+        token = self.token if token is None else token
+        uri = f"ws://{self.host}/socket?token={token}"
+        return websockets.connect(uri, additional_headers=headers, max_size=None, open_timeout=30)
+
+
+@pytest.fixture
+def address(server: str) -> Address:  # noqa: F811
+    return Address(server)
+
+
+async def next_frame(connection: Any, kind: str) -> dict[str, Any]:
+    """Return the next frame of a kind."""
+    async with asyncio.timeout(60):
+        while True:
+            frame = json.loads(await connection.recv())
+            if frame["kind"] == kind:
+                return frame
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_and_its_files_are_served_to_the_printed_address(address: Address) -> None:
+    status, headers, text = address.get(f"/?token={address.token}")
+    assert status == 200
+    assert "<title>PyTorch Learning Lab" in text
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in headers
+    assert "httponly" in headers["set-cookie"].lower()
+    assert "samesite=strict" in headers["set-cookie"].lower()
+    cookie = headers["set-cookie"].partition(";")[0]
+    for path in ("/static/app.js", "/code/maze", "/lesson/maze/"):
+        assert address.get(path, Cookie=cookie)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    {
+        "evil host": ("/?token={token}", {"Host": "evil.example"}),
+        "evil host with our port": ("/?token={token}", {"Host": "evil.example:{port}"}),
+        "another port": ("/?token={token}", {"Host": "127.0.0.1:1"}),
+        "host with a user": ("/?token={token}", {"Host": "evil@127.0.0.1:{port}"}),
+        "evil origin": ("/?token={token}", {"Origin": "http://evil.example"}),
+        "origin null": ("/?token={token}", {"Origin": "null"}),
+        "another port of this machine": ("/?token={token}", {"Origin": "http://127.0.0.1:1"}),
+        "https": ("/?token={token}", {"Origin": "https://127.0.0.1:{port}"}),
+        "no token": ("/", {}),
+        "empty token": ("/?token=", {}),
+        "wrong token": ("/?token={token}x", {}),
+        "token that is not ASCII": ("/?token=%C3%A4%FF", {}),
+        "wrong cookie": ("/", {"Cookie": "lab_play=x"}),
+        "damaged cookie": ("/", {"Cookie": "lab_play=\x7f;;=;\\"}),
+        "static file without token": ("/static/app.js", {}),
+        "code without token": ("/code/maze", {}),
+        "lesson without token": ("/lesson/maze/", {}),
+    }.values(),
+)
+def test_requests_from_elsewhere_are_refused(address: Address, path: str, headers: dict[str, str]) -> None:
+    def filled(text: str) -> str:
+        return text.format(token=address.token, port=address.port)
+
+    status, found, text = address.get(filled(path), **{name: filled(value) for name, value in headers.items()})
+    assert status in (400, 403)
+    assert "PyTorch" not in text
+    assert "set-cookie" not in found
+
+
+def test_without_a_host_a_request_is_refused(address: Address) -> None:
+    with socket.create_connection(("127.0.0.1", address.port), timeout=30) as connection:
+        connection.sendall(f"GET /?token={address.token} HTTP/1.0\r\n\r\n".encode())
+        answer = connection.recv(4096)
+    assert answer.split()[1] in (b"400", b"403")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/static/../server.py", "/static/..%2fserver.py", "/static/%2e%2e/server.py", "/static/%2Fetc%2Fpasswd"),
+        *("/lesson/maze/../../README.md", "/lesson/maze/..%2f..%2fREADME.md", "/lesson/..%2f..%2fREADME.md/"),
+        *("/lesson/maze//etc/passwd", "/lesson/maze/%2Fetc%2Fpasswd", "/code/..%2f..%2fpyproject", "/code/x"),
+        *("/static/app.js%00.css", "/docs", "/static/", "/lesson/maze/q_learning_agent.py"),
+    ],
+)
+def test_no_name_in_a_request_becomes_a_path(address: Address, path: str) -> None:
+    status, _, text = address.get(f"{path}?token={address.token}")
+    assert status in (400, 403, 404)
+    assert len(text) < 100
+
+
+def test_the_lessons_are_served_with_their_pictures(address: Address) -> None:
+    for name in LESSONS:
+        pictures = lesson_pictures(name)
+        assert pictures
+        assert "<h1" in lesson_page(name)
+        for link in pictures:
+            status, headers, _ = address.get(f"/lesson/{name}/{link}?token={address.token}")
+            assert status == 200
+            assert headers["content-type"].startswith("image/")
+
+
+def test_the_code_beside_a_pane_is_that_of_the_file() -> None:
+    for pane in CODE:
+        for part in code_of(pane):
+            lines = (ROOT / str(part["file"])).read_text(encoding="utf-8").splitlines()
+            shown: Any = part["lines"]
+            assert len(shown) >= 3
+            assert all(lines[line["number"] - 1] == line["text"] for line in shown)
+
+
+def test_the_server_imports_no_torch() -> None:
+    code = (
+        "import sys, lab.play.command, lab.play.server, uvicorn; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_right_message_is_accepted() -> None:
+    assert parse(json.dumps(START)) == START
+
+
+WRONG = {
+    "not JSON": "{",
+    "no object": "[]",
+    "a number": "1",
+    "deeply nested": "[" * 20_000 + "]" * 20_000,
+    "no message of this name": json.dumps({"pane": "maze", "do": "explode"}),
+    "no pane of this name": json.dumps({"pane": "kitchen", "do": "start"}),
+    "pane is a list": json.dumps({"pane": [], "do": "start"}),
+    "field is missing": json.dumps({"pane": "maze", "do": "speed"}),
+    "field too many": json.dumps({"pane": "maze", "do": "pause", "x": 1}),
+    **{
+        f"{name} is {value!r}": json.dumps(START | {name: value})
+        for name, values in {
+            "seed": (-1, 1.5, "1", True, None, 2**31, [], 1e400),
+            "discount": (-0.1, 1.1, "0.5", None, True, float("nan"), float("inf"), {}),
+            "learning_rate": (0, 2),
+            "running": (1, "true", None),
+            "layout": ([], "S.G", [""], ["S.G", "."], ["S.Q"], [1], [["S"]], ["S" * 65], ["S"] * 65, None),
+        }.items()
+        for value in values
+    },
+}
+
+
+@pytest.mark.parametrize("label", WRONG)
+def test_wrong_messages_are_refused(label: str) -> None:
+    with pytest.raises(BadMessage):
+        parse(WRONG[label])
+
+
+def test_every_field_of_every_message_refuses_what_it_cannot_be() -> None:
+    for messages in MESSAGES.values():
+        for fields in messages.values():
+            for check in fields.values():
+                refused = 0
+                for value in (float("nan"), float("inf"), -(10.0**300), {}, object(), b"x", "\x00" * 10**6):
+                    try:
+                        check(value)
+                    except ValueError:
+                        refused += 1
+                assert refused >= 6
+
+
+# --- sockets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "headers"),
+    {
+        "evil host": (None, {"Host": "evil.example"}),
+        "evil origin": (None, {"Origin": "http://evil.example"}),
+        "origin null": (None, {"Origin": "null"}),
+        "another port of this machine": (None, {"Origin": "http://127.0.0.1:1"}),
+        "no token": ("", {}),
+        "wrong token": ("x", {}),
+    }.values(),
+)
+def test_sockets_from_elsewhere_are_refused(address: Address, token: str | None, headers: dict[str, str]) -> None:
+    async def attack() -> None:
+        async with address.socket(token, **headers):
+            pytest.fail("the socket was opened")
+
+    with pytest.raises(websockets.exceptions.WebSocketException):
+        asyncio.run(attack())
+
+
+def test_a_socket_answers_and_bad_messages_do_not_end_it(address: Address) -> None:
+    async def talk() -> None:
+        origin = f"http://{address.host}"
+        async with address.socket(Origin=origin) as connection:
+            for text in ("{", json.dumps({"pane": "maze", "do": "explode"}), json.dumps(START | {"seed": "x"})):
+                await connection.send(text)
+                assert (await next_frame(connection, "refused"))["message"]
+            await connection.send(b"\xff\xfe")
+            assert (await next_frame(connection, "refused"))["message"]
+            await connection.send(json.dumps(START))
+            frame = await next_frame(connection, "state")
+            assert len(frame["q"]) == 3
+
+    asyncio.run(talk())
+
+
+def test_a_socket_that_sends_only_nonsense_is_closed(address: Address) -> None:
+    async def attack() -> None:
+        async with address.socket() as connection:
+            for _ in range(200):
+                await connection.send("nonsense")
+            await asyncio.wait_for(connection.wait_closed(), 60)
+
+    with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+        asyncio.run(attack())
+
+
+def test_an_oversized_message_closes_the_socket(address: Address) -> None:
+    async def attack() -> int | None:
+        async with address.socket() as connection:
+            await connection.send("x" * (MAX_BYTES + 1))
+            await asyncio.wait_for(connection.wait_closed(), 60)
+            return connection.close_code
+
+    assert asyncio.run(attack()) == 1009
+
+
+def test_at_most_eight_sockets_are_open(address: Address) -> None:
+    async def attack() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(address.socket()) for _ in range(50)]
+            await asyncio.sleep(0.5)
+            states = [connection.state.name for connection in connections]
+            assert states.count("OPEN") <= MAX_SOCKETS
+            assert {c.close_code for c in connections if c.state.name != "OPEN"} == {1013}
+        async with address.socket() as connection:  # and afterwards there is room again
+            await next_frame(connection, "worker")
+
+    asyncio.run(attack())
+
+
+def test_a_slow_reader_gets_the_newest_frame_and_no_queue(address: Address) -> None:
+    async def read_late() -> None:
+        async with address.socket() as connection:
+            await connection.send(json.dumps(START | {"running": True, "steps_per_second": 5000}))
+            first = await next_frame(connection, "state")
+            connection.transport.pause_reading()
+            await asyncio.sleep(3)
+            connection.transport.resume_reading()
+            frames = [await next_frame(connection, "state") for _ in range(40)]
+            steps = [frame["step"] for frame in frames]
+            assert steps == sorted(steps)
+            assert steps[-1] > first["step"] + 1000
+
+    asyncio.run(read_late())
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_process_is_left_after_twenty_closed_tabs() -> None:
+    with running_server() as (text, process):
+        address = Address(text)
+
+        async def visit(number: int) -> None:
+            async with address.socket() as connection:
+                await next_frame(connection, "worker")
+                if number % 2:
+                    await connection.send(json.dumps(START | {"running": True, "steps_per_second": 5000}))
+                    await next_frame(connection, "state")
+
+        for number in range(20):
+            asyncio.run(visit(number))
+        wait_until(lambda: len(processes_of(process)) <= 1)  # Python's own resource tracker stays
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_worker_is_reported_and_replaced() -> None:
+    with running_server() as (text, process):
+        address = Address(text)
+
+        async def talk() -> None:
+            async with address.socket() as connection:
+                before = set(processes_of(process))
+                assert (await next_frame(connection, "worker"))["state"] == "ready"
+                await connection.send(json.dumps(START | {"running": True}))
+                await next_frame(connection, "state")
+                for worker in workers(process) or before:
+                    subprocess.run(["kill", "-9", str(worker)], check=True)
+                assert (await next_frame(connection, "worker"))["state"] == "ended"
+                assert (await next_frame(connection, "worker"))["state"] == "ready"
+                await connection.send(json.dumps(START))
+                assert (await next_frame(connection, "state"))["step"] == 0
+
+        asyncio.run(talk())
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Return the worker processes of a server, without Python's resource tracker."""
+    with contextlib.suppress(OSError):
+        return [
+            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
+        ]
+    return []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_and_its_workers(number: signal.Signals) -> None:
+    with running_server() as (text, process):
+        address = Address(text)
+
+        async def talk() -> None:
+            async with address.socket() as connection:
+                await connection.send(json.dumps(START | {"running": True}))
+                await next_frame(connection, "state")
+                children = processes_of(process)
+                process.send_signal(number)
+                await asyncio.to_thread(process.wait, 30)
+                wait_until(lambda: not any(is_alive(child) for child in children), 30)
+
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            asyncio.run(talk())
+        assert process.returncode in (0, -number)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def is_alive(process: int) -> bool:
+    """Return True if a process is there and has not ended."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lab", "play", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_port_in_use_gives_one_line(taken_port: int) -> None:
+    done = run("--port", str(taken_port), "--no_open")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --port {taken_port}: ")
+    assert "--port 0" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--port", "70000"),
+        ("--port", "x"),
+        ("--with", "no_such_file.py"),
+        ("--with", "pyproject.toml"),
+        ("--with", "lab/errors.py"),
+        ("--host", "256.0.0.1", "--port", "0"),
+        ("--prot", "1"),
+    ],
+)
+def test_wrong_arguments_give_one_line(flags: tuple[str, ...]) -> None:
+    done = run("--no_open", *flags)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_address_is_there_within_a_moment() -> None:
+    """The bar is a second on an idle machine; here it is compared with Python's own start."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tyro, uvicorn, starlette.applications"], check=True)
+    libraries = time.perf_counter() - started
+    started = time.perf_counter()
+    with running_server() as (text, _):
+        address = Address(text)
+        assert address.get(f"/?token={address.token}")[0] == 200
+        seconds = time.perf_counter() - started
+    assert seconds < 6 * libraries
