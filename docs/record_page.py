@@ -22,7 +22,7 @@ from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import launch
 
-SIZE = {"width": 1100, "height": 640}
+WIDTH, HEIGHT = 1100, 640  # pixels of the page
 SHOWN_WIDTH = 660  # pixels of the GIF
 FRAMES_PER_SECOND = 4
 
@@ -51,7 +51,7 @@ def opened_page() -> Iterator[tuple[Any, str]]:
         address = server.stdout.readline().strip()
         browser = tool.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         try:
-            yield browser.new_page(viewport=SIZE), address
+            yield browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}), address
         finally:
             browser.close()
             server.terminate()
