@@ -22,7 +22,7 @@ from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import launch
 
-WIDTH, HEIGHT = 1100, 640  # pixels of the page
+WIDTH, HEIGHT = 1100, 900  # pixels of the page
 SHOWN_WIDTH = 660  # pixels of the GIF
 FRAMES_PER_SECOND = 4
 
@@ -72,13 +72,14 @@ def pictures(page: Any, seconds: float, act: Callable[[int], None]) -> Iterator[
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def wait_for_pane(page: Any, name: str) -> None:
-    """Wait until the page shows something of a pane. Raises UserError after a minute."""
-    for _ in range(600):
-        if (page.evaluate("window.lab && window.lab.frame") or {}).get("pane") == name:
+def wait_for_pane(page: Any, name: str, steps: int = 0) -> None:
+    """Wait until the page shows something of a pane, and so many steps of training. Raises UserError after 2 minutes."""
+    for _ in range(1200):
+        frame = page.evaluate("window.lab && window.lab.frame") or {}
+        if frame.get("pane") == name and frame.get("steps", 0) >= steps:
             return
         time.sleep(0.1)
-    raise UserError(f"the pane {name} shows nothing")
+    raise UserError(f"the pane {name} shows nothing new")
 
 
 def record(page: Any, address: str, seconds: float) -> Iterator[Image.Image]:
@@ -105,6 +106,7 @@ def record(page: Any, address: str, seconds: float) -> Iterator[Image.Image]:
     page.get_by_role("tab", name="Arm").click()
     wait_for_pane(page, "arm")
     press("Start")
+    wait_for_pane(page, "arm", steps=200_000)
     yield from pictures(page, seconds, move_the_target)
 
 
