@@ -73,7 +73,7 @@ def pictures(page: Any, seconds: float, act: Callable[[int], None]) -> Iterator[
 
 
 def wait_for_pane(page: Any, name: str, steps: int = 0) -> None:
-    """Wait until the page shows something of a pane, and so many steps of training. Raises UserError after 2 minutes."""
+    """Wait until the page shows something of a pane, and some steps of training. Raises UserError after 2 minutes."""
     for _ in range(1200):
         frame = page.evaluate("window.lab && window.lab.frame") or {}
         if frame.get("pane") == name and frame.get("steps", 0) >= steps:
