@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -100,17 +101,33 @@ class Proof:
             path.write_text(code, encoding="utf-8")
             return examine_file(self.exercise, self.examiner, path)
 
+    def unseen_answers(self) -> list[tuple[str, bool, bool]]:
+        """Return what is wrong in every answer by somebody who had not seen the known ones, and whether it fails and
+        gets a right name or family.
+        """
+        path = self.exercise.project / "tests/unseen_answers.toml"
+        answers = tomllib.loads(path.read_text(encoding="utf-8"))["answers"] if path.exists() else []
+        found = []
+        for answer in answers:
+            if answer["exercise"] == self.exercise.name:
+                verdict = self._file_in_time(answer["code"])
+                name = verdict.mistake or verdict.status
+                found.append((answer["kind"], verdict.status != "passed", name in answer["accepted"]))
+        return found
+
+    def _file_in_time(self, code: str) -> Verdict:
+        try:
+            with time_limit(MUTANT_SECONDS):
+                return self._file(code)
+        except OutOfTime:
+            return Verdict("timeout", "it does not end")
+
     def surviving_mutants(self) -> tuple[int, list[str]]:
         """Return the number of automatic mutants of the solution, and those that pass: "exercise: line: change"."""
         survivors, count = [], 0
         for label, code in mutants(solution(self.exercise)):
             count += 1
-            try:
-                with time_limit(MUTANT_SECONDS):
-                    status = self._file(code).status
-            except OutOfTime:
-                status = "timeout"
-            if status == "passed":
+            if self._file_in_time(code).status == "passed":
                 survivors.append(f"{self.exercise.name}: {label}")
         return count, survivors
 
@@ -172,6 +189,7 @@ def figures(exercise: Exercise) -> dict[str, Any]:
     pairs = proof.pairs()
     right = proof.right_answers()
     empty = proof.empty_answers()
+    unseen = proof.unseen_answers()
     mutated, survivors = proof.surviving_mutants()
     return {
         "exercise": exercise.name,
@@ -187,6 +205,9 @@ def figures(exercise: Exercise) -> dict[str, Any]:
         "right_answers_passed": sum(status == "passed" for status in right.values()),
         "empty_answers": len(empty),
         "empty_answers_caught": sum(verdict.status != "passed" for verdict in empty.values()),
+        "unseen": len(unseen),
+        "unseen_caught": sum(fails for _, fails, _ in unseen),
+        "unseen_named": sum(is_named for _, _, is_named in unseen),
         "mutants": mutated,
         "mutants_caught": mutated - len(survivors),
         "mutants_equivalent": sum(label in EQUIVALENT for label in survivors),
