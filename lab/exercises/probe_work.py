@@ -29,20 +29,37 @@ class Work:
 def work_of_probes(examiner: Examiner, solution: str) -> dict[str, Work]:
     """Return for every probe what is lost without it.
 
-    The wrong answers are the known mistakes, their pairs, the mutants of the solution, and the careless answers.
+    The wrong answers are the known mistakes, their pairs, the careless answers, and the mutants of the solution.
     """
     work = [Work() for _ in examiner.grading.probes]
-    for outcomes in wrong_outcomes(examiner, solution):
-        catching = _catching(examiner, outcomes)
-        if len(catching) == 1:
-            work[catching[0]].survive += 1
+    for number, kind in _pieces_of_work(examiner, solution):
+        setattr(work[number], kind, getattr(work[number], kind) + 1)
+    return {probe.name: each for probe, each in zip(examiner.grading.probes, work, strict=True)}
+
+
+def idle_probes(examiner: Examiner, solution: str) -> list[str]:
+    """Return the probes without which nothing is lost; wrong answers are tried only until every probe has work."""
+    names = [probe.name for probe in examiner.grading.probes]
+    idle = set(range(len(names)))
+    for number, _ in _pieces_of_work(examiner, solution):
+        idle.discard(number)
+        if not idle:
+            break
+    return [names[number] for number in sorted(idle)]
+
+
+def _pieces_of_work(examiner: Examiner, solution: str) -> Iterator[tuple[int, str]]:
+    """Yield (number of a probe, field of `Work`) for everything that is lost without a probe."""
     for outcomes in examiner.wrong.values():
-        work[_catching(examiner, outcomes)[0]].counterexamples += 1
+        yield _catching(examiner, outcomes)[0], "counterexamples"
     for one, other in itertools.combinations(examiner.wrong.values(), 2):
         different = [number for number, same in enumerate(examiner.agreement(one, other)) if not same]
         if len(different) == 1:
-            work[different[0]].alike += 1
-    return {probe.name: each for probe, each in zip(examiner.grading.probes, work, strict=True)}
+            yield different[0], "alike"
+    for outcomes in wrong_outcomes(examiner, solution):
+        catching = _catching(examiner, outcomes)
+        if len(catching) == 1:
+            yield catching[0], "survive"
 
 
 def _catching(examiner: Examiner, outcomes: Outcomes) -> list[int]:
@@ -53,12 +70,12 @@ def _catching(examiner: Examiner, outcomes: Outcomes) -> list[int]:
 def wrong_outcomes(examiner: Examiner, solution: str) -> Iterator[Outcomes]:
     """Yield what every wrong answer does with the probes; mutants that do not end are left out."""
     yield from examiner.wrong.values()
+    for _, answer in careless_answers(examiner.grading.right, tensors=examiner.exercise.needs_torch):
+        yield examiner.outcomes(answer)
     for pair in itertools.combinations(examiner.grading.switches, 2):
         outcomes = examiner.combined(pair)
         if outcomes is not None:
             yield outcomes
-    for _, answer in careless_answers(examiner.grading.right):
-        yield examiner.outcomes(answer)
     for _, code in mutants(solution):
         outcomes = _outcomes_of_code(examiner, code)
         if outcomes:
