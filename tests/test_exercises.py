@@ -91,7 +91,7 @@ def test_hints_are_short_and_name_a_section_that_exists(exercise: Exercise) -> N
 
 @each_exercise
 def test_no_probe_is_idle(exercise: Exercise) -> None:
-    """Without any probe, a wrong answer would pass, two mistakes would look alike, or a card show a larger input."""
+    """Without it a wrong answer passes, mistakes look alike, a card shows a larger input, or a kind is wrong."""
     assert idle_probes(proof(exercise.name).examiner, solution(exercise)) == []
 
 

@@ -92,6 +92,7 @@ SGD_STEP = (
     _sgd("one number, one step", square, [1.0]),
     _sgd("two numbers", square, [[1.0, 7.0]], learning_rate=0.125),
     _sgd("two parameters", line, [[0.5, -1.0], 0.25]),
+    _sgd("a large learning rate", square, [[1.0, 7.0]], learning_rate=2.0),
     _sgd("one number, two steps", square, [1.0], steps=2, learning_rate=0.125),
     _sgd("two parameters, three steps", line, [[0.5, -1.0], 0.25], steps=3),
 )

@@ -149,6 +149,7 @@ def _two_agents() -> dict[str, Any]:
 BATCHED_UPDATE = (
     _update("two agents, one at the goal", _two_agents),
     _update("N 4, S 3, A 2", lambda: _step(4, 3, 2, seed=1)),
+    _update("two agents in the same cell", lambda: _step(4, 3, 2, seed=3) | {"state": torch.tensor([2, 0, 2, 1])}),
     _update("a single agent", lambda: _step(1, 4, 3, seed=4, flags=torch.int64)),
     _update("alpha is 1, gamma is 1", lambda: _step(4, 3, 2, seed=7) | {"alpha": 1.0, "gamma": 1.0}),
 )  # fmt: skip
@@ -215,6 +216,7 @@ def _pair(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Callabl
 TD_LOSS = (
     _with_gradients("two errors, 2 and -4", lambda: (numbers(1, 3), numbers(3, -1))),
     _with_gradients("a single error", lambda: (numbers(-2), numbers(3))),
+    _with_gradients("errors below 1", lambda: (numbers(0.25, -0.5, 1), numbers(0.5, -0.25, 0.5))),
     _with_gradients("four agents with three values each", _pair(4, 3, seed=15)),
     _with_gradients("float32", _pair(20, seed=16, dtype=torch.float32), relative=1e-4),
 )

@@ -54,6 +54,7 @@ CAUSAL_MASK = (
     _causal("as many queries as keys", 4, 4),
     _causal("three keys are in the cache: the first query is position 3", 2, 5),
     _causal("one new query", 1, 4),
+    _causal("more queries than keys in the cache", 5, 7),
     _causal("1500 keys: no fixed size is enough", 2, 1500),
 )
 
@@ -96,6 +97,7 @@ ATTENTION = (
     _attention("one head of one sequence", **SMALL),
     _attention("B 2, H 3, Tq 4, Tk 5, D 4, Dv 6", 2, 3, **SIZES),
     _attention("as many queries as keys, heads and numbers", 3, 3, queries=3, keys=3, size=3, value_size=3),
+    _attention("a batch without heads, heads of size 1", 2, queries=3, keys=2, size=1, value_size=2),
     call("attention", "scores of thousands", huge),
     _attention("float32", 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),
     call(

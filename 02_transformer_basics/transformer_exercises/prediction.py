@@ -48,6 +48,7 @@ NEXT_TOKEN_LOSS = (
     _loss("two texts of the same length", [[1, 1, 1, 1], [1, 1, 1, 1]], seed=1),
     _loss("padding on the right", [[1, 1, 1, 1], [1, 1, 0, 0]], seed=2),
     _loss("padding on the left", [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]], seed=3),
+    _loss("padding in the middle", [[1, 1, 0, 1], [1, 0, 1, 1]], seed=6),
     _loss("logits around 1000", [[1, 1, 1], [0, 1, 1]], seed=8, shift=1000.0),
 )
 

@@ -151,6 +151,7 @@ def _value_probe(name: str, size: slice, column: bool, dtype: torch.dtype = torc
 
 VALUE_LOSS = (
     _value_probe("a single prediction", slice(0, 1), column=False),
+    _value_probe("a single prediction, (1, 1)", slice(0, 1), column=True),
     _value_probe("two predictions, wrong by 2 and by 1", slice(0, 2), column=False),
     _value_probe("three predictions, (3, 1)", slice(0, 3), column=True),
     _value_probe("float32, (5, 1)", slice(0, 5), column=True, dtype=torch.float32),

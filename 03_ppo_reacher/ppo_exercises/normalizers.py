@@ -63,6 +63,7 @@ RUNNING_MEAN_STD = (
     _running("one batch of one row", ONE),
     _running("one batch of five rows", FIVE),
     _running("one feature", [[1.0], [4.0]], [[-2.0]], [[3.0], [0.5], [7.0]]),
+    _running("two batches with the mean 0", [[1.0, -2.0], [-1.0, 2.0]], [[3.0, 1.0], [0.0, -4.0], [-3.0, 3.0]]),
     _running(
         "numbers around 2 ** 20, one that never changes",
         [[64.0625, 0.0], [-64.0, 0.0]],

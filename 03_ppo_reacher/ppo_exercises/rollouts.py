@@ -230,6 +230,7 @@ def _true_next(name: str, *sizes: int, ended: Sequence[int]) -> Probe:
 TRUE_NEXT_OBSERVATIONS = (
     _true_next("no episode ended", 2, 3, ended=()),
     _true_next("one of two episodes ended", 2, 3, ended=(1,)),
+    _true_next("the first of two episodes ended", 2, 3, ended=(0,)),
     _true_next("all episodes ended", 3, 2, ended=(0, 1, 2)),
     _true_next("as many environments as numbers, two ended", 4, 4, ended=(1, 3)),
     _true_next("one environment", 1, 4, ended=(0,)),

@@ -77,6 +77,12 @@ COMPUTE_GAE = (
         terminated=((1, 0), (6, 0), (3, 1)),
         truncated=((4, 0), (3, 1), (7, 1)),
     ),
+    _gae(
+        "episodes of one step",
+        steps=slice(1, 4),
+        terminated=((0, 0), (1, 1), (2, 1)),
+        truncated=((0, 1), (1, 0), (2, 0), (2, 1)),
+    ),
     _gae("lambda is 1", steps=slice(2, 7), truncated=((2, 1),), gae_lambda=1.0),
     _gae("lambda is 0", steps=slice(2, 7), truncated=((2, 1),), gae_lambda=0.0),
     _gae(
