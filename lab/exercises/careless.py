@@ -19,7 +19,7 @@ Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 def careless_answers(right: Answer, tensors: bool = True) -> Iterator[tuple[str, Answer]]:
     """Yield (id, answer) for every way to be careless, in every function of an answer; with or without tensors."""
     for name, function in right.items():
-        ways = WAYS | (WAYS_WITH_TENSORS if tensors else {}) | _ways_with_numbers(function)
+        ways = {**WAYS, **(WAYS_WITH_TENSORS if tensors else {}), **_ways_with_numbers(function)}
         for id, wrap in ways.items():
             yield f"careless_{id}_{name}", {**right, name: _wrapped(function, wrap)}
 
