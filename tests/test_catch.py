@@ -76,7 +76,7 @@ NOT_CAUGHT_TOGETHER = {  # by the best known input; every other best input catch
     "embed": {"squeezed"},
     "sampling_probabilities": {
         "zero_temperature", "zero_is_one", "zero_is_uniform", "zero_is_least", "zero_returns_ids", "zero_over_batch",
-        "k_past_V", "temperature_not_low",
+        "zero_takes_all_highest", "k_past_V", "temperature_not_low",
     },
     "normalize_advantages": {"no_eps", "single_nan", "constant_kept"},
     "value_loss": {"targets_as_column"},

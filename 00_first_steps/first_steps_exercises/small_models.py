@@ -81,14 +81,3 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def mean_relative_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error, relative to the targets: outputs and targets may not be swapped."""
     return ((outputs - targets) / targets).square().mean()
-
-
-class ScaledError(nn.Module):
-    """Mean squared error with a weight that requires a gradient itself, and is not the optimizer's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(numbers(0.5))  # (1,)
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (self.weight * (outputs - targets).square()).mean()

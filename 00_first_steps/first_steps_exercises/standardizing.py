@@ -30,13 +30,7 @@ STANDARDIZE = (
     _standardize("one feature", [[3.0], [-1.0], [0.5], [4.0]]),
     _standardize("the means are 0 already", [[4.0, 1.0], [-4.0, -3.0], [2.0, 5.0], [-2.0, -3.0]]),
     _standardize("the deviations are 1 already", [[4.0, -7.0], [2.0, -9.0], [4.0, -9.0], [2.0, -7.0]]),
-    _standardize("five examples, three features of different units", FIVE),
-    _standardize("two examples, three features", FIVE[:2]),
-    _standardize("as many examples as features", SQUARE),
     _standardize("far from 0", [[each + 1024 for each in row] for row in SQUARE]),
-    _standardize(
-        "one is far from the others", [[0.0, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 2.0], [0.0, 1.0], [64.0, 3.0]]
-    ),
     _standardize("float32", FIVE, dtype=torch.float32),
     _standardize("a tensor that is not contiguous", FIVE[:2], transposed=True),
 )

@@ -16,7 +16,6 @@ from first_steps_exercises.error_kinds import told_apart
 from first_steps_exercises.small_models import (
     Classifier,
     Line,
-    ScaledError,
     WatchedSGD,
     mean_relative_error,
     mean_squared_error,
@@ -40,12 +39,6 @@ def line(parameters: Sequence[Tensor]) -> Tensor:
     """Mean squared error of a linear function with weights (F,) and a bias ()."""
     weights, bias = parameters
     return (INPUTS @ weights + bias - TARGETS).square().mean()
-
-
-def two_layers(parameters: Sequence[Tensor]) -> Tensor:
-    """Mean squared error of a network with one hidden layer: (H,), (F, H), (H,)."""
-    second, first, bias = parameters
-    return ((INPUTS @ first + bias).tanh() @ second - TARGETS).square().mean()
 
 
 def note_on(parameters: Sequence[Tensor], before: Sequence[Tensor], handed_over: Sequence[Tensor]) -> str:
@@ -79,12 +72,9 @@ def _sgd(
     start: Sequence[Any],
     steps: int = 1,
     learning_rate: float = 0.25,
-    zero_gradients: bool = False,
 ) -> Probe:
     def arguments() -> dict[str, Any]:
         parameters = [torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in start]
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter) if zero_gradients else None
         return {"parameters": parameters, "learning_rate": learning_rate}
 
     def run(answer: Answer) -> Any:
@@ -98,16 +88,13 @@ def _sgd(
     return Probe(name, run, shown)
 
 
-LAYERS = ([1.0, -0.5, 0.75], [[0.5, -0.25, 1.0], [-0.5, 0.75, 0.25]], [0.25, -0.5, 0.0])
 SGD_STEP = (
     _sgd("one number, one step", square, [1.0]),
     _sgd("two numbers", square, [[1.0, 7.0]], learning_rate=0.125),
     _sgd("two parameters", line, [[0.5, -1.0], 0.25]),
     _sgd("a large learning rate", square, [[1.0, 7.0]], learning_rate=2.0),
-    _sgd("gradients of 0 are there already", square, [[1.0, 7.0], 2.0], zero_gradients=True),
     _sgd("one number, two steps", square, [1.0], steps=2, learning_rate=0.125),
     _sgd("two parameters, three steps", line, [[0.5, -1.0], 0.25], steps=3),
-    _sgd("three parameters of different shapes, two steps", two_layers, LAYERS, steps=2, learning_rate=0.5),
 )
 
 
@@ -235,7 +222,6 @@ TRAIN_STEP = (
     _train("one example, one step", Line, _squared, INPUTS[:1], TARGETS[:1]),
     _train("four examples, one step", Line, _squared, INPUTS, TARGETS),
     _train("an error relative to the targets", Line, _relative, INPUTS, TARGETS, lr=0.125),
-    _train("a loss function with a weight", Line, ScaledError, INPUTS, TARGETS),
     _train("three steps", Line, _squared, INPUTS, TARGETS, steps=3, lr=0.125),
     _train("outputs and targets are columns, (N, 1)", _column, _squared, INPUTS, TARGETS[:, None]),
     _train("a classifier, one step", Classifier, _cross_entropy, INPUTS, LABELS, lr=0.5),

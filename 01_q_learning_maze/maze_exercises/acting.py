@@ -16,8 +16,8 @@ from lab.exercises.probes import Answer, Changed, Invariant, Probe, as_number, c
 SIGMAS = 6.0
 
 
-def _return(name: str, rewards: list[float], gamma: float, **settings: Any) -> Probe:
-    return call("discounted_return", name, copied(rewards=rewards, gamma=gamma), result=as_number, **settings)
+def _return(name: str, rewards: list[float], gamma: float) -> Probe:
+    return call("discounted_return", name, copied(rewards=rewards, gamma=gamma), result=as_number)
 
 
 def _return_of(answer: Answer, rewards: list[float], gamma: float) -> float:
@@ -38,12 +38,10 @@ def _order_counts(answer: Answer) -> bool:
 DISCOUNTED_RETURN = (
     _return("three rewards", [1.0, 2.0, 4.0], 0.5),
     _return("five rewards", [3.0, -2.0, 8.0, 0.5, 16.0], 0.25),
-    _return("a path to the cheese", [-1.0, -1.0, -1.0, -1.0, 10.0], 0.75),
     _return("a single reward", [6.0], 0.25),
     _return("no reward at all", [], 0.25),
     _return("gamma is 0", [2.0, 7.0, 9.0], 0.0),
     _return("gamma is 1", [2.0, -7.0, 9.0, 0.5], 1.0),
-    _return("sixty rewards", [float(k * 7 % 5) - 1.5 for k in range(60)], 0.875, relative=1e-5),
 )
 
 
@@ -107,24 +105,18 @@ GREEDY = (
     _sampled("greedy", "two of four are the best", 2000, [1.0, 3.0, 3.0, 0.0], [0, 1 / 2, 1 / 2, 0]),
     _sampled("greedy", "all values are 0", 3000, [0.0] * 4, [1 / 4] * 4),
     _sampled("greedy", "all values are negative", 1500, [-4.0, -1.0, -2.0, -1.0], [0, 1 / 2, 0, 1 / 2]),
-    _sampled("greedy", "a single best value", 100, [-2.0, 0.5, 1.5, 1.0], [0, 0, 1, 0]),
-    _sampled("greedy", "the best value is 0", 500, [-5.0, 0.0, -1.0], [0, 1, 0]),
     _sampled("greedy", "values that nearly tie", 2000, [1.0, 1.0 - 2**-40, 0.0, 1.0], [1 / 2, 0, 0, 1 / 2]),
-    _sampled("greedy", "five of seven are the best", 3000, [2.0, 0.0, 2.0, 2.0, 1.5, 2.0, 2.0],
-             [1 / 5, 0, 1 / 5, 1 / 5, 0, 1 / 5, 1 / 5]),
     _sampled("greedy", "a single action", 20, [-3.0], [1]),
     _repeated("greedy"),
 )  # fmt: skip
 
 EPSILON_GREEDY = (
     _sampled("epsilon_greedy", "three actions, epsilon is 0.3", 3000, [0.5, 2.0, -1.0], [0.1, 0.8, 0.1], 0.3),
-    _sampled("epsilon_greedy", "never explore", 2000, [0.5, 2.0, -1.0, 1.0], [0, 1, 0, 0], 0.0),
     _sampled("epsilon_greedy", "always explore", 3000, [1.0, -2.0, 5.0], [1 / 3] * 3, 1.0),
     _sampled("epsilon_greedy", "two of four are the best", 6000, [3.0, 1.0, 3.0, 0.0],
              [0.3125, 0.1875, 0.3125, 0.1875], 0.75),
     _sampled("epsilon_greedy", "rarely explore", 12000, [-0.5, -0.25], [0.025, 0.975], 0.05),
     _sampled("epsilon_greedy", "never explore, all values are equal", 1000, [0.0, 0.0, 0.0], [1 / 3] * 3, 0.0),
-    _sampled("epsilon_greedy", "two actions, epsilon is 0.75", 3000, [-1.0, -4.0], [0.625, 0.375], 0.75),
     _sampled("epsilon_greedy", "values that nearly tie", 100, [1.0 - 2**-40, 1.0], [0, 1], 0.0),
     _sampled("epsilon_greedy", "a single action", 50, [7.0], [1], 0.5),
     _repeated("epsilon_greedy", 0.5),

@@ -37,7 +37,6 @@ EXPLOIT = numbers(0.5, 0.875, 0.0, 0.9375, 0.25)
 EXPLORE = numbers(0.25, 0.125, 0.5, 0.5, 0.0)
 NOTHING = numbers(0, 0, 0, 0, 0)
 TIES = numbers(0.5, 0.75, 0.9375, 0.625, 0.25)
-LATE = numbers(0.9375, 0.9375, 0.5, 0.875, 0.9375)
 
 
 def _whole(value: Any) -> Any:
@@ -56,11 +55,11 @@ def _copies(*tensors: Tensor) -> Callable[[], Any]:
     return lambda: tuple(tensor.clone() for tensor in tensors)
 
 
-def _draws(actions: int, agents: int, seed: int, dtype: torch.dtype = torch.float64) -> Any:
+def _draws(actions: int, agents: int, seed: int) -> Any:
     """Return arguments with many ties; a third of the agents explore."""
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randint(-2, 2, (actions, agents), generator=generator).to(dtype)
-    draws = torch.randint(0, 64, (3, agents), generator=generator).to(dtype) / 64
+    values = torch.randint(-2, 2, (actions, agents), generator=generator).double()
+    draws = torch.randint(0, 64, (3, agents), generator=generator).double() / 64
     return values, draws[0] / 2, draws[1], draws[2]
 
 
@@ -74,14 +73,10 @@ BATCHED_ACT = (
     _act("two agents that do not explore", _copies(FIVE[:, :2], numbers(0, 0), numbers(0.5, 0.5), numbers(0.5, 0.25))),
     _act("five agents, none explores", _copies(FIVE, EPSILON, EXPLOIT, TIES)),
     _act("five agents, the third does not explore", _copies(FIVE, EPSILON, EXPLORE, TIES)),
-    _act("five agents, large draws", _copies(FIVE, EPSILON, EXPLORE, LATE)),
     _act("all draws are 0", _copies(FIVE, numbers(0, 0.5, 0, 1, 0.25), NOTHING, NOTHING)),
     _act("values that nearly tie", _copies(NEAR, numbers(0, 0), numbers(0.5, 0.5), numbers(0.5, 0.75))),
     _act("as many agents as actions", lambda: _draws(4, 4, seed=1)),
     _act("a single agent with seven actions", lambda: _draws(7, 1, seed=2)),
-    _act("a single action", _copies(numbers(2, -1, 0)[None], numbers(0.5, 0, 1), numbers(0.25, 0.5, 0.5), TIES[:3])),
-    _act("forty agents, three actions", lambda: _draws(3, 40, seed=4)),
-    _act("float32", lambda: _draws(5, 30, seed=5, dtype=torch.float32)),
     _act("tensors that are not contiguous", _not_contiguous),
 )
 
@@ -110,16 +105,14 @@ def _explores_everything(answer: Answer) -> bool:
 # --- update -----------------------------------------------------------------------------------------------------------
 
 
-def _step(
-    agents: int, states: int, actions: int, seed: int, dtype: torch.dtype = torch.float64, flags: Any = torch.bool
-) -> dict[str, Any]:
+def _step(agents: int, states: int, actions: int, seed: int, flags: torch.dtype = torch.bool) -> dict[str, Any]:
     """Return arguments of `batched_update`; every third agent reached the goal."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        "q": dyadic(agents, states, actions, seed=seed, dtype=dtype),
+        "q": dyadic(agents, states, actions, seed=seed),
         "state": torch.randint(0, states, (agents,), generator=generator),
         "action": torch.randint(0, actions, (agents,), generator=generator),
-        "reward": dyadic(agents, seed=seed + 100, dtype=dtype),
+        "reward": dyadic(agents, seed=seed + 100),
         "next_state": torch.randint(0, states, (agents,), generator=generator),
         "nonterminal": (torch.arange(agents) % 3 != 1).to(flags),
         "alpha": 0.25,
@@ -127,7 +120,7 @@ def _step(
     }
 
 
-def _update(name: str, arguments: Callable[[], dict[str, Any]], relative: float = 1e-9) -> Probe:
+def _update(name: str, arguments: Callable[[], dict[str, Any]]) -> Probe:
     """Return a probe that compares the tables after the update."""
 
     def run(answer: Answer) -> Any:
@@ -137,7 +130,7 @@ def _update(name: str, arguments: Callable[[], dict[str, Any]], relative: float 
         changed = tuple(key for key, value in given.items() if key != "q" and not same(plain(value), before[key]))
         return Changed({"q": plain(given["q"]), "returns None": result is None}, changed)
 
-    return Probe(name, run, arguments, relative=relative)
+    return Probe(name, run, arguments)
 
 
 def _two_agents() -> dict[str, Any]:
@@ -156,15 +149,9 @@ def _two_agents() -> dict[str, Any]:
 BATCHED_UPDATE = (
     _update("two agents, one at the goal", _two_agents),
     _update("N 4, S 3, A 2", lambda: _step(4, 3, 2, seed=1)),
-    _update("N 3, S 3, A 3", lambda: _step(3, 3, 3, seed=2, flags=torch.float64)),
     _update("two agents in the same cell", lambda: _step(4, 3, 2, seed=3) | {"state": torch.tensor([2, 0, 2, 1])}),
     _update("a single agent", lambda: _step(1, 4, 3, seed=4, flags=torch.int64)),
-    _update("the mice stay where they are",
-            lambda: _step(5, 3, 4, seed=5) | dict.fromkeys(("state", "next_state"), torch.tensor([0, 2, 1, 1, 0]))),
-    _update("all values are negative", lambda: _step(4, 2, 3, seed=6) | {"q": dyadic(4, 2, 3, seed=6).abs() - 9}),
     _update("alpha is 1, gamma is 1", lambda: _step(4, 3, 2, seed=7) | {"alpha": 1.0, "gamma": 1.0}),
-    _update("N 30, S 7, A 4", lambda: _step(30, 7, 4, seed=8, flags=torch.int64)),
-    _update("float32", lambda: _step(30, 7, 4, seed=9, dtype=torch.float32, flags=torch.float32), relative=1e-4),
 )  # fmt: skip
 
 
@@ -222,17 +209,6 @@ def _with_gradients(name: str, make: Callable[[], tuple[Tensor, Tensor]], relati
     return Probe(name, run, lambda: dict(zip(("values", "targets"), make(), strict=True)), relative=relative)
 
 
-def _from_one_table(answer: Answer) -> Any:
-    """Return the gradient for a table from which both the values and the targets come."""
-    table = dyadic(6, 3, seed=13).requires_grad_()
-    values = table[torch.tensor([0, 2, 4]), torch.tensor([1, 0, 2])]
-    targets = numbers(1, -2, 0.5) + 0.75 * table[torch.tensor([1, 3, 5])].amax(1)
-    loss = answer["td_loss"](values, targets)
-    if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
-        loss.backward()
-    return {"gradient of the table": torch.zeros_like(table) if table.grad is None else table.grad}
-
-
 def _pair(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Callable[[], tuple[Tensor, Tensor]]:
     return lambda: (dyadic(*shape, seed=seed, dtype=dtype), dyadic(*shape, seed=seed + 50, dtype=dtype))
 
@@ -240,11 +216,8 @@ def _pair(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Callabl
 TD_LOSS = (
     _with_gradients("two errors, 2 and -4", lambda: (numbers(1, 3), numbers(3, -1))),
     _with_gradients("a single error", lambda: (numbers(-2), numbers(3))),
-    _with_gradients("errors that cancel", lambda: (numbers(1, 2, 3), numbers(2, 1, 3))),
     _with_gradients("errors below 1", lambda: (numbers(0.25, -0.5, 1), numbers(0.5, -0.25, 0.5))),
-    _with_gradients("six values", _pair(6, seed=14)),
     _with_gradients("four agents with three values each", _pair(4, 3, seed=15)),
-    Probe("values and targets from the same table", _from_one_table),
     _with_gradients("float32", _pair(20, seed=16, dtype=torch.float32), relative=1e-4),
 )
 

@@ -163,6 +163,15 @@ class FirstForgotten(KVCache):
         return super().append(key, value)
 
 
+class EqualOnesDropped(KVCache):
+    """A cache that does not store keys which it holds already."""
+
+    def append(self, key: Tensor, value: Tensor) -> Any:
+        if any(torch.equal(key, each) for each in self.keys):
+            return self._joined(self.keys, self.values)
+        return super().append(key, value)
+
+
 WRONG = {
     "KVCache": Caches(
         {"KVCache": KVCache},
@@ -172,6 +181,7 @@ WRONG = {
             "later_last_only": {"KVCache": LaterLastOnly},
             "later_keys_as_values": {"KVCache": LaterKeysAsValues},
             "first_forgotten": {"KVCache": FirstForgotten},
+            "equal_ones_dropped": {"KVCache": EqualOnesDropped},
         },
     ),
 }

@@ -28,6 +28,8 @@ def sampling_probabilities(logits: Tensor, temperature: float, top_k: int | None
             return F.one_hot(logits.argmin(-1), vocabulary).to(logits.dtype)
         if "zero_returns_ids" in wrong:
             return logits.argmax(-1)
+        if "zero_takes_all_highest" in wrong:
+            return (logits == logits.amax(-1, keepdim=True)).to(logits.dtype)
         if "zero_over_batch" in wrong:
             return F.one_hot(logits.argmax(), vocabulary).to(logits.dtype).expand_as(logits).clone()
     greedy = temperature == 0 and "zero_temperature" not in wrong
@@ -191,6 +193,7 @@ ZEROS = {
     "zero_is_least",
     "zero_returns_ids",
     "zero_over_batch",
+    "zero_takes_all_highest",
     "zero_temperature",
     "argmax_always",
     "in_place",

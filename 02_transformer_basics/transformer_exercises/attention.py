@@ -25,17 +25,10 @@ def _rows(*rows: list[float]) -> Tensor:
 SOFTMAX = (
     _softmax("rows of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), -1),
     _softmax("columns of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), 0),
-    _softmax("rows of a square matrix", dyadic(3, 3, seed=5), 1),
-    _softmax("columns of a square matrix", dyadic(3, 3, seed=5), 0),
     _softmax("numbers around 1000 and around -1000", _rows([1000, 999], [0, 1], [-1000, -1000]), -1),
     _softmax("1000 and 0 in one row", _rows([1000, 0, 998], [-1000, 0, 1], [1000, -1000, -999]), 1),
-    _softmax("columns of very different size", _rows([1000, -1000], [999, -1000], [1000, -999]), 0),
-    _softmax("the middle one of three dimensions", dyadic(2, 3, 4, seed=6), 1),
-    _softmax("the last but one of three dimensions", dyadic(2, 3, 4, seed=9), -2),
-    _softmax("the first of three dimensions, counted from the end", dyadic(2, 3, 4, seed=9), -3),
-    _softmax("the second of four dimensions", dyadic(2, 3, 1, 2, seed=6), 1),
+    _softmax("the second of four dimensions, counted from the end", dyadic(2, 3, 1, 2, seed=6), -3),
     _softmax("a vector", dyadic(4, seed=7), 0),
-    _softmax("a single number in each row", dyadic(3, 1, seed=7), 1),
     _softmax("float32", dyadic(2, 4, seed=8, dtype=torch.float32) - 100, 1, relative=1e-4),
     call(
         "softmax", "a tensor that is not contiguous", lambda: {"x": not_contiguous(dyadic(2, 3, 4, seed=6)), "dim": 2}
@@ -61,9 +54,7 @@ CAUSAL_MASK = (
     _causal("as many queries as keys", 4, 4),
     _causal("three keys are in the cache: the first query is position 3", 2, 5),
     _causal("one new query", 1, 4),
-    _causal("one key is in the cache", 3, 4),
     _causal("more queries than keys in the cache", 5, 7),
-    _causal("a single position", 1, 1),
     _causal("1500 keys: no fixed size is enough", 2, 1500),
 )
 
@@ -106,7 +97,6 @@ ATTENTION = (
     _attention("one head of one sequence", **SMALL),
     _attention("B 2, H 3, Tq 4, Tk 5, D 4, Dv 6", 2, 3, **SIZES),
     _attention("as many queries as keys, heads and numbers", 3, 3, queries=3, keys=3, size=3, value_size=3),
-    _attention("a single key", 2, 1, queries=2, keys=1, size=4, value_size=3),
     _attention("a batch without heads, heads of size 1", 2, queries=3, keys=2, size=1, value_size=2),
     call("attention", "scores of thousands", huge),
     _attention("float32", 2, 3, **SIZES, dtype=torch.float32, relative=1e-4),

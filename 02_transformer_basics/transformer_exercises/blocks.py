@@ -28,17 +28,9 @@ LAYER_NORM = (
     _norm("one position", torch.tensor([1.0, 3.0, -2.0, 0.5], dtype=torch.float64)),
     _norm("B 2, T 3, E 4", dyadic(2, 3, 4, seed=0)),
     _norm("as many positions as numbers", dyadic(4, 4, seed=1)),
-    _norm("as many sequences and positions as numbers", dyadic(3, 3, 3, seed=2)),
-    _norm("a small eps", dyadic(2, 3, 4, seed=3), eps=1e-5),
-    _norm("a large eps", dyadic(2, 3, 4, seed=3), eps=4.0),
-    _norm(
-        "all numbers of a position are equal", torch.tensor([[2.0] * 4, [1, 2, 3, 4]], dtype=torch.float64), eps=1e-5
-    ),
-    _norm("numbers around 256", dyadic(2, 3, 4, seed=4) + 256),
     _norm("a single number per position", dyadic(2, 3, 1, seed=5)),
-    _norm("four dimensions", dyadic(2, 1, 3, 5, seed=6)),
-    _norm("float32", dyadic(2, 3, 4, seed=7, dtype=torch.float32), relative=1e-4),
-    _norm("not contiguous", not_contiguous(dyadic(2, 3, 4, seed=8))),
+    _norm("float32, a large eps", dyadic(2, 3, 4, seed=7, dtype=torch.float32), eps=4.0, relative=1e-4),
+    _norm("not contiguous, four dimensions", not_contiguous(dyadic(2, 1, 3, 4, seed=8))),
 )
 
 
@@ -88,10 +80,8 @@ ONE = torch.tensor([[[2.0, -4.0]]], dtype=torch.float64)
 TRANSFORMER_BLOCK = (
     _block("pre-norm, one position", ONE, True, SIMPLE),
     _block("post-norm, one position", ONE, False, SIMPLE),
-    _block("pre-norm, layer norms", dyadic(2, 3, 4, seed=0), True, REAL),
-    _block("post-norm, layer norms", dyadic(2, 3, 4, seed=0), False, REAL),
     _block("pre-norm, float32", dyadic(1, 3, 4, seed=1, dtype=torch.float32), True, REAL, relative=1e-4),
-    _block("post-norm, a large x", 100 + dyadic(1, 3, 4, seed=2), False, REAL),
+    _block("post-norm, not contiguous", not_contiguous(dyadic(2, 3, 4, seed=2)), False, REAL),
 )
 
 

@@ -7,8 +7,8 @@ from lab.exercises.probes import Answer, Invariant, Probe, call
 Pair = tuple[int, int]
 
 
-def _merge(name: str, ids: Sequence[int], pair: Pair, new_id: int = 256) -> Probe:
-    return call("merge_pair", f"merge_pair: {name}", lambda: {"ids": list(ids), "pair": pair, "new_id": new_id})
+def _merge(name: str, ids: Sequence[int], pair: Pair) -> Probe:
+    return call("merge_pair", f"merge_pair: {name}", lambda: {"ids": list(ids), "pair": pair, "new_id": 256})
 
 
 def _learn(name: str, words: Mapping[str, int], num_merges: int) -> Probe:
@@ -27,44 +27,25 @@ A, B, C, D = b"abcd"
 PROBES_OF_MERGES = (
     _merge("one pair in the middle", [3, 1, 2, 4], (1, 2)),
     _merge("at the start and at the end", [1, 2, 5, 1, 2], (1, 2)),
-    _merge("two pairs next to each other", [1, 2, 1, 2, 7], (1, 2)),
     _merge("three alike: the first two are merged", [5, 5, 5], (5, 5)),
-    _merge("five alike", [9, 5, 5, 5, 5, 5, 8], (5, 5)),
     _merge("the pair does not occur", [1, 3, 2, 1], (1, 2)),
-    _merge("the two ids in the other order", [2, 1, 4, 2, 1], (1, 2)),
     _merge("11 and 2 are not 1 and 2", [11, 2, 1, 2, 1, 22], (1, 2)),
     _merge("no ids", [], (1, 2)),
     _merge("a single id", [1], (1, 2)),
-    _merge("the first id of the pair again and again", [1, 1, 2, 1, 1], (1, 2)),
-    _merge("a later merge", [256, 97, 256, 256, 97], (256, 97), 300),
     _learn("one word", {"abab": 1}, 2),
     _learn("how often a word occurs counts", {"ab": 1, "ac": 3, "abd": 1, "bd": 2}, 2),
-    _learn("counts change after a merge", {"abc": 5, "bcd": 4, "cd": 2}, 3),
     _learn("pairs do not reach from word to word", {"ab": 3, "cab": 1, "ba": 2, "bc": 1}, 4),
     _learn("equally frequent: the pair with the smaller ids", {"cd": 2, "ab": 2, "ad": 2}, 3),
-    _learn("equally frequent: the same first id", {"bd": 3, "ba": 3, "bc": 3}, 2),
     _learn("a new id is larger than the letters", {"aab": 2, "zaa": 2, "yx": 2}, 5),
     _learn("overlapping neighbors all count", {"aaa": 2, "bc": 3}, 2),
     _learn("a pair twice in one word", {"abxab": 2, "cd": 3}, 1),
-    _learn("nothing is left to merge", {"abc": 2, "d": 7}, 9),
-    _learn("a pair that occurs once is merged too", {"abcd": 1}, 3),
     _learn("no merges", {"abc": 2}, 0),
     _learn("no words", {}, 3),
-    _learn("hug, pug, pun, bun, hugs", {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}, 6),
     _encode("two merges", [C, A, B, C, D], [(A, B), (256, C)]),
     _encode("the merge that was learned first goes first", [A, B, C], [(B, C), (A, B)]),
-    _encode("the merges are in the order of the text", [A, B, C], [(A, B), (B, C)]),
     _encode("another way to the longest piece", [A, B, C], [(A, B), (B, C), (A, 257)]),
-    _encode("not the longest piece", [A, B, C, D], [(B, C), (A, B), (C, D), (257, 258)]),
     _encode("a merge occurs twice", [A, B, A, B, A], [(A, B)]),
-    _encode("merges of merges", [A, B, A, B, A, B, A, B], [(A, B), (256, 256), (257, 257)]),
-    _encode("three alike", [A, A, A, B], [(A, A), (256, A), (A, B)]),
-    _encode("some merges do not apply", [D, C, B, C], [(A, B), (B, C), (256, D), (C, 257), (D, C)]),
-    _encode("a pair appears only after a later merge", [A, B, C, A, B], [(A, B), (C, 256), (256, 257)]),
     _encode("no merges", [A, B], []),
-    _encode("no ids", [], [(A, B)]),
-    _encode("a single id", [B], [(A, B)]),
-    _encode("Hello,", list(b"Hello,"), [(108, 108), (72, 101), (257, 256), (258, 111), (111, 44)]),
 )
 
 

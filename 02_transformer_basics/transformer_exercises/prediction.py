@@ -14,20 +14,17 @@ from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.inputs import dyadic, reading
 
 
-def _loss(
-    name: str, mask: Sequence[Sequence[int]], vocabulary: int = 5, seed: int = 0, shift: float = 0.0, **settings: Any
-) -> Probe:
+def _loss(name: str, mask: Sequence[Sequence[int]], vocabulary: int = 5, seed: int = 0, shift: float = 0.0) -> Probe:
     """Return a probe of the loss; a number, a tensor without dimensions, and one of NumPy are the same."""
-    relative = settings.pop("relative", 1e-9)
 
     def arguments() -> dict[str, Any]:
         attention_mask = torch.tensor(mask)
-        logits = dyadic(*attention_mask.shape, vocabulary, seed=seed, **settings) + shift
+        logits = dyadic(*attention_mask.shape, vocabulary, seed=seed) + shift
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(0, vocabulary, attention_mask.shape, generator=generator)
         return {"logits": logits, "token_ids": ids, "attention_mask": attention_mask}
 
-    return reading(call("next_token_loss", name, arguments, relative=relative), _as_number)
+    return reading(call("next_token_loss", name, arguments), _as_number)
 
 
 def _as_number(value: Any) -> Any:
@@ -51,14 +48,8 @@ NEXT_TOKEN_LOSS = (
     _loss("two texts of the same length", [[1, 1, 1, 1], [1, 1, 1, 1]], seed=1),
     _loss("padding on the right", [[1, 1, 1, 1], [1, 1, 0, 0]], seed=2),
     _loss("padding on the left", [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]], seed=3),
-    _loss("texts of lengths 4, 2 and 1", [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], seed=4),
-    _loss("as many texts as positions and tokens", [[1, 1, 1], [1, 1, 0], [0, 1, 1]], vocabulary=3, seed=5),
     _loss("padding in the middle", [[1, 1, 0, 1], [1, 0, 1, 1]], seed=6),
-    _loss("a vocabulary of two", [[1, 1, 1], [1, 1, 0]], vocabulary=2, seed=7),
     _loss("logits around 1000", [[1, 1, 1], [0, 1, 1]], seed=8, shift=1000.0),
-    _loss(
-        "float32, logits around -120", [[1, 1, 1], [1, 1, 0]], seed=9, shift=-120, dtype=torch.float32, relative=1e-4
-    ),
 )
 
 

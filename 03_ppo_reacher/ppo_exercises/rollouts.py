@@ -7,14 +7,13 @@ Some probes leave one term of a formula alone (the action at the mean, a deviati
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lab.exercises.probes import Answer, Array, Changed, Invariant, Probe, call, noting_changes
+from lab.exercises.probes import Answer, Changed, Invariant, Probe, call, noting_changes
 
 RELATIVE = 1e-6  # some add a tiny number to the deviation before they divide by it
 MEAN = torch.tensor([[1, -2, 0.5], [-1, 0.25, 3], [0, 1.5, -0.5], [2, -1, 1]], dtype=torch.float64)  # (B, A)
@@ -44,7 +43,7 @@ def _log_prob(
 
 def _transposed() -> dict[str, Tensor]:
     given = {"mean": MEAN, "log_std": _log(STD), "action": ACTION}
-    return {name: value.mT.clone().mT if value.ndim == 2 else value for name, value in given.items()}
+    return {name: value.mT.contiguous().mT if value.ndim == 2 else value for name, value in given.items()}
 
 
 LOG_PROB = (
@@ -53,13 +52,10 @@ LOG_PROB = (
     _log_prob("one joint, the action is the mean, std 1/2", MEAN[:1, :1], [0.5], MEAN[:1, :1]),
     _log_prob("three joints, the action is the mean, std 1/2, 1, 4", MEAN[:2], [0.5, 1.0, 4.0], MEAN[:2]),
     _log_prob("one joint, std 1", torch.zeros(1, 1), [1.0], ACTION[:1, :1]),
-    _log_prob("one joint, std 1, the mean is not 0", MEAN[:1, :1], [1.0], ACTION[:1, :1]),
     _log_prob("one joint, std 2", MEAN[:2, :1], [2.0], ACTION[:2, :1]),
     _log_prob("three joints, std 1/2, 1, 4", MEAN[:2], STD, ACTION[:2]),
-    _log_prob("four actions", MEAN, STD, ACTION),
     _log_prob("as many actions as joints", MEAN[1:], STD, ACTION[1:]),
     _log_prob("an action 40 standard deviations away", MEAN[:2, :2], [0.5, 1.0], MEAN[:2, :2] + 20.0),
-    _log_prob("std 1/64 and 256", MEAN[:2, :2], [2.0**-6, 2.0**8], MEAN[:2, :2] + torch.tensor([2.0**-6, 2.0**9])),
     _log_prob("float32", MEAN, STD, ACTION, dtype=torch.float32, relative=1e-4),
     call("log_prob", "tensors that are not contiguous", _transposed, relative=RELATIVE),
 )
@@ -137,10 +133,8 @@ SAMPLE_ACTION = (
     _sample("one joint, below the bounds", -1.0, 2.0, slice(1, 2), [2.0]),
     _sample("the mean is out of bounds", -2.0, 0.5, slice(3, 4), [1.0], torch.full((4, 3), 0.25)),
     _sample("the bounds are numbers", -1.0, 1.0, slice(0, 2)),
-    _sample("the bounds are whole numbers", -1, 2),
     _sample("the bounds differ between the joints", LOW, HIGH),
     _sample("as many actions as joints", LOW, HIGH, slice(1, 4)),
-    _sample("std 1/64, 256 and 1", LOW, HIGH, std=[2.0**-6, 2.0**8, 1.0]),
     _sample("float32", LOW, HIGH, dtype=torch.float32),
 )
 
@@ -204,9 +198,9 @@ class Info(dict[str, Any]):
         return super().get(key, default)
 
 
-def step_arguments(envs: int, size: int, ended: Sequence[int], dtype: type = np.float64) -> dict[str, Any]:
+def step_arguments(envs: int, size: int, ended: Sequence[int]) -> dict[str, Any]:
     """Return the arguments of `true_next_observations`: 12.5 is environment 1, number 2; final ones are negative."""
-    observations = (10.0 * np.arange(envs)[:, None] + np.arange(size) + 0.5).astype(dtype)  # (N, O)
+    observations = 10.0 * np.arange(envs)[:, None] + np.arange(size) + 0.5  # (N, O)
     if not ended:
         return {"next_observations": observations, "info": {"reward_dist": np.zeros(envs)}}
     final = np.full(envs, None, dtype=object)  # (N,)
@@ -216,17 +210,15 @@ def step_arguments(envs: int, size: int, ended: Sequence[int], dtype: type = np.
     return {"next_observations": observations, "info": {"final_obs": final, "_final_obs": mask}}
 
 
-def _true_next(name: str, *sizes: int, ended: Sequence[int], dtype: type = np.float64) -> Probe:
+def _true_next(name: str, *sizes: int, ended: Sequence[int]) -> Probe:
     def arguments() -> dict[str, Any]:
-        return step_arguments(*sizes, ended=ended, dtype=dtype)
+        return step_arguments(*sizes, ended=ended)
 
     def run(answer: Answer) -> Changed:
         given = arguments()
         info = Info(given["info"])
         given["info"] = info
         found = noting_changes(given, lambda: answer["true_next_observations"](given["next_observations"], info))
-        if dtype == np.float32 and isinstance(found.value, Array) and found.value.dtype == "float64":
-            found = Changed(replace(found.value, dtype="float32"), found.names)  # the same numbers
         asks_old_key = any("final_observation" in key for key in info.asked)
         if asks_old_key and not info.asked & {"final_obs", "_final_obs"}:
             return Changed({"result": found.value, "asks for": "final_observation"}, found.names)
@@ -242,7 +234,6 @@ TRUE_NEXT_OBSERVATIONS = (
     _true_next("all episodes ended", 3, 2, ended=(0, 1, 2)),
     _true_next("as many environments as numbers, two ended", 4, 4, ended=(1, 3)),
     _true_next("one environment", 1, 4, ended=(0,)),
-    _true_next("float32", 5, 3, ended=(0, 3, 4), dtype=np.float32),
 )
 
 

@@ -45,6 +45,9 @@ class RunningMeanStd:
         """Merge a batch, with the given mistakes."""
         wrong, state = self.wrong, self.state
         original = batch
+        if "dtype_of_batch" in wrong:
+            self.dtype = batch.dtype
+            state.update({name: each.to(self.dtype) for name, each in state.items() if torch.is_tensor(each)})
         batch = batch.to(self.dtype)
         if "forgets" in wrong:
             state.update(count=0.0, mean=state["mean"] * 0, squares=state["squares"] * 0)
@@ -248,6 +251,7 @@ WRONG = {
             {"batch_unbiased", "squares_not_summed", "over_all_features", "first_row_only", "squares"},
             {"count_per_feature", "count_per_batch"},
             {"phantom_rows", "one_phantom_row"},
+            {"float32", "dtype_of_batch"},
             {"not_divided", "n_minus_1"},
             {"forgets", "overwritten"},
             *(

