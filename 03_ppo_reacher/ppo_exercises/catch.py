@@ -106,7 +106,7 @@ CATCH = {
     "value_loss": CatchTask(
         {"predictions": Numbers(float, "(B,) or (B, 1)"), "targets": BATCH},
         start={"predictions": [2.0], "targets": [2.0]},  # nothing to learn
-        best={"predictions": [[-3.0], [0.5]], "targets": [4.0, -1.5]},
+        best={"predictions": [-3.0, 0.5], "targets": [4.0, -1.5]},
         gradients=("predictions", "targets"),
     ),
 }
