@@ -190,6 +190,7 @@ def figures(exercise: Exercise) -> dict[str, Any]:
     right = proof.right_answers()
     empty = proof.empty_answers()
     unseen = proof.unseen_answers()
+    work = proof.work_of_probes()
     mutated, survivors = proof.surviving_mutants()
     return {
         "exercise": exercise.name,
@@ -212,10 +213,12 @@ def figures(exercise: Exercise) -> dict[str, Any]:
         "mutants_caught": mutated - len(survivors),
         "mutants_equivalent": sum(label in EQUIVALENT for label in survivors),
         "survivors": [{"mutant": label, "reason": EQUIVALENT.get(label, "")} for label in survivors],
+        "num_probes": len(work),
+        "num_idle_probes": sum(each.is_idle for each in work.values()),
         "probes": [probe.name for probe in proof.grading.probes],
         "kill_matrix": proof.kill_matrix(),
-        "work_of_probes": [asdict(work) for work in proof.work_of_probes().values()],
-        "idle_probes": [name for name, work in proof.work_of_probes().items() if work.is_idle],
+        "work_of_probes": [asdict(each) for each in work.values()],
+        "idle_probes": [name for name, each in work.items() if each.is_idle],
         "hints_too_long": proof.long_hints(),
     }
 
