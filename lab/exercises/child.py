@@ -36,7 +36,13 @@ def main(name: str, result: Path) -> None:
     """Load the exercise, wait for the name of a file, and write the verdict on it."""
     exercise = find(name)
     examiner = Examiner(exercise, load_grading(exercise))
+    examiner.on_outcomes = has_run(result).touch
     serve(result, lambda file: examine_file(exercise, examiner, file))
+
+
+def has_run(result: Path) -> Path:
+    """Return the file that appears as soon as the learner's code has run, before the lab's diagnosis."""
+    return result.with_suffix(".ran")
 
 
 def serve(result: Path, examine: Callable[[Path], Verdict]) -> None:

@@ -7,7 +7,7 @@ explains the result; NaN; a broken invariant; the kind of the known mistakes tha
 
 import itertools
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ class Examiner:
     def __init__(self, exercise: Exercise, grading: Grading) -> None:
         self.exercise = exercise
         self.grading = grading
+        self.on_outcomes: Callable[[], None] = lambda: None  # called when an answer has run, before the diagnosis
         self.right = self.outcomes(grading.right)
         self.readings = [self.right, *(self.outcomes(grading.build(frozenset([id]))) for id in grading.readings)]
         self.wrong = {id: LazyOutcomes(grading.probes, answer) for id, answer in grading.wrong_answers()}
@@ -96,6 +97,7 @@ class Examiner:
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
+        self.on_outcomes()
         expected = max(self.readings, key=lambda reading: sum(self.agreement(found, reading)))  # the nearest reading
         agrees = self.same(found, expected)
         if all(agrees):
