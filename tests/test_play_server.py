@@ -104,8 +104,9 @@ def test_the_page_and_its_files_are_served_to_the_printed_address(address: Addre
         "empty token": ("/?token=", {}),
         "wrong token": ("/?token={token}x", {}),
         "token that is not ASCII": ("/?token=%C3%A4%FF", {}),
-        "wrong cookie": ("/", {"Cookie": "lab_play=x"}),
-        "damaged cookie": ("/", {"Cookie": "lab_play=\x7f;;=;\\"}),
+        "wrong cookie": ("/", {"Cookie": "lab_play_{port}=x"}),
+        "cookie of a server at another port": ("/", {"Cookie": "lab_play_1={token}"}),
+        "damaged cookie": ("/", {"Cookie": "lab_play_{port}=\x7f;;=;\\"}),
         "static file without token": ("/static/app.js", {}),
         "code without token": ("/code/maze", {}),
         "lesson without token": ("/lesson/maze/", {}),
@@ -119,6 +120,24 @@ def test_requests_from_elsewhere_are_refused(address: Address, path: str, header
     assert status in (400, 403)
     assert "PyTorch" not in text
     assert "set-cookie" not in found
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["x=1", 'user={"a": 1}', "a b=c", "foo", "=bar", "n=\xe9", "p[0]=1", 'q="unclosed', "a@b=1", "lab_play_1=old", ";"],
+)
+def test_cookies_of_other_programs_do_not_hide_ours(address: Address, others: str) -> None:
+    cookie = f"lab_play_{address.port}={address.token}"
+    for given in (f"{others}; {cookie}", f"{cookie}; {others}"):
+        assert address.get("/static/app.js", Cookie=given)[0] == 200
+
+
+def test_the_page_may_also_be_opened_as_localhost(address: Address) -> None:
+    host = f"localhost:{address.port}"
+    status, headers, _ = address.get(f"/?token={address.token}", Host=host, Origin=f"http://{host}")
+    assert status == 200
+    cookie = headers["set-cookie"].partition(";")[0]
+    assert address.get("/static/app.js", Host=host, Cookie=cookie)[0] == 200
 
 
 def test_without_a_host_a_request_is_refused(address: Address) -> None:
@@ -189,10 +208,11 @@ WRONG = {
     "field is missing": json.dumps({"pane": "maze", "do": "speed"}),
     "field too many": json.dumps({"pane": "maze", "do": "pause", "x": 1}),
     **{
-        f"{name} is {value!r}": json.dumps(START | {name: value})
+        f"{name} is {value!r:.60}": json.dumps(START | {name: value})
         for name, values in {
             "seed": (-1, 1.5, "1", True, None, 2**31, [], 1e400),
-            "discount": (-0.1, 1.1, "0.5", None, True, float("nan"), float("inf"), {}),
+            "discount": (-0.1, 1.1, "0.5", None, True, float("nan"), float("inf"), {}, -(10**300)),
+            "epsilon": (10**400, -(10**400)),  # too large for a float
             "learning_rate": (0, 2),
             "running": (1, "true", None),
             "layout": ([], "S.G", [""], ["S.G", "."], ["S.Q"], [1], [["S"]], ["S" * 65], ["S"] * 65, None),
