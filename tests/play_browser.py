@@ -137,3 +137,12 @@ def processes_of(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     others = Path(f"/proc/{process.pid}/task").glob("*/children")
     return [int(each) for path in {children, *others} for each in path.read_text().split()]
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Return the worker processes of a server, without Python's resource tracker."""
+    with contextlib.suppress(OSError):
+        return [
+            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
+        ]
+    return []

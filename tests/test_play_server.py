@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import websockets
 import websockets.exceptions
-from play_browser import processes_of, running_server, server, wait_until  # noqa: F401 - fixtures
+from play_browser import processes_of, running_server, server, wait_until, workers  # noqa: F401 - fixtures
 
 from lab.files import ROOT
 from lab.play.messages import MAX_BYTES, MESSAGES, BadMessage, parse
@@ -370,15 +370,6 @@ def test_a_killed_worker_is_reported_and_replaced() -> None:
                 assert (await next_frame(connection, "state"))["step"] == 0
 
         asyncio.run(talk())
-
-
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """Return the worker processes of a server, without Python's resource tracker."""
-    with contextlib.suppress(OSError):
-        return [
-            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
-        ]
-    return []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
