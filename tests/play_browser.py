@@ -35,9 +35,9 @@ def require_chromium() -> None:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def running_server(*flags: str, opens: bool = False) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run `lab play` on a free port; yield its address and the process."""
-    command = [sys.executable, "-m", "lab", "play", "--port", "0", "--no_open", *flags]
+    command = [sys.executable, "-m", "lab", "play", "--port", "0", *([] if opens else ["--no_open"]), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -169,3 +169,29 @@ def test_a_socket_that_is_lost_is_opened_again(watched: WatchedPage) -> None:  #
     wait_until(lambda: "back at its beginning" in connection_of(watched))
     watched.wait_for(lambda frame: is_of("arm")(frame) and frame["steps"] == 0)
     assert len(sockets) == 1
+
+
+def test_what_the_server_refused_is_said_for_a_while_only(watched: WatchedPage) -> None:  # noqa: F811
+    watched.page.clock.install()
+    watched.open("arm")
+    watched.page.evaluate("""
+        () => {
+            const send = WebSocket.prototype.send;
+            WebSocket.prototype.send = function () { send.call(this, '{}'); WebSocket.prototype.send = send; };
+        }
+    """)
+    button(watched, "arm", "Step").click()
+    wait_until(lambda: "refused" in connection_of(watched))
+    watched.page.clock.run_for(20_000)
+    wait_until(lambda: connection_of(watched) == "")
+
+
+def test_a_seed_that_is_none_is_the_first_one(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze?seed=5")
+    for text in ("-5", "1e20", "2.5", ""):
+        watched.page.locator("#maze").get_by_label("Seed").fill(text)
+        button(watched, "maze", "Step").click()
+        watched.wait_for(lambda frame: frame["step"] > 0)
+        button(watched, "maze", "Reset").click()
+        watched.wait_for(lambda frame: frame["step"] == 0)
+    assert connection_of(watched) == ""

@@ -417,6 +417,22 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a browser that is a shell command")
+@pytest.mark.parametrize(("browser", "opens"), [("sh -c 'sleep 60' %s", True), ("no_such_browser", False)])
+def test_the_server_answers_whatever_the_browser_does(
+    browser: str, opens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", browser)
+    monkeypatch.setenv("PATH", "/bin" if opens else "/nowhere")
+    with running_server(opens=True) as (text, process):
+        address = Address(text)
+        assert address.get(f"/?token={address.token}")[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        assert opens or "open the address yourself" in process.stdout.read()
+
+
 def test_a_port_in_use_gives_one_line(taken_port: int) -> None:
     done = run("--port", str(taken_port), "--no_open")
     assert done.returncode == 2

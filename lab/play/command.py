@@ -4,8 +4,8 @@ import contextlib
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,12 +88,13 @@ def play(config: Play) -> None:
         )
         print(address, flush=True)
         print("Ctrl-C ends it.", flush=True)
-        run_server(uvicorn.Server(settings), listening, lambda: open_browser(config, address))
+        # The socket listens already: the browser waits for the answer. Some browsers end only when they are closed.
+        threading.Thread(target=open_browser, args=(config, address), daemon=True).start()
+        run_server(uvicorn.Server(settings), listening)
 
 
-def run_server(server: Any, listening: socket.socket, started: Callable[[], None]) -> None:
+def run_server(server: Any, listening: socket.socket) -> None:
     """Run the server until Ctrl-C, which ends the workers and is no error."""
-    started()  # the socket listens already: the browser waits for the answer
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
 

@@ -11,7 +11,7 @@ const connection = document.getElementById("connection");
 const live = document.getElementById("live");
 const RECONNECT_MS = [250, 500, 1000, 2000, 4000];
 const SAVE_MS = 350; // browsers allow no more than about three changes of the address in a second
-const BACK_MS = 15000; // that a line about what was lost stays
+const A_WHILE_MS = 15000; // that a line stays which needs no answer
 
 window.lab = { frame: null };
 let current = null; // the name of the open pane
@@ -58,7 +58,7 @@ function receive(frame) {
     if (frame.state === "ready") hasWorker();
     else lost("The worker process has ended. Another one is being started …");
   } else if (frame.kind === "refused") {
-    say(`The server refused a message: ${frame.message}`);
+    sayAWhile(`The server refused a message: ${frame.message}`);
   } else if (frame.pane === current) { // those of another pane come too late
     panes[current].show(frame);
     if (frame.kind !== "error") window.lab.frame = frame;
@@ -73,10 +73,13 @@ function lost(text) {
 function hasWorker() {
   attempts = 0;
   if (isNew) panes[current].ready();
-  const text = isLost ? "Connected again. This pane is back at its beginning." : "";
-  say(text);
-  setTimeout(() => connection.textContent === text && say(""), BACK_MS);
+  sayAWhile(isLost ? "Connected again. This pane is back at its beginning." : "");
   isLost = isNew = false;
+}
+
+function sayAWhile(text) {
+  say(text);
+  setTimeout(() => connection.textContent === text && say(""), A_WHILE_MS);
 }
 
 function say(text) {

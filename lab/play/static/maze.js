@@ -1,7 +1,7 @@
 // The maze pane: Q-learning as it happens, in a maze that can be changed meanwhile.
 
 import { curve } from "./curve.js";
-import { atMostEvery, element, paneShape, slider } from "./dom.js";
+import { atMostEvery, element, paneShape, slider, wholeNumber } from "./dom.js";
 import { KINDS, MazeGrid } from "./maze_grid.js";
 
 const LABS_MAZE = ["S...", ".X..", "..X.", "...G"];
@@ -140,7 +140,7 @@ function agent() {
 }
 
 function seed() {
-  return Number(view.seed.input.value);
+  return wholeNumber(view.seed.input);
 }
 
 function change(message) {
