@@ -36,6 +36,7 @@ def test_the_trained_model_reaches_before_anything_is_touched(watched: WatchedPa
     frame = watched.wait_for(lambda frame: is_state(frame) and frame["distance"] < 0.02)
     assert (frame["policy"], frame["steps"], frame["return"], frame["wanders"]) == ("trained", 0, None, True)
     assert watched.page.get_by_role("radio", name="the trained model").is_checked()
+    assert watched.page.get_by_label("Leave out").locator("option:checked").text_content() == "nothing"
     shown = watched.page.evaluate("""
         () => ['cx', 'cy'].map(name => Number(document.querySelector('#arm .fingertip').getAttribute(name)))
     """)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from play_browser import WatchedPage, browser, running_server, server, wait_until, watched, workers  # noqa: F401 - fixtures
+from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched, workers  # noqa: F401 - fixtures
 
 PANES = ("maze", "transformer", "arm")
 
@@ -120,6 +120,41 @@ def test_keys_of_the_browser_do_not_change_tabs(watched: WatchedPage) -> None:  
     assert watched.page.locator("#tab-maze").get_attribute("aria-selected") == "true"
     watched.page.keyboard.press("ArrowRight")
     assert watched.page.locator("#tab-transformer").get_attribute("aria-selected") == "true"
+
+
+def test_a_session_by_keyboard_alone_is_accessible_all_the_way(watched: WatchedPage) -> None:  # noqa: F811
+    page = watched.page
+    press = page.keyboard.press
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            press("Tab")
+            if page.evaluate("document.activeElement.textContent") == name:
+                return
+        pytest.fail(f"no {name} within 40 tab stops")
+
+    watched.open("maze")
+    for pane, next_tab in (("maze", "Transformer"), ("transformer", "Arm"), ("arm", "Maze")):
+        watched.wait_for(lambda frame, pane=pane: frame["pane"] == pane)
+        tab_to("Start")
+        press("Enter")
+        watched.wait_for(lambda frame: frame.get("is_running"))
+        assert violations(page) == []
+        press("Tab")  # Pause
+        press("Space")
+        watched.wait_for(lambda frame: "is_running" in frame and not frame["is_running"])
+        press("Tab")  # Step
+        press("Enter")
+        press("Tab")  # Reset
+        press("Enter")
+        assert violations(page) == []
+        for _ in range(40):
+            press("Shift+Tab")
+            if page.evaluate("document.activeElement.getAttribute('role')") == "tab":
+                break
+        press("ArrowRight")
+        assert page.evaluate("document.activeElement.textContent") == next_tab
+    watched.wait_for(is_of("maze"))
 
 
 # --- what goes away ---------------------------------------------------------------------------------------------------

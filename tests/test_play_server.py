@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -138,6 +139,38 @@ def test_the_page_may_also_be_opened_as_localhost(address: Address) -> None:
     assert status == 200
     cookie = headers["set-cookie"].partition(";")[0]
     assert address.get("/static/app.js", Host=host, Cookie=cookie)[0] == 200
+
+
+@pytest.mark.parametrize("text", [None, "def compute_gae(:\n", "\x00", "x = 1\n"])
+def test_a_learners_file_that_breaks_later_leaves_the_labs_code(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "compute_gae.py"
+    file.write_text("def compute_gae():\n    return 0\n", encoding="utf-8")
+    with running_server("--with", str(file)) as (printed, process):
+        address = Address(printed)
+        assert "return 0" in address.get(f"/code/arm?token={address.token}")[2]
+        file.unlink()
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        status, _, shown = address.get(f"/code/arm?token={address.token}")
+        assert status == 200
+        assert [each["name"] for each in json.loads(shown)] == [entry.partition(":")[2] for entry in CODE["arm"]]
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == ""
+
+
+def test_at_port_80_browsers_send_the_name_alone() -> None:
+    try:
+        socket.create_server(("127.0.0.1", 80)).close()
+    except OSError as error:
+        pytest.skip(f"needs port 80: {error}")
+    with running_server("--port", "80") as (printed, _):
+        token = printed.partition("token=")[2]
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=30)
+        connection.request("GET", f"/?token={token}", headers={"Origin": "http://127.0.0.1"})
+        cookie = connection.getresponse().headers["set-cookie"].partition(";")[0]
+        connection.close()
+        connection.request("GET", "/static/app.js", headers={"Cookie": cookie})
+        assert connection.getresponse().status == 200
 
 
 def test_without_a_host_a_request_is_refused(address: Address) -> None:
@@ -450,6 +483,8 @@ def test_a_port_in_use_gives_one_line(taken_port: int) -> None:
         ("--with", "pyproject.toml"),
         ("--with", "lab/errors.py"),
         ("--host", "256.0.0.1", "--port", "0"),
+        ("--host", "0.0.0.0", "--port", "0"),
+        ("--host", "::", "--port", "0"),
         ("--prot", "1"),
     ],
 )

@@ -209,7 +209,7 @@ export function open(state) {
   const point = [Number(state.x) / 100, Number(state.y) / 100];
   target = point.every(Number.isFinite) ? within(point) : null;
   view.seed.value = seedOf(state.seed ?? "");
-  view.without.value = Object.hasOwn(DETAILS, state.without ?? "") ? state.without : "";
+  view.without.value = Object.hasOwn(DETAILS, state.without ?? "") ? state.without ?? "" : "";
   check(Object.hasOwn(POLICIES, state.policy ?? "") ? state.policy : "trained");
 }
 
