@@ -52,6 +52,22 @@ def test_the_maze_keeps_its_place_when_the_first_frame_comes(watched: WatchedPag
     assert watched.page.locator("#maze [role=grid]").bounding_box() == before
 
 
+def test_a_narrow_maze_keeps_its_place_while_it_learns(watched: WatchedPage) -> None:  # noqa: F811
+    watched.page.set_viewport_size({"width": 360, "height": 740})
+    watched.open("maze?speed=5000&maze=S..X...._G.X...XX_..X.X...")
+    grid = watched.page.locator("#maze [role=grid]")
+    before = grid.bounding_box()
+    button(watched, "maze", "Start").click()
+    for steps in (1, 1000, 20_000):
+        watched.wait_for(lambda frame, steps=steps: frame["step"] >= steps and frame["episode"])
+        assert grid.bounding_box() == before
+    watched.page.evaluate("""() => {
+        const line = document.querySelector('#maze .buttons + .numbers');
+        line.textContent = 'Learning: step 1,000,000, ε 0.05; 150,000 episodes, the last 100 steps without the goal';
+    }""")
+    assert watched.page.evaluate("document.querySelector('#maze [role=grid]').getBoundingClientRect().y") == before["y"]
+
+
 # --- tabs and the address ---------------------------------------------------------------------------------------------
 
 
