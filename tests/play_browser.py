@@ -35,9 +35,9 @@ def require_chromium() -> None:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def running_server(*flags: str, opens: bool = False) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run `lab play` on a free port; yield its address and the process."""
-    command = [sys.executable, "-m", "lab", "play", "--port", "0", "--no_open", *flags]
+    command = [sys.executable, "-m", "lab", "play", "--port", "0", *([] if opens else ["--no_open"]), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -137,3 +137,12 @@ def processes_of(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     others = Path(f"/proc/{process.pid}/task").glob("*/children")
     return [int(each) for path in {children, *others} for each in path.read_text().split()]
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Return the worker processes of a server, without Python's resource tracker."""
+    with contextlib.suppress(OSError):
+        return [
+            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
+        ]
+    return []

@@ -36,6 +36,7 @@ def test_the_trained_model_reaches_before_anything_is_touched(watched: WatchedPa
     frame = watched.wait_for(lambda frame: is_state(frame) and frame["distance"] < 0.02)
     assert (frame["policy"], frame["steps"], frame["return"], frame["wanders"]) == ("trained", 0, None, True)
     assert watched.page.get_by_role("radio", name="the trained model").is_checked()
+    assert watched.page.get_by_label("Leave out").locator("option:checked").text_content() == "nothing"
     shown = watched.page.evaluate("""
         () => ['cx', 'cy'].map(name => Number(document.querySelector('#arm .fingertip').getAttribute(name)))
     """)
@@ -49,7 +50,7 @@ def test_start_pause_step_and_reset(watched: WatchedPage) -> None:  # noqa: F811
     button(watched, "Step").click()
     frame = watched.wait_for(lambda frame: is_state(frame) and frame["steps"])
     assert (frame["iteration"], frame["policy"], frame["is_running"]) == (1, "learning", False)
-    assert "seed=3&policy=learning" in watched.page.evaluate("location.hash")
+    wait_until(lambda: "seed=3&policy=learning" in watched.page.evaluate("location.hash"))
     button(watched, "Start").click()
     watched.wait_for(lambda frame: is_state(frame) and frame["iteration"] >= 5)
     button(watched, "Pause").click()
@@ -82,7 +83,7 @@ def test_the_pointer_moves_the_target_while_it_learns(watched: WatchedPage) -> N
     mouse.move(*pixels(watched, 0.0, 0.0))
     later = watched.wait_for(lambda frame: is_state(frame) and frame["steps"] > moved["steps"])
     assert is_at(later, 0.2, 0.0)
-    assert "x=20&y=0" in watched.page.evaluate("location.hash")
+    wait_until(lambda: "x=20&y=0" in watched.page.evaluate("location.hash"))
 
 
 def test_everything_works_by_keyboard(watched: WatchedPage) -> None:  # noqa: F811
@@ -119,7 +120,7 @@ def test_the_address_holds_the_state_and_nonsense_is_ignored(watched: WatchedPag
     assert watched.page.get_by_label("Random seed").input_value() == "7"
     watched.page.evaluate("location.hash = '#arm?seed=-1&policy=best&x=a&y=1e9&without=everything'")
     watched.wait_for(lambda frame: is_state(frame) and frame["wanders"])
-    assert watched.page.evaluate("location.hash") == "#arm?seed=0&policy=trained"
+    wait_until(lambda: watched.page.evaluate("location.hash") == "#arm?seed=0&policy=trained")
 
 
 def test_narrow_and_dark(watched: WatchedPage) -> None:  # noqa: F811

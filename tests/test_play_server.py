@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import websockets
 import websockets.exceptions
-from play_browser import processes_of, running_server, server, wait_until  # noqa: F401 - fixtures
+from play_browser import processes_of, running_server, server, wait_until, workers  # noqa: F401 - fixtures
 
 from lab.files import ROOT
 from lab.play.messages import MAX_BYTES, MESSAGES, BadMessage, parse
@@ -104,8 +105,9 @@ def test_the_page_and_its_files_are_served_to_the_printed_address(address: Addre
         "empty token": ("/?token=", {}),
         "wrong token": ("/?token={token}x", {}),
         "token that is not ASCII": ("/?token=%C3%A4%FF", {}),
-        "wrong cookie": ("/", {"Cookie": "lab_play=x"}),
-        "damaged cookie": ("/", {"Cookie": "lab_play=\x7f;;=;\\"}),
+        "wrong cookie": ("/", {"Cookie": "lab_play_{port}=x"}),
+        "cookie of a server at another port": ("/", {"Cookie": "lab_play_1={token}"}),
+        "damaged cookie": ("/", {"Cookie": "lab_play_{port}=\x7f;;=;\\"}),
         "static file without token": ("/static/app.js", {}),
         "code without token": ("/code/maze", {}),
         "lesson without token": ("/lesson/maze/", {}),
@@ -119,6 +121,56 @@ def test_requests_from_elsewhere_are_refused(address: Address, path: str, header
     assert status in (400, 403)
     assert "PyTorch" not in text
     assert "set-cookie" not in found
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["x=1", 'user={"a": 1}', "a b=c", "foo", "=bar", "n=\xe9", "p[0]=1", 'q="unclosed', "a@b=1", "lab_play_1=old", ";"],
+)
+def test_cookies_of_other_programs_do_not_hide_ours(address: Address, others: str) -> None:
+    cookie = f"lab_play_{address.port}={address.token}"
+    for given in (f"{others}; {cookie}", f"{cookie}; {others}"):
+        assert address.get("/static/app.js", Cookie=given)[0] == 200
+
+
+def test_the_page_may_also_be_opened_as_localhost(address: Address) -> None:
+    host = f"localhost:{address.port}"
+    status, headers, _ = address.get(f"/?token={address.token}", Host=host, Origin=f"http://{host}")
+    assert status == 200
+    cookie = headers["set-cookie"].partition(";")[0]
+    assert address.get("/static/app.js", Host=host, Cookie=cookie)[0] == 200
+
+
+@pytest.mark.parametrize("text", [None, "def compute_gae(:\n", "\x00", "x = 1\n"])
+def test_a_learners_file_that_breaks_later_leaves_the_labs_code(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "compute_gae.py"
+    file.write_text("def compute_gae():\n    return 0\n", encoding="utf-8")
+    with running_server("--with", str(file)) as (printed, process):
+        address = Address(printed)
+        assert "return 0" in address.get(f"/code/arm?token={address.token}")[2]
+        file.unlink()
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        status, _, shown = address.get(f"/code/arm?token={address.token}")
+        assert status == 200
+        assert [each["name"] for each in json.loads(shown)] == [entry.partition(":")[2] for entry in CODE["arm"]]
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == ""
+
+
+def test_at_port_80_browsers_send_the_name_alone() -> None:
+    try:
+        socket.create_server(("127.0.0.1", 80)).close()
+    except OSError as error:
+        pytest.skip(f"needs port 80: {error}")
+    with running_server("--port", "80") as (printed, _):
+        token = printed.partition("token=")[2]
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=30)
+        connection.request("GET", f"/?token={token}", headers={"Origin": "http://127.0.0.1"})
+        cookie = connection.getresponse().headers["set-cookie"].partition(";")[0]
+        connection.close()
+        connection.request("GET", "/static/app.js", headers={"Cookie": cookie})
+        assert connection.getresponse().status == 200
 
 
 def test_without_a_host_a_request_is_refused(address: Address) -> None:
@@ -189,10 +241,11 @@ WRONG = {
     "field is missing": json.dumps({"pane": "maze", "do": "speed"}),
     "field too many": json.dumps({"pane": "maze", "do": "pause", "x": 1}),
     **{
-        f"{name} is {value!r}": json.dumps(START | {name: value})
+        f"{name} is {value!r:.60}": json.dumps(START | {name: value})
         for name, values in {
             "seed": (-1, 1.5, "1", True, None, 2**31, [], 1e400),
-            "discount": (-0.1, 1.1, "0.5", None, True, float("nan"), float("inf"), {}),
+            "discount": (-0.1, 1.1, "0.5", None, True, float("nan"), float("inf"), {}, -(10**300)),
+            "epsilon": (10**400, -(10**400)),  # too large for a float
             "learning_rate": (0, 2),
             "running": (1, "true", None),
             "layout": ([], "S.G", [""], ["S.G", "."], ["S.Q"], [1], [["S"]], ["S" * 65], ["S"] * 65, None),
@@ -352,15 +405,6 @@ def test_a_killed_worker_is_reported_and_replaced() -> None:
         asyncio.run(talk())
 
 
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """Return the worker processes of a server, without Python's resource tracker."""
-    with contextlib.suppress(OSError):
-        return [
-            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
-        ]
-    return []
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_and_its_workers(number: signal.Signals) -> None:
@@ -406,6 +450,22 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a browser that is a shell command")
+@pytest.mark.parametrize(("browser", "opens"), [("sh -c 'sleep 60' %s", True), ("no_such_browser", False)])
+def test_the_server_answers_whatever_the_browser_does(
+    browser: str, opens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", browser)
+    monkeypatch.setenv("PATH", "/bin" if opens else "/nowhere")
+    with running_server(opens=True) as (text, process):
+        address = Address(text)
+        assert address.get(f"/?token={address.token}")[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        assert opens or "open the address yourself" in process.stdout.read()
+
+
 def test_a_port_in_use_gives_one_line(taken_port: int) -> None:
     done = run("--port", str(taken_port), "--no_open")
     assert done.returncode == 2
@@ -423,6 +483,8 @@ def test_a_port_in_use_gives_one_line(taken_port: int) -> None:
         ("--with", "pyproject.toml"),
         ("--with", "lab/errors.py"),
         ("--host", "256.0.0.1", "--port", "0"),
+        ("--host", "0.0.0.0", "--port", "0"),
+        ("--host", "::", "--port", "0"),
         ("--prot", "1"),
     ],
 )

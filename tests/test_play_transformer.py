@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import torch
@@ -407,6 +408,7 @@ def test_start_streams_what_the_generator_yields(watched: WatchedPage, model: GP
     )[0].tolist()
     assert frame["context_ids"] == expected[-MAX_SHOWN:]
     assert page.get_by_label("Sentence", exact=True).input_value() == frame["text"]
+    wait_until(lambda: urlencode({"sentence": frame["text"]}) in page.evaluate("location.hash"))
     page.reload()
     again = watched.wait_for(lambda each: each["pane"] == "transformer")
     assert again["text"] == frame["text"], "the address holds the text"
@@ -490,7 +492,7 @@ def test_the_sliders_are_the_librarys_options(watched: WatchedPage, model: GPT2)
     assert "removed" in watched.page.locator("#transformer [role=row]").nth(5).inner_text()
     watched.page.get_by_label("Top-k").fill("2")
     watched.wait_for(lambda frame: sum(each > 0 for each in frame["probabilities"]) == 2)
-    assert "top_k=2" in watched.page.evaluate("location.hash")
+    wait_until(lambda: "top_k=2" in watched.page.evaluate("location.hash"))
 
 
 SMALL_TARGETS = """
@@ -551,11 +553,11 @@ def test_what_comes_too_late_leaves_another_pane_alone(watched: WatchedPage) -> 
     page.get_by_label("Sentence", exact=True).fill("Call me")
     page.get_by_role("tab", name="Maze").click()
     page.wait_for_timeout(1000)
-    assert page.evaluate("location.hash").startswith("#maze")
+    wait_until(lambda: page.evaluate("location.hash").startswith("#maze"))
     assert watched.frame()["pane"] == "maze"
     page.get_by_role("tab", name="Transformer").click()
     assert watched.wait_for(lambda frame: frame.get("sentence") == "Call me")
-    assert "Call+me" in page.evaluate("location.hash")
+    wait_until(lambda: "Call+me" in page.evaluate("location.hash"))
 
 
 def test_start_works_while_the_models_are_loaded(watched: WatchedPage) -> None:  # noqa: F811

@@ -4,8 +4,8 @@ import contextlib
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,8 @@ from lab.exercises.own_files import names_in
 from lab.launch import launch, warn_once
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("", "0.0.0.0", "::")  # all addresses of the machine: no name that a browser could send
+HTTP_PORT = 80  # which browsers leave out
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Play:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; it must be from 0 to 65535")
+        if self.host in EVERYWHERE:
+            raise UserError(f"--host {self.host}: give one address of this machine; the page answers to that name only")
         for file in self.own_functions:
             if not names_in(file):
                 raise UserError(f"{file}: holds no function of an exercise; `lab exercises` lists them")
@@ -73,9 +77,8 @@ def play(config: Play) -> None:
         names = {shown, "localhost"} if config.host == LOOPBACK else {shown}
         if config.host != LOOPBACK:
             warn_once(f"--host {config.host}: other machines may reach this server; the token is its only lock")
-        app = create_app(
-            [f"{name}:{port}".lower() for name in names], token, [file.resolve() for file in config.own_functions]
-        )
+        hosts = [(name if port == HTTP_PORT else f"{name}:{port}").lower() for name in names]
+        app = create_app(hosts, token, [file.resolve() for file in config.own_functions])
         address = f"http://{shown}:{port}/?token={token}"
         settings = uvicorn.Config(
             app,
@@ -88,12 +91,13 @@ def play(config: Play) -> None:
         )
         print(address, flush=True)
         print("Ctrl-C ends it.", flush=True)
-        run_server(uvicorn.Server(settings), listening, lambda: open_browser(config, address))
+        # The socket listens already: the browser waits for the answer. Some browsers end only when they are closed.
+        threading.Thread(target=open_browser, args=(config, address), daemon=True).start()
+        run_server(uvicorn.Server(settings), listening)
 
 
-def run_server(server: Any, listening: socket.socket, started: Callable[[], None]) -> None:
+def run_server(server: Any, listening: socket.socket) -> None:
     """Run the server until Ctrl-C, which ends the workers and is no error."""
-    started()  # the socket listens already: the browser waits for the answer
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
 

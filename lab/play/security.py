@@ -7,14 +7,12 @@ random token, which only the printed address holds, must be in the address or in
 
 import hmac
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "lab_play"
 HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -55,7 +53,7 @@ class Guard:
             return "this server has another name"
         if origins and origins != [f"http://{hosts[0].lower()}"]:
             return "the request comes from another site"
-        if not any(self.is_token(given) for given in given_tokens(scope, headers)):
+        if not any(self.is_token(given) for given in given_tokens(scope, headers, cookie_of(hosts[0]))):
             return "the token is missing or wrong; open the address that `lab play` has printed"
         return None
 
@@ -64,18 +62,19 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
 
-def given_tokens(scope: Scope, headers: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the tokens in the address and in the cookie of a request."""
+def cookie_of(host: str) -> str:
+    """Return the name of the cookie of one server, "host:port": browsers share cookies between all ports of a host."""
+    return f"lab_play_{host.rpartition(':')[2]}"
+
+
+def given_tokens(scope: Scope, headers: Iterable[tuple[str, str]], cookie: str) -> list[str]:
+    """Return the tokens in the address and in the cookie of a request.
+
+    Cookies of other programs on this machine, however damaged, come along, so each is looked at on its own.
+    """
     tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-    for name, value in headers:
-        if name == "cookie":
-            cookie: SimpleCookie = SimpleCookie()
-            try:
-                cookie.load(value)
-            except CookieError:
-                continue
-            tokens += [cookie[COOKIE].value] if COOKIE in cookie else []
-    return tokens
+    pairs = [pair.strip().partition("=") for name, value in headers if name == "cookie" for pair in value.split(";")]
+    return [*tokens, *(value for name, _, value in pairs if name == cookie)]
 
 
 def with_headers(send: Send) -> Send:

@@ -11,7 +11,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from lab.play.security import COOKIE, Guard
+from lab.errors import UserError
+from lab.play.security import Guard, cookie_of
 from lab.play.session import Session
 from lab.play.sources import CODE, LESSONS, PICTURES, code_of, lesson_page, lesson_pictures
 
@@ -27,7 +28,7 @@ def create_app(hosts: Sequence[str], token: str, own_files: Sequence[Path] = ())
 
     async def page(request: Request) -> Response:
         response = FileResponse(files["index.html"], media_type="text/html")
-        response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        response.set_cookie(cookie_of(request.headers["host"]), token, httponly=True, samesite="strict")
         return response
 
     async def static(request: Request) -> Response:
@@ -36,7 +37,12 @@ def create_app(hosts: Sequence[str], token: str, own_files: Sequence[Path] = ())
 
     async def code(request: Request) -> Response:
         pane = request.path_params["pane"]
-        return not_found() if pane not in CODE else JSONResponse(code_of(pane, own_files))
+        if pane not in CODE:
+            return not_found()
+        try:
+            return JSONResponse(code_of(pane, own_files))
+        except (UserError, OSError):  # a file of the learner's is damaged by now; the pane says why
+            return JSONResponse(code_of(pane))
 
     async def lesson(request: Request) -> Response:
         name = request.path_params["name"]

@@ -4,57 +4,86 @@
 import * as maze from "./maze.js";
 import * as transformer from "./transformer.js";
 import * as arm from "./arm.js";
+import { atMostEvery } from "./dom.js";
 
 const panes = { maze, transformer, arm };
 const connection = document.getElementById("connection");
 const live = document.getElementById("live");
 const RECONNECT_MS = [250, 500, 1000, 2000, 4000];
+const SAVE_MS = 350; // browsers allow no more than about three changes of the address in a second
+const A_WHILE_MS = 15000; // that a line stays which needs no answer
 
 window.lab = { frame: null };
 let current = null; // the name of the open pane
 let socket = null;
 let attempts = 0;
+let isLost = false; // what the worker had computed
+let isNew = false; // the worker, which has got no message yet
 
 // --- the socket ---------------------------------------------------------------------------------
 
+const token = new URLSearchParams(location.search).get("token") ?? "";
+
 function connect() {
-  const token = new URLSearchParams(location.search).get("token") ?? "";
   const opened = new WebSocket(`ws://${location.host}/socket?token=${encodeURIComponent(token)}`);
   socket = opened;
+  opened.onopen = () => panes[current].ready(); // the worker reads it as soon as it can
   opened.onmessage = (event) => receive(JSON.parse(event.data));
-  opened.onclose = (event) => {
-    if (opened !== socket) return;
-    const reason = event.reason || "the server does not answer";
+  opened.onclose = async (event) => {
     const wait = RECONNECT_MS[Math.min(attempts, RECONNECT_MS.length - 1)];
     attempts += 1;
-    say(`Not connected: ${reason}. Trying again …`);
+    isLost = true;
+    say(`Not connected: ${event.reason || (await reasonOf())}. Trying again …`);
     setTimeout(connect, wait);
   };
 }
 
+// Why there is no socket: browsers do not tell, but an ordinary request gets an answer.
+async function reasonOf() {
+  try {
+    const answer = await fetch(`/?token=${encodeURIComponent(token)}`, { method: "HEAD" });
+    if (answer.status === 403) return "lab play was started anew; open the address that it has printed";
+    return "the connection was lost";
+  } catch {
+    return "the server does not answer";
+  }
+}
+
 function send(message) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  if (message.pane === current && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
 function receive(frame) {
   if (frame.kind === "worker") {
-    if (frame.state === "ready") {
-      attempts = 0;
-      say("");
-      panes[current].ready();
-    } else {
-      say("The worker process has ended. Another one is being started …");
-    }
+    if (frame.state === "ready") hasWorker();
+    else lost("The worker process has ended. Another one is being started …");
   } else if (frame.kind === "refused") {
-    say(`The server refused a message: ${frame.message}`);
-  } else if (frame.pane in panes) {
-    panes[frame.pane].show(frame);
+    sayAWhile(`The server refused a message: ${frame.message}`);
+  } else if (frame.pane === current) { // those of another pane come too late
+    panes[current].show(frame);
     if (frame.kind !== "error") window.lab.frame = frame;
   }
 }
 
+function lost(text) {
+  isLost = isNew = true;
+  say(text);
+}
+
+function hasWorker() {
+  attempts = 0;
+  if (isNew) panes[current].ready();
+  sayAWhile(isLost ? "Connected again. This pane is back at its beginning." : "");
+  isLost = isNew = false;
+}
+
+function sayAWhile(text) {
+  say(text);
+  setTimeout(() => connection.textContent === text && say(""), A_WHILE_MS);
+}
+
 function say(text) {
-  connection.textContent = text;
+  if (connection.textContent !== text) connection.textContent = text;
 }
 
 // --- announcements: polite, and at most one a second ----------------------------------------------
@@ -78,12 +107,19 @@ function announce(text) {
 function stateInAddress() {
   const [name, query] = location.hash.slice(1).split("?");
   const state = Object.fromEntries(new URLSearchParams(query ?? ""));
-  return [name in panes ? name : "maze", state];
+  return [Object.hasOwn(panes, name) ? name : "maze", state];
 }
 
-function save(state) {
-  const query = new URLSearchParams(state).toString();
-  history.replaceState(null, "", `#${current}${query ? "?" + query : ""}`);
+let unsaved = null; // name of the pane, and its state
+
+const saveSoon = atMostEvery(SAVE_MS, () => {
+  const [name, state] = unsaved;
+  if (name === current) history.replaceState(null, "", `#${name}?${new URLSearchParams(state)}`);
+});
+
+function save(name, state) {
+  unsaved = [name, state];
+  saveSoon();
 }
 
 // --- tabs -----------------------------------------------------------------------------------------------
@@ -103,17 +139,18 @@ function open(name, state) {
     document.getElementById(nameOf(tab)).hidden = !chosen;
   }
   panes[name].open(state);
-  save(state);
   panes[name].ready();
 }
 
 for (const tab of tabs) {
   tab.addEventListener("click", () => {
-    if (nameOf(tab) !== current) open(nameOf(tab), {});
+    if (nameOf(tab) === current) return;
+    history.pushState(null, "", `#${nameOf(tab)}`); // the browser's Back leads to the pane before
+    open(nameOf(tab), {});
   });
   tab.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys
     const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
     next.focus();
     next.click();
@@ -147,7 +184,11 @@ async function showCode(name, root) {
 
 for (const [name, pane] of Object.entries(panes)) {
   const root = document.getElementById(name);
-  pane.mount(root, { send: (message) => send({ pane: name, ...message }), save, announce });
+  pane.mount(root, {
+    send: (message) => send({ pane: name, ...message }),
+    save: (state) => save(name, state),
+    announce,
+  });
   showCode(name, root);
 }
 open(...stateInAddress());

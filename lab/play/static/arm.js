@@ -172,7 +172,7 @@ function drag(event) {
 
 function press(event) {
   const by = KEYS[event.key];
-  if (!by) return;
+  if (!by || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys
   event.preventDefault();
   const from = target ?? arm?.target ?? [0, 0];
   moveTarget([from[0] + by[0], from[1] + by[1]]);
@@ -209,8 +209,8 @@ export function open(state) {
   const point = [Number(state.x) / 100, Number(state.y) / 100];
   target = point.every(Number.isFinite) ? within(point) : null;
   view.seed.value = seedOf(state.seed ?? "");
-  view.without.value = state.without in DETAILS ? state.without : "";
-  check(state.policy in POLICIES ? state.policy : "trained");
+  view.without.value = Object.hasOwn(DETAILS, state.without ?? "") ? state.without ?? "" : "";
+  check(Object.hasOwn(POLICIES, state.policy ?? "") ? state.policy : "trained");
 }
 
 export function ready() {
@@ -276,5 +276,5 @@ function progressOf(frame) {
   if (!frame.rows.length) return "Not trained yet: Start trains, Step does one iteration.";
   const [iteration, steps, mean, kl, clipped] = frame.rows.at(-1);
   return `Iteration ${iteration} of ${frame.iterations}, ${steps.toLocaleString("en")} steps: return `
-    + `${mean?.toFixed(2) ?? "?"}, KL ${kl.toFixed(3)}, clipped ${Math.round(100 * clipped)}%`;
+    + `${mean?.toFixed(2) ?? "?"}, KL ${kl?.toFixed(3) ?? "?"}, clipped ${Math.round(100 * clipped)}%`;
 }

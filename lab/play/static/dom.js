@@ -45,6 +45,12 @@ export function slider(label, { min, max, step, value, format = String, onchange
   };
 }
 
+// The whole number that an input holds; its smallest one if it holds none that it allows.
+export function wholeNumber(input) {
+  const isWhole = input.value !== "" && Number.isInteger(Number(input.value));
+  return isWhole && input.checkValidity() ? Number(input.value) : Number(input.min);
+}
+
 // Return a function that does the action now, or as soon as the last time is so many milliseconds ago.
 export function atMostEvery(milliseconds, action) {
   let isWaiting = false;

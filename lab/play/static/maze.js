@@ -1,7 +1,7 @@
 // The maze pane: Q-learning as it happens, in a maze that can be changed meanwhile.
 
 import { curve } from "./curve.js";
-import { atMostEvery, element, paneShape, slider } from "./dom.js";
+import { atMostEvery, element, paneShape, slider, wholeNumber } from "./dom.js";
 import { KINDS, MazeGrid } from "./maze_grid.js";
 
 const LABS_MAZE = ["S...", ".X..", "..X.", "...G"];
@@ -34,7 +34,7 @@ const view = {};
 export function mount(root, given) {
   lab = given;
   view.grid = new MazeGrid(edit, () => (view.cell.textContent = view.grid.describe()));
-  view.numbers = element("p", { class: "numbers" });
+  view.numbers = element("p", { class: "numbers" }, "Waiting for the mouse …");
   view.cell = element("p", { class: "numbers", id: "maze-cell" });
   view.own = element("p", { class: "own" });
   view.curve = curve("episode", "return (sum of rewards of an episode)");
@@ -140,7 +140,7 @@ function agent() {
 }
 
 function seed() {
-  return Number(view.seed.input.value);
+  return wholeNumber(view.seed.input);
 }
 
 function change(message) {
@@ -150,11 +150,10 @@ function change(message) {
 
 // --- the state in the address ------------------------------------------------------------------------
 
-const save = atMostEvery(250, () => { // browsers allow no more
-  if (view.root.hidden) return;
+function save() {
   const optimum = Number(view.optimum.input.checked);
   lab.save({ maze: layout.join("_"), seed: seed(), speed: speed(), optimum, ...values() });
-});
+}
 
 export function open(state) {
   const rows = (state.maze ?? "").split("_");
