@@ -17,6 +17,13 @@ def sampling_by_scatter(logits: Tensor, temperature: float, top_k: int | None) -
     return result.scatter_(-1, indices, values.softmax(-1))
 
 
+def sampling_in_another_precision_at_zero(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Zeros and a one in float32, whatever the logits are."""
+    if temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.size(-1)).float()
+    return sampling_by_scatter(logits, temperature, top_k)
+
+
 def sampling_by_powers(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
     """Probabilities to the power 1 / temperature, divided by their sum: the same."""
     if not temperature:
@@ -104,6 +111,7 @@ def top_p_by_comparison(logits: Tensor, p: float) -> Tensor:
 RIGHT = {
     "sampling_probabilities": {
         "scatter": {"sampling_probabilities": sampling_by_scatter},
+        "float32 at zero": {"sampling_probabilities": sampling_in_another_precision_at_zero},
         "powers": {"sampling_probabilities": sampling_by_powers},
         "loops": {"sampling_probabilities": sampling_by_loops},
         "top-k first": {"sampling_probabilities": sampling_top_k_first},
