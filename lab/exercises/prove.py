@@ -212,12 +212,15 @@ def figures(exercise: Exercise) -> dict[str, Any]:
         "mutants": mutated,
         "mutants_caught": mutated - len(survivors),
         "mutants_equivalent": sum(label in EQUIVALENT for label in survivors),
-        "survivors": [{"mutant": label, "reason": EQUIVALENT.get(label, "")} for label in survivors],
+        "surviving_mutants": survivors,
+        "reasons": [EQUIVALENT.get(label, "") for label in survivors],
         "num_probes": len(work),
         "num_idle_probes": sum(each.is_idle for each in work.values()),
         "probes": [probe.name for probe in proof.grading.probes],
-        "kill_matrix": proof.kill_matrix(),
-        "work_of_probes": [asdict(each) for each in work.values()],
+        "kill_matrix": [f"{caught} {id}" for id, caught in proof.kill_matrix().items()],  # a letter for each probe
+        "work_of_probes": [
+            " ".join(f"{name} {count}" for name, count in asdict(each).items()) for each in work.values()
+        ],
         "idle_probes": [name for name, each in work.items() if each.is_idle],
         "hints_too_long": proof.long_hints(),
     }
