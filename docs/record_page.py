@@ -5,12 +5,8 @@ python docs/record_page.py    # writes docs/page.gif
 """
 
 import io
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 from lab.animations import save_gif
-from lab.errors import UserError
 from lab.files import ROOT
 from lab.launch import launch
+from lab.play.browser import opened_page, press, wait_for_frame
 
 WIDTH, HEIGHT = 1100, 900  # pixels of the page
 SHOWN_WIDTH = 660  # pixels of the GIF
@@ -35,26 +31,6 @@ class Config:
     """The GIF."""
     seconds: float = 4.0
     """Seconds of each pane."""
-
-
-@contextmanager
-def opened_page() -> Iterator[tuple[Any, str]]:
-    """Run the server and a browser; yield the page and the server's address. Raises UserError without a browser."""
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser_path is None:
-        raise UserError("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    command = [sys.executable, "-m", "lab", "play", "--port", "0", "--no_open"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as tool:
-        assert server.stdout is not None
-        address = server.stdout.readline().strip()
-        browser = tool.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        try:
-            yield browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}), address
-        finally:
-            browser.close()
-            server.terminate()
 
 
 def screenshot(page: Any) -> Image.Image:
@@ -72,21 +48,8 @@ def pictures(page: Any, seconds: float, act: Callable[[int], None]) -> Iterator[
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def wait_for_pane(page: Any, name: str, steps: int = 0) -> None:
-    """Wait until the page shows something of a pane, and some steps of training. Raises UserError after 2 minutes."""
-    for _ in range(1200):
-        frame = page.evaluate("window.lab && window.lab.frame") or {}
-        if frame.get("pane") == name and frame.get("steps", 0) >= steps:
-            return
-        time.sleep(0.1)
-    raise UserError(f"the pane {name} shows nothing new")
-
-
 def record(page: Any, address: str, seconds: float) -> Iterator[Image.Image]:
     """Yield pictures of the three panes at work."""
-
-    def press(name: str) -> None:
-        page.get_by_role("button", name=name, exact=True).click()
 
     def draw_a_wall(number: int) -> None:
         if number == round(seconds * FRAMES_PER_SECOND / 2):
@@ -96,23 +59,23 @@ def record(page: Any, address: str, seconds: float) -> Iterator[Image.Image]:
         page.get_by_label("x", exact=True).fill(str([-12, 10, 14, -5][number // 4 % 4]))
 
     page.goto(f"{address}#maze")
-    wait_for_pane(page, "maze")
-    press("Start")
+    wait_for_frame(page, "maze")
+    press(page, "Start")
     yield from pictures(page, seconds, draw_a_wall)
     page.get_by_role("tab", name="Transformer").click()
-    wait_for_pane(page, "transformer")
-    press("Start")
+    wait_for_frame(page, "transformer")
+    press(page, "Start")
     yield from pictures(page, seconds, lambda number: None)
     page.get_by_role("tab", name="Arm").click()
-    wait_for_pane(page, "arm")
-    press("Start")
-    wait_for_pane(page, "arm", steps=200_000)
+    wait_for_frame(page, "arm")
+    press(page, "Start")
+    wait_for_frame(page, "arm", lambda frame: frame["steps"] >= 200_000)
     yield from pictures(page, seconds, move_the_target)
 
 
 def main(config: Config) -> None:
     """Record the page, and write the GIF."""
-    with opened_page() as (page, address):
+    with opened_page(WIDTH, HEIGHT) as (page, address):
         frames = list(record(page, address, config.seconds))
     save_gif(config.output, frames, FRAMES_PER_SECOND)
     print(f"wrote {config.output} ({config.output.stat().st_size / 1e6:.1f} MB)")

@@ -72,6 +72,7 @@ BENCHMARKS = {
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
     "ablation": Benchmark("ablation", (*QUICK_PPO_FLAGS, "--seeds", "2"), checkable=False),
     "bug_hunts": Benchmark("bug_hunts", ("--seeds", "1", "--length", "0.02"), checkable=False),
+    "page": Benchmark("page", ("--repetitions", "1", "--iterations", "3"), packages=("playwright",)),
     "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *QUICK_SCALING_FLAGS.split())),
 }
 NAMES = (*BENCHMARKS, "all")

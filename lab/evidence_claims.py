@@ -207,6 +207,54 @@ def _language_losses() -> Iterator[Claim]:
         yield Claim("Tiny Shakespeare: nats per character", result, "at most 1.58 in 180 s", met, _processor(run))
 
 
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+GRADERS = (  # what is counted, of how many, the smallest share, and the claim
+    ("mistakes_caught", "mistakes", 1.0, "Exercises: known wrong answers that fail"),
+    ("mistakes_named", "mistakes", 0.95, "Exercises: known wrong answers that are named"),
+    ("pairs_caught", "pairs", 1.0, "Exercises: pairs of mistakes that fail"),
+    ("pairs_named", "pairs", 0.9, "Exercises: pairs named with at least one of the two"),
+    ("right_answers_passed", "right_answers", 1.0, "Exercises: right answers in other styles that pass"),
+    ("empty_answers_caught", "empty_answers", 1.0, "Exercises: files without an answer that fail"),
+    ("unseen_caught", "unseen", 1.0, "Exercises: wrong answers by somebody who has not seen the known ones that fail"),
+    ("unseen_named", "unseen", 0.5, "Exercises: such answers that are named, or told the right kind of mistake"),
+    ("mutants_caught", "mutants_different", 0.98, "Exercises: automatic mutants that fail, without equivalent ones"),
+)
+SECONDS = (  # what is timed, whether torch is imported (None: either), the most seconds, and the claim
+    ("seconds_numbers", None, 0.2, "Exercises: seconds for the numbers alone, slowest exercise"),
+    ("seconds_cold", "", 1.0, "Exercises: seconds for a check without torch, slowest exercise"),
+    ("seconds_cold", "torch", 4.0, "Exercises: seconds for a check with torch, slowest exercise"),
+    ("seconds_warm", None, 0.6, "Exercises: seconds from a save to the verdict once loaded, slowest exercise"),
+)
+
+
+def graders() -> Iterator[Claim]:
+    """Yield the claims about the exercises: which answers fail, pass and are named, and how fast."""
+    results = read_results("exercises")
+    if not results:
+        return
+    (total,) = results["summary"]
+    where = _processor(results)
+    total = total | {"mutants_different": total["mutants"] - total["mutants_equivalent"]}
+    for part, whole, share, claim in GRADERS:
+        target = "all" if share == 1 else f"at least {share:.0%}"
+        met = total[part] >= share * total[whole]
+        yield Claim(claim, f"{total[part]:,} of {total[whole]:,}", target, met, where)
+    idle = total["num_idle_probes"]
+    claim = "Exercises: probes without which nothing is lost"
+    yield Claim(claim, f"{idle} of {total['num_probes']}", "0", not idle, where)
+    checks, failed = total["repeated_checks"], len(total["repeated_checks_failed"])
+    yield Claim(
+        "Exercises: repeated checks of right answers that fail", f"{failed} of {checks}", "0", not failed, where
+    )
+    for name, imports, most, claim in SECONDS:
+        slowest = max(row[name] for row in results["records"] if imports in (None, row["imports"]))
+        yield Claim(claim, f"{slowest:.2f}", f"below {most:g}", slowest < most, where)
+    seconds = total["seconds_endless_loop"]
+    claim = "Exercises: seconds until an endless loop is reported"
+    yield Claim(claim, f"{seconds:.1f}", "at most 6", seconds <= 6, where)
+
+
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 Wording = Callable[[Record], str]
@@ -263,6 +311,22 @@ def speed() -> Iterator[Claim]:
                 highlight = (record["configuration"], record["side"]) in highlights
                 target, met = _target(record, name in LOWER_IS_BETTER)
                 yield Claim(wording(record), ratio_text(record), target, met, _processor(record), highlight)
+    yield from _page_speed()
+
+
+def _page_speed() -> Iterator[Claim]:
+    for record in (read_results("page") or {"records": ()})["records"]:
+        claim, where = f"`lab play`: {record['configuration']}", _processor(record)
+        if "median_ratio" in record:
+            claim += ", speed relative to the same training alone"
+            met = record["median_ratio"] >= record["target"]
+            yield Claim(claim, ratio_text(record), f"at least {record['target']:g}x", met, where)
+        elif "frames" in record["configuration"].split()[0]:
+            met = record["value"] >= record["target"]
+            yield Claim(claim, f"{record['value']:.1f}", f"at least {record['target']:g}", met, where)
+        else:
+            met = record["value"] < record["target"]
+            yield Claim(claim, f"{record['value']:.3f}", f"below {record['target']:g}", met, where)
 
 
 def _target(record: Record, lower_is_better: bool) -> tuple[str, bool | None]:

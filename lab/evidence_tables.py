@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import results
-from lab.evidence_claims import PROOFS, Claim, correctness, interval, learning_results, ratio_text, speed
+from lab.evidence_claims import (
+    PROOFS,
+    Claim,
+    correctness,
+    graders,
+    interval,
+    learning_results,
+    ratio_text,
+    speed,
+)
 from lab.exercises.catalog import exercises
 from lab.exercises.hunts import hunts
 from lab.results import read_json, read_results, select
@@ -39,7 +48,12 @@ def _cells(claim: Claim) -> tuple[str, ...]:
 def evidence(folder: Path) -> str:
     """Return the full table of claims about correctness, learning results and speed."""
     del folder
-    sections = {"Correctness": correctness, "Learning results": learning_results, "Speed": speed}
+    sections = {
+        "Correctness": correctness,
+        "Learning results": learning_results,
+        "Speed": speed,
+        "Exercises": graders,
+    }
     rows: list[tuple[str, ...]] = []
     for title, claims in sections.items():
         rows.append((f"**{title}**", "", "", "", ""))
@@ -234,10 +248,58 @@ def hunt_list(folder: Path) -> str:
     return markdown(("bug hunt", "what you see", "minutes"), rows)
 
 
+def grader_list(folder: Path) -> str:
+    """Return for every exercise how its grader judges known answers."""
+    del folder
+    contents = read_results("exercises")
+    if not contents:
+        return "*Not measured yet: `lab exercises prove`.*"
+    rows = [
+        (
+            row["number"],
+            f"`{row['exercise']}`",
+            f"{row['mistakes_named']} of {row['mistakes']}",
+            f"{row['pairs_named']} of {row['pairs']}",
+            f"{row['right_answers_passed']} of {row['right_answers']}",
+            f"{row['unseen_named']} of {row['unseen']}",
+            f"{row['mutants_caught']} of {row['mutants'] - row['mutants_equivalent']}",
+            f"{len(row['probes'])}",
+        )
+        for row in contents["records"]
+    ]
+    header = (
+        "",
+        "exercise",
+        "wrong answers named",
+        "pairs named",
+        "right answers passed",
+        "unseen answers named",
+        "mutants caught",
+        "probes",
+    )
+    return markdown(header, rows)
+
+
+def surviving_mutants(folder: Path) -> str:
+    """Return the automatic mutants of the solutions that pass, and why."""
+    del folder
+    contents = read_results("exercises")
+    if not contents:
+        return "*Not measured yet: `lab exercises prove`.*"
+    rows = [
+        (f"`{mutant}`", reason or "**not explained**")
+        for row in contents["records"]
+        for mutant, reason in zip(row["surviving_mutants"], row["reasons"], strict=True)
+    ]
+    return markdown(("exercise: line: change", "why it is right"), rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "evidence": evidence,
     "exercises": exercise_list,
     "hunts": hunt_list,
+    "graders": grader_list,
+    "surviving_mutants": surviving_mutants,
     "evidence_highlights": evidence_highlights,
     "proofs": proofs,
     "ablation": ablation,
