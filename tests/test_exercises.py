@@ -200,7 +200,8 @@ def test_json_is_one_line_and_the_exit_status_tells(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("check", "nothing"), ("check", "td_target", "--file", "no/such.py"), ("check", "--file", "x.py"),
-     ("check", "all", "--watch"), ("hint", "9.9"), ("solution", "nothing"), ("exercises", "stop")],
+     ("check", "td_target", "--watch", "--file", "x.py"), ("check", "td_target", "--watch", "--json"),
+     ("check", "td_target", "--file", "tests"), ("check", "all", "--watch"), ("hint", "9.9"), ("solution", "nothing"), ("exercises", "stop")],
 )  # fmt: skip
 def test_wrong_arguments_give_one_line(arguments: tuple[str, ...]) -> None:
     done = lab(*arguments)
@@ -267,6 +268,52 @@ def test_a_kill_during_a_check_loses_no_progress(folder: Path) -> None:
         assert states["td_target"] in (progress.State(mistake="mean"), progress.State(passed=True))
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
     assert progress.state(find("td_target")).passed
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CHECK_IN_FOLDER, str(folder), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_untouched_files_need_no_run_and_leave_no_mark(folder: Path) -> None:
+    progress.start()
+    (folder / "td_target.py").write_text(RIGHT, encoding="utf-8")
+    done = run_in(folder, "check", "all")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"1 of {len(ALL)} passed"
+    assert progress.states() == {"td_target": progress.State(passed=True)}
+
+
+def test_a_passed_check_names_the_next_exercise(folder: Path) -> None:
+    progress.start()
+    (folder / "td_target.py").write_text(RIGHT, encoding="utf-8")
+    done = run_in(folder, "check", "td_target")
+    assert done.stdout.splitlines()[-1] == f"next: lab check {ALL[0].name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("answer.py", b"\0", "error"),
+        ("answer.py", b"\xff\xfe\0\0", "error"),
+        ("answer", RIGHT.encode(), "passed"),
+        ("answer.txt", RIGHT.encode(), "passed"),
+    ],
+)
+def test_files_of_any_name_and_content_get_a_verdict(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    verdict = check_file(find("td_target"), tmp_path / name).verdict
+    assert verdict.status == message
+    assert "None" not in verdict.message
+    assert "Assertion" not in verdict.message
+
+
+def test_names_are_found_in_any_case_and_similar_ones_are_suggested() -> None:
+    assert find("o3") is find("O3")
+    assert find("kvcache") is find("KVCache")
+    assert find("td_target.py") is find("td_target")
+    with pytest.raises(ValueError, match="did you mean standardize"):
+        find("standardise")
 
 
 def test_progress_of_another_version_is_read(folder: Path) -> None:

@@ -89,7 +89,8 @@ def output_lines(checked: Checked) -> list[str]:
     if not checked.output:
         return []
     printed = (f"  {printable(line)[: WIDTH - 2]}" for line in checked.output[:PRINTED_LINES])
-    return ["", "your code printed:", *printed]
+    more = len(checked.output) - PRINTED_LINES
+    return ["", "your code printed:", *printed, *([f"  ... and {more} lines more"] if more > 0 else [])]
 
 
 def hint_levels(exercise: Exercise, mistake: str) -> list[str]:

@@ -4,6 +4,7 @@ A table is a file GROUP.toml in the project's package of exercises: task, hints 
 Next to it, GROUP.py holds the probes; GROUP_wrong_answers.py in the project's tests holds the wrong answers.
 """
 
+import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -121,7 +122,14 @@ def _exercise(path: Path, name: str, entry: dict[str, Any]) -> Exercise:
 
 def find(name: str) -> Exercise:
     """Return the exercise with this name, number, or function. Raises UserError if there is none."""
-    for exercise in exercises().values():
-        if name in (exercise.name, exercise.number, *exercise.functions):
-            return exercise
-    raise UserError(f"no exercise is called {name!r}; `lab exercises` lists them")
+    names = {
+        known.lower(): exercise
+        for exercise in exercises().values()
+        for known in (exercise.name, exercise.number, *exercise.functions)
+    }
+    wanted = name.lower().removesuffix(".py")
+    if wanted in names:
+        return names[wanted]
+    similar = difflib.get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {names[similar[0]].name}?" if similar else "`lab exercises` lists them"
+    raise UserError(f"no exercise is called {name!r}; {hint}")

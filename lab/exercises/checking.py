@@ -132,6 +132,8 @@ def checker(exercise: Exercise) -> Iterator[Checker]:
 
 def check_file(exercise: Exercise, file: Path) -> Checked:
     """Return the verdict on a file. Raises UserError if it does not exist."""
+    if file.is_dir():
+        raise UserError(f"{file}: a folder; it must be a file with the functions of the exercise")
     if not file.is_file():
         raise UserError(f"{file}: no such file; `lab exercises start` makes the files to fill in")
     with checker(exercise) as started:

@@ -5,6 +5,7 @@ verdict as JSON to the file RESULT. A separate process, because a learner's code
 """
 
 import dataclasses
+import importlib.machinery
 import importlib.util
 import linecache
 import os
@@ -73,7 +74,8 @@ def read_functions(names: Sequence[str], file: Path) -> dict[str, Any] | Verdict
     try:
         module = import_file(file)
     except SyntaxError as error:
-        return Verdict("error", f"line {error.lineno}: {error.msg}", details=((error.text or "").strip(),))
+        place = f"line {error.lineno}: " if error.lineno else ""
+        return Verdict("error", f"{place}{error.msg}", details=((error.text or "").strip(),))
     except SystemExit:
         return Verdict("error", "your code ends the program: take out exit()")
     except NotImplementedError:
@@ -89,12 +91,12 @@ def read_functions(names: Sequence[str], file: Path) -> dict[str, Any] | Verdict
 def import_file(file: Path) -> Any:
     """Import a file as a module. Raises whatever its code raises."""
     linecache.checkcache(str(file))
-    spec = importlib.util.spec_from_file_location("answer", file)
+    loader = importlib.machinery.SourceFileLoader("answer", str(file))  # whatever the file is called
+    spec = importlib.util.spec_from_loader("answer", loader)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.dont_write_bytecode = True
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 

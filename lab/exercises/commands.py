@@ -17,9 +17,10 @@ from lab.exercises.cards import card, hint_levels, hint_lines, list_lines, summa
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.catch_commands import Catch, catch
 from lab.exercises.checking import Checked, check_file
+from lab.exercises.diagnosis import not_started
 from lab.exercises.hunts_commands import HuntCommand
 from lab.exercises.hunts_commands import run as run_hunt
-from lab.exercises.stubs import solution
+from lab.exercises.stubs import solution, stub
 from lab.exercises.watch import watch
 from lab.files import display_path
 from lab.launch import launch
@@ -138,7 +139,8 @@ def start() -> None:
     """Write the stubs, and show the first exercise."""
     written = progress.start()
     folder = display_path(progress.FOLDER)
-    print(f"wrote {len(written)} files to {folder}" if written else f"{folder} holds all files already")
+    count = f"{len(written)} file" + "s" * (len(written) != 1)
+    print(f"wrote {count} to {folder}" if written else f"{folder} holds all files already")
     exercise = progress.next_open()
     if exercise is not None:
         print("\n".join(["", *card(exercise), "", "check it at every save: lab check --watch"]))
@@ -150,13 +152,18 @@ def check(command: Check) -> int:
         return check_all(command)
     if command.file is not None and not command.name:
         raise UserError("--file needs the name of the exercise: lab check NAME --file FILE")
+    if command.watch and (command.file is not None or command.json):
+        raise UserError("--watch goes with neither --file nor --json: it watches the file in my_exercises/")
     exercise = named_or_next(command.name)
     if command.watch:
         return watch(exercise)
     checked = check_file(exercise, command.file or progress.file_of(exercise))
+    print(as_json(exercise, checked) if command.json else "\n".join(verdict_lines(exercise, checked)), flush=True)
     if command.file is None:
         progress.record(exercise, checked.verdict)
-    print(as_json(exercise, checked) if command.json else "\n".join(verdict_lines(exercise, checked)))
+        following = progress.next_open()
+        if checked.verdict.status == "passed" and following is not None and not command.json:
+            print(f"next: lab check {following.name}")
     return int(checked.verdict.status != "passed")
 
 
@@ -168,12 +175,24 @@ def check_all(command: Check) -> int:
     for exercise in exercises().values():
         file = progress.file_of(exercise)
         if file.is_file():
-            results.append((exercise, check_file(exercise, file)))
-            progress.record(exercise, results[-1][1].verdict)
+            checked = Checked(not_started(exercise)) if is_stub(exercise, file) else check_file(exercise, file)
+            results.append((exercise, checked))
             print(as_json(*results[-1]) if command.json else "\n".join(summary_lines(results[-1:])), flush=True)
+            progress.record(exercise, checked.verdict)
     if not results:
         raise UserError(f"{display_path(progress.FOLDER)} holds no exercise; start with: lab exercises start")
-    return int(any(checked.verdict.status != "passed" for _, checked in results))
+    passed = sum(checked.verdict.status == "passed" for _, checked in results)
+    if not command.json:
+        print(f"{passed} of {len(results)} passed")
+    return int(passed < len(results))
+
+
+def is_stub(exercise: Exercise, file: Path) -> bool:
+    """Return True for a file that is as it was at the start: it need not run."""
+    try:
+        return file.read_text(encoding="utf-8") == stub(exercise)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def as_json(exercise: Exercise, checked: Checked) -> str:

@@ -70,6 +70,11 @@ class Verdict:
     details: tuple[str, ...] = ()  # lines of the card: the counter-example
 
 
+def not_started(exercise: Exercise, function: str = "") -> Verdict:
+    """Return the verdict on a function, by default the first, that is as in the stub."""
+    return Verdict("not_started", f"`{function or exercise.name}` still holds the line NotImplementedError")
+
+
 class Examiner:
     """Knows the outcomes of the right and of all wrong answers of an exercise; `examine` judges one more answer."""
 
@@ -104,7 +109,7 @@ class Examiner:
             return self._passed(answer)
         unwritten = _unwritten(found)
         if unwritten:
-            return Verdict("not_started", f"`{unwritten}` still holds the line NotImplementedError")
+            return not_started(self.exercise, unwritten)
         counterexample = self.counterexample(found, expected, agrees)
         named = self.named(found)
         if named:

@@ -102,6 +102,8 @@ def record(exercise: Exercise, verdict: Verdict) -> None:
     mistake = verdict.mistake or verdict.status
     if verdict.status == "passed":
         update(exercise, State(passed=True))
+    elif verdict.status == "not_started" and before == State():
+        pass
     elif mistake != before.mistake:
         update(exercise, State(passed=False, mistake=mistake))
     elif before.passed:

@@ -117,7 +117,8 @@ def on_key(key: str, watcher: Watcher) -> None:
         show(list(summary_lines([(each, check_file(each, progress.file_of(each))) for each in present])))
     elif key == "x":
         backup = progress.reset(exercise)
-        show([f"the file is as it was at the start; yours is kept as {display_path(backup) if backup else 'nothing'}"])
+        kept = f"; yours is kept as {display_path(backup)}" if backup else ""
+        watcher.introduction = [f"the file is as it was at the start{kept}", ""]  # above the verdict that follows
 
 
 @contextmanager
