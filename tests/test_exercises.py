@@ -201,7 +201,8 @@ def test_json_is_one_line_and_the_exit_status_tells(tmp_path: Path) -> None:
     "arguments",
     [("check", "nothing"), ("check", "td_target", "--file", "no/such.py"), ("check", "--file", "x.py"),
      ("check", "td_target", "--watch", "--file", "x.py"), ("check", "td_target", "--watch", "--json"),
-     ("check", "td_target", "--file", "tests"), ("check", "all", "--watch"), ("hint", "9.9"), ("solution", "nothing"), ("exercises", "stop")],
+     ("check", "td_target", "--file", "tests"), ("check", "all", "--watch"), ("hint", "9.9"),
+     ("solution", "nothing"), ("exercises", "stop")],
 )  # fmt: skip
 def test_wrong_arguments_give_one_line(arguments: tuple[str, ...]) -> None:
     done = lab(*arguments)
