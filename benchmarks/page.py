@@ -1,4 +1,4 @@
-"""How fast the page of `lab play` is: start, first value, frames, pointer, and what watching costs a training.
+"""Speed of the page of `lab play`: start, first value, frames, pointer, and the cost of watching a training.
 
 Needs Playwright (pip install -e '.[test]') and Chromium. The training is measured in interleaved rounds, alone and
 watched by the page, so that other load on the machine affects both.
