@@ -17,6 +17,8 @@ window.lab = { frame: null };
 let current = null; // the name of the open pane
 let socket = null;
 let attempts = 0;
+let isFirst = true; // the first socket is not open yet
+const early = []; // messages from before it is
 let isLost = false; // what the worker had computed
 let isNew = false; // the worker, which has got no message yet
 
@@ -27,7 +29,11 @@ const token = new URLSearchParams(location.search).get("token") ?? "";
 function connect() {
   const opened = new WebSocket(`ws://${location.host}/socket?token=${encodeURIComponent(token)}`);
   socket = opened;
-  opened.onopen = () => panes[current].ready(); // the worker reads it as soon as it can
+  opened.onopen = () => {
+    panes[current].ready(); // the worker reads it as soon as it can
+    early.splice(0).forEach(send);
+    isFirst = false;
+  };
   opened.onmessage = (event) => receive(JSON.parse(event.data));
   opened.onclose = async (event) => {
     const wait = RECONNECT_MS[Math.min(attempts, RECONNECT_MS.length - 1)];
@@ -50,7 +56,9 @@ async function reasonOf() {
 }
 
 function send(message) {
-  if (message.pane === current && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  if (message.pane !== current) return;
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  else if (isFirst) early.push(message);
 }
 
 function receive(frame) {
