@@ -1,5 +1,8 @@
 """The device that PyTorch computes on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from lab.errors import UserError
@@ -17,3 +20,14 @@ def pick_device(name: str) -> torch.device:
     if not available[name]:
         raise UserError(f"--device {name}: not available here; --device auto picks an available one")
     return torch.device(name)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread in the block: for small models several only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

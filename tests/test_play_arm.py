@@ -17,10 +17,11 @@ from play_browser import wait_until
 
 from agent import load_agent
 from controllers import inverse_kinematics_controller
+from lab.devices import one_thread
 from lab.errors import UserError
 from lab.files import ROOT
 from lab.play import arm_job
-from lab.play.arm_job import ArmJob, Policies, one_thread, reference_lines, run
+from lab.play.arm_job import ArmJob, Policies, reference_lines, run
 from lab.play.arm_player import NEAR, REACH, Player
 from lab.play.arm_training import row_of
 from lab.play.messages import PPO_DETAILS, BadMessage, parse

@@ -7,14 +7,13 @@ the messages of the page, and shows both.
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from agent import TrainedAgent, load_agent, make_agent
 from controllers import Policy, inverse_kinematics_controller
+from lab.devices import one_thread
 from lab.errors import UserError
 from lab.files import ROOT
 from lab.play.arm_player import Player, resting
@@ -171,17 +170,6 @@ class ArmJob:
             "own_functions": own_functions,
             "target": self.player.picture()["target"],
         }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread, as `train.py` does: for networks this small, more are slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run(control: Control, message: Message) -> None:

@@ -6,8 +6,9 @@ Shapes: B batch, T time (positions), H heads, C classes.
 import torch
 from torch import Tensor
 
+from lab.devices import one_thread
 from lab.errors import UserError
-from lab.play.transformer_job import MAX_SHOWN, PANE, bundled, one_thread, shown_heads
+from lab.play.transformer_job import MAX_SHOWN, PANE, bundled, shown_heads
 from lab.play.worker import Control, Message
 from models.hub import SENTIMENT
 from sentiment.attribution import Explanation, explain

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engines import load_own
+from lab.devices import one_thread
 from lab.errors import UserError
 from lab.play.worker import Control, Message
 from models import generation  # the module, since its functions may be replaced by a learner's
@@ -35,17 +36,6 @@ MAX_NEW_TOKENS = 500
 def bundled(task: Task) -> LoadedModel:
     """Return the bundled model of a task, in our own form, loaded once."""
     return load_own(task, task.bundled, f"the lab's own {task.name} model")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute in one thread during the block: for models this small, several only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
