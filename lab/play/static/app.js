@@ -30,9 +30,9 @@ function connect() {
   const opened = new WebSocket(`ws://${location.host}/socket?token=${encodeURIComponent(token)}`);
   socket = opened;
   opened.onopen = () => {
-    panes[current].ready(); // the worker reads it as soon as it can
-    early.splice(0).forEach(send);
     isFirst = false;
+    if (early.length > 0) early.splice(0).forEach(send); // from `open` on, in this order
+    else panes[current].ready(); // the worker reads it as soon as it can
   };
   opened.onmessage = (event) => receive(JSON.parse(event.data));
   opened.onclose = async (event) => {
