@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
@@ -13,12 +14,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; inherited by sc
 os.environ["MPLBACKEND"] = "Agg"  # other libraries may load Matplotlib before the lab does
 # Scripts that tests start import this clone's `lab`, wherever an installed one is.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+hypothesis.settings.register_profile("lab", deadline=None)  # a busy machine is no fault of the code
+hypothesis.settings.load_profile("lab")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with Ctrl-C ignored
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _work_in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run all tests in a temporary folder, for files that libraries write to the current one."""
+    """Run all tests in a temporary folder, for files that libraries write to the current one; keep the user's cache."""
+    os.environ["LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("current_folder"))
     yield

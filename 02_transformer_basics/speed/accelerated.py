@@ -1,5 +1,7 @@
 """`accelerate(model, precision)`: the fast form of a model, for inference; it equals the plain one within rounding."""
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,32 +13,52 @@ from models.distilbert import DistilBertClassifier
 from models.generation import KVCache
 from models.gpt2 import GPT2
 from models.internals import ModelOutput
+from speed.choice import Size, linear_factory
 from speed.inference_block import ScriptedBlock
-from speed.quantization import StackedLinear, check_precision, linear_factory
+from speed.kernels import scripted
+from speed.quantization import check_precision
+from transformer_block import TransformerBlock
 
 ASK_THE_PLAIN_MODEL = "an accelerated model is for inference only; ask the plain model"
+FEW_ROWS = 8  # of a product in a generation step: the number of texts
+MANY_ROWS = 256  # of a product over several texts of some words
 Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
+def layer_sizes(blocks: Iterable[TransformerBlock]) -> set[Size]:
+    """Return the sizes (O, I) of the linear layers of an `InferenceBlock`."""
+    sizes: set[Size] = set()
+    for block in blocks:
+        sizes |= {
+            (layer.out_features, layer.in_features) for layer in (block.attention.output, block.ff_in, block.ff_out)
+        }
+        query = block.attention.query
+        sizes.add((3 * query.out_features, query.in_features))  # query, key and value as one layer
+    return sizes
+
+
 class AcceleratedGPT2(GPT2):
-    """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one."""
+    """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one.
+
+    One text and several may need different kernels: the layers for several are made when they are first needed.
+    """
 
     def __init__(self, model: GPT2, precision: str) -> None:
         nn.Module.__init__(self)
-        make = linear_factory(precision, model.norm.weight.device)
         self.config = model.config
         self.token_embeddings = model.token_embeddings
         self.position_embeddings = model.position_embeddings
         self.norm = model.norm
         self.dropout = nn.Identity()
-        self.blocks = [ScriptedBlock(block, make) for block in model.blocks]
-        if precision == "float32":  # (E, V) in memory: a product with one row reads it in order
-            weight = model.token_embeddings.weight.detach()
-            stored = weight.t().contiguous().t()  # (V, E) -> (E, V) -> (V, E)
-            self.token_embeddings = nn.Embedding.from_pretrained(stored)
-            self.lm_head: Any = StackedLinear(stored, None)
-        else:
-            self.lm_head = make(model.token_embeddings)
+        blocks = list(model.blocks)
+        sizes = layer_sizes(blocks) | {(model.config.vocab_size, model.config.n_embd)}
+
+        def make_layers(rows: int) -> tuple[list[ScriptedBlock], nn.Module]:
+            make = linear_factory(precision, sizes, rows, model.norm.weight)
+            return [ScriptedBlock(block, make) for block in blocks], scripted(make(model.token_embeddings))
+
+        self.make_layers = functools.cache(make_layers)
+        self.blocks, self.lm_head = self.make_layers(1)
 
     @torch.no_grad()
     def forward(
@@ -46,6 +68,7 @@ class AcceleratedGPT2(GPT2):
         cache: list[KVCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
+        self.blocks, self.lm_head = self.make_layers(1 if len(input_ids) == 1 else FEW_ROWS)
         return super().forward(input_ids, attention_mask, cache, last_only)
 
     def next_token_logits(self, x: Tensor) -> Tensor:
@@ -66,7 +89,7 @@ class AcceleratedDistilBert(DistilBertClassifier):
 
     def __init__(self, model: DistilBertClassifier, precision: str) -> None:
         nn.Module.__init__(self)
-        make = linear_factory(precision, model.norm.weight.device)
+        make = linear_factory(precision, layer_sizes(model.blocks), MANY_ROWS, model.norm.weight)
         self.config = model.config
         self.labels = model.labels
         self.word_embeddings = model.word_embeddings

@@ -2,13 +2,11 @@
 kernel, the cache written in place, and a block as one call.
 
 A step of generation makes hundreds of calls into PyTorch; from Python they take a large part of its time. TorchScript
-runs a block as one call where its linear layers allow that, and Python does the same without it.
+runs a block as one call, and Python does the same without it.
 
 Shapes: B batch, T time (new positions), Tk all positions, H heads, D head size, E embedding, F feed-forward size,
 C capacity of a cache.
 """
-
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 import speed.kernels as kernels
 from models.generation import KVCache
-from speed.quantization import LinearFactory
+from speed.choice import LinearFactory
 from transformer_block import TransformerBlock
 
 
@@ -83,13 +81,10 @@ class InferenceBlock(nn.Module):
 
 
 class ScriptedBlock:
-    """An `InferenceBlock` with the interface of a `TransformerBlock`, compiled where TorchScript can."""
+    """An `InferenceBlock` with the interface of a `TransformerBlock`, compiled where there is TorchScript."""
 
     def __init__(self, plain: TransformerBlock, make: LinearFactory, first_only: bool = False) -> None:
-        self.compute = InferenceBlock(plain, make, first_only).eval()
-        if kernels.script is not None and isinstance(self.compute.qkv, nn.Module):
-            with warnings.catch_warnings(action="ignore"):  # PyTorch deprecates TorchScript
-                self.compute = kernels.script(self.compute)
+        self.compute = kernels.scripted(InferenceBlock(plain, make, first_only))
 
     def __call__(self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return the block's output for x (B, T, E), as `TransformerBlock.forward` does."""

@@ -8,16 +8,13 @@ integers. Everything around the linear layers (embeddings, norms, softmax, resid
 On x86 processors the packed layers use the kernels of FBGEMM, which PyTorch ships. Elsewhere, and on GPUs, the plain
 ones do the same with PyTorch's own product; the tests compare the two.
 
-Shapes: O outputs, I inputs, P threads, R rows.
+Shapes: O outputs, I inputs.
 
 Sources: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", section 2; one scale per output: Krishnamoorthi 2018, "Quantizing deep convolutional networks", section 2.
 """
 
 import warnings
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +22,8 @@ from torch import Tensor, nn
 
 import speed.kernels as kernels
 from lab.errors import UserError
-from speed.onednn import is_supported, onednn_linear
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
-LinearFn = Callable[[Tensor], Tensor]  # (..., I) -> (..., O)
-LinearFactory = Callable[..., LinearFn]  # from one or several nn.Linear of the same input
 
 
 def check_precision(precision: str) -> None:
@@ -42,33 +36,6 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return int8 weights (O, I) and a scale per output (O,), so that weight is about q_weight * scale."""
     scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127  # (O, I) -> (O,)
     return (weight / scale[:, None]).round().to(torch.int8), scale  # Jacob et al. equation 1, zero point 0
-
-
-class StackedLinear:
-    """A float32 linear layer that uses all threads for a single row: (..., I) -> (..., O).
-
-    A product with one row takes as long as reading the weights. PyTorch computes it on one thread, but a batch of
-    products on all threads: so each thread gets a part of the inputs, and the partial sums are added.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias  # (O, I), (O,)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        threads = torch.get_num_threads()
-        inputs = x.shape[-1]
-        stored = self.weight.t()  # (I, O)
-        is_single_row = x.numel() == inputs
-        can_be_split = x.device.type == "cpu" and stored.is_contiguous() and inputs % threads == 0
-        if threads == 1 or not is_single_row or not can_be_split:
-            multiply = onednn_linear if is_supported(x, self.weight) else F.linear
-            return multiply(x, self.weight, self.bias)  # (..., I) -> (..., O)
-        parts = x.reshape(threads, 1, -1)  # (..., I) -> (P, 1, I / P)
-        products = torch.bmm(parts, stored.view(threads, inputs // threads, -1))  # (P, 1, O)
-        product = products.sum(dim=0)  # (P, 1, O) -> (1, O)
-        if self.bias is not None:
-            product = product.add_(self.bias)
-        return product.view(*x.shape[:-1], -1)  # (1, O) -> (..., O)
 
 
 class HalfLinear(nn.Module):
@@ -121,36 +88,16 @@ class PackedInt8Linear(nn.Module):
         return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # (..., I) -> (..., O)
 
 
-def concat_views(tensors: list[Tensor]) -> Tensor:
-    """Return tensors of one shape concatenated along dimension 0: a view if adjacent in memory, else a copy."""
-    first, step = tensors[0], tensors[0].stride(0) * tensors[0].shape[0]
-    storage = first.untyped_storage().data_ptr()
-    for number, tensor in enumerate(tensors):
-        same_storage = tensor.untyped_storage().data_ptr() == storage and tensor.stride() == first.stride()
-        if not same_storage or tensor.storage_offset() != first.storage_offset() + number * step:
-            return torch.cat(tensors)
-    return first.as_strided((len(tensors) * first.shape[0], *first.shape[1:]), first.stride())
+class WeightOnlyInt8Linear(nn.Module):
+    """`Int8Linear` with inputs in bfloat16, by a kernel that never unpacks the weights."""
 
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.q_weight, scale = quantize(weight)  # (O, I), (O,)
+        self.scale = scale.bfloat16()
+        self.bias = weight.new_zeros(len(weight)) if bias is None else bias
 
-def stacked_parameters(*layers: nn.Linear | nn.Embedding) -> tuple[Tensor, Tensor | None]:
-    """Return weight (O, I) and bias (O,) of several layers as of one; an embedding is a layer without a bias."""
-    weights = [layer.weight.detach() for layer in layers]
-    biases: list[Any] = [getattr(layer, "bias", None) for layer in layers]
-    bias = None if biases[0] is None else concat_views([bias.detach() for bias in biases])
-    return concat_views(weights), bias
-
-
-def linear_factory(precision: str, device: torch.device) -> LinearFactory:
-    """Return a function that makes linear layers of `precision` on `device` from plain ones."""
-    on_cpu = device.type == "cpu"
-    kinds: dict[str, Callable[[Tensor, Tensor | None], LinearFn]] = {
-        "float32": StackedLinear,
-        "float16": partial(HalfLinear, dtype=torch.float16),
-        "bfloat16": partial(HalfLinear, dtype=torch.bfloat16),
-        "int8": Int8Linear,
-    }
-    if on_cpu and kernels.has_packed_float16():
-        kinds["float16"] = PackedFloat16Linear
-    if on_cpu and kernels.has_packed_int8():
-        kinds["int8"] = PackedInt8Linear
-    return lambda *layers: kinds[precision](*stacked_parameters(*layers))
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)  # (..., I) -> (R, I)
+        product = torch.ops.aten._weight_int8pack_mm(rows, self.q_weight, self.scale)  # (R, I) -> (R, O)
+        return (product.to(x.dtype) + self.bias).unflatten(0, x.shape[:-1])  # (R, O) -> (..., O)

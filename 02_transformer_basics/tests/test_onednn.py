@@ -7,15 +7,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from language_model.training import evaluate_nll
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
 from sentiment.metrics import logits_of
-from speed import accelerate, kernels, onednn, quantization
+from speed import kernels, onednn
 from speed.onednn import MIN_FLOPS, MIN_FLOPS_PER_TRANSPOSED_ELEMENT, is_supported, onednn_linear, use_onednn_linear
-from speed.quantization import StackedLinear
 
 needs_onednn = pytest.mark.skipif(
     kernels.onednn_linear is None, reason="PyTorch was built without MKL or without oneDNN"
@@ -126,10 +125,6 @@ def test_large_float32_products_on_the_cpu_use_onednn(monkeypatch: pytest.Monkey
     assert by_onednn(torch.randn(2, 32, 128), torch.randn(128, 128, requires_grad=True), monkeypatch)
 
 
-def predicted() -> None:
-    accelerate(DistilBertClassifier(SMALL_BERT).eval()).predict([[1, 2, 3]])
-
-
 def measured() -> None:
     logits_of(DistilBertClassifier(SMALL_BERT), [[1, 2, 3]])
 
@@ -138,17 +133,11 @@ def validated() -> None:
     evaluate_nll(GPT2(GPT2Config(9, 8, 16, 1, 2)), torch.arange(9), 8)
 
 
-def generated() -> None:
-    plain = nn.Linear(16, 16)
-    StackedLinear(plain.weight.detach(), plain.bias.detach())(torch.randn(4, 16))
-
-
 @needs_onednn
-@pytest.mark.parametrize("work", [predicted, measured, validated, generated])
-def test_evaluation_and_generation_use_onednn(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("work", [measured, validated])
+def test_evaluation_uses_onednn(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
-    for module in (onednn, quantization):
-        monkeypatch.setattr(module, "onednn_linear", lambda *each: called.append(1) or onednn_linear(*each))
+    monkeypatch.setattr(onednn, "onednn_linear", lambda *each: called.append(1) or onednn_linear(*each))
     work()
     assert called
 

@@ -1,0 +1,129 @@
+"""Which kernel computes a linear layer: the fastest on this processor, measured once and remembered.
+
+Every kernel at hand multiplies weights of the layer's size, in turns with all other sizes and kernels, so that the
+weights come from memory as they do in a model. The choices are kept in the user's cache folder with the processor's
+name, the version of PyTorch and the number of threads; where that is not possible, they are measured anew.
+
+Shapes: O outputs, I inputs.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.files import cache_folder, write_json
+from lab.launch import warn_once
+from lab.record import processor
+from speed.kernels import scripted
+from speed.linear_layers import LayerFactory, layers_of, stacked_parameters
+
+LinearFactory = Callable[..., nn.Module]  # from one or several nn.Linear of the same input
+Size = tuple[int, int]  # (O, I)
+MAX_OUTPUTS = 8192  # of a measured layer: a larger one takes its time in proportion
+ROUNDS = 8  # the first is a warm-up
+MIN_GAIN = 1.05  # float32 must be faster than 16 and 8 bits by this factor to replace them: less is noise
+LARGEST_ERROR = 0.1  # relative to the exact product: a kernel that is further off does not work here
+FILE = "kernels.json"
+
+
+def linear_factory(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> LinearFactory:
+    """Return a function that makes, from plain linear layers of the same input, the fastest one that computes all.
+
+    `sizes`: of the layers to make, (O, I); `rows`: about how many a product will have; `like`: any tensor of the model,
+    for its device and type.
+    """
+    layers = layers_of(precision, like, rows)
+    names = dict.fromkeys(sizes, next(iter(layers)))
+    if len(layers) > 1:
+        names = chosen_names(layers, precision, set(names), rows)
+    by_float32 = sorted({f"{outputs} x {inputs}" for (outputs, inputs), name in names.items() if "float32" in name})
+    if by_float32:
+        warn_once(
+            f"{precision} is not faster than float32 on this processor for weights of {', '.join(by_float32)}: there, "
+            "float32 products with rounded weights are used"
+        )
+
+    def make(*plain: nn.Linear | nn.Embedding) -> nn.Module:
+        weight, bias = stacked_parameters(*plain)
+        return layers[names[weight.shape[0], weight.shape[1]]](weight, bias)
+
+    return make
+
+
+def chosen_names(layers: Mapping[str, LayerFactory], precision: str, sizes: set[Size], rows: int) -> dict[Size, str]:
+    """Return for each size the name of its fastest layer: remembered, or else measured and then remembered."""
+    key = f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, {rows} rows"
+    known = {text: name for text, name in remembered().get(key, {}).items() if name in list(layers)}
+    missing = sorted(size for size in sizes if _text(size) not in known)
+    if missing:
+        known |= {_text(size): name for size, name in fastest(layers, missing, rows).items()}
+        remember(key, known)
+    return {size: known[_text(size)] for size in sizes}
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+@torch.inference_mode()
+def fastest(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], rows: int) -> dict[Size, str]:
+    """Return for each size (O, I) the name of the layer that takes the least time for `rows` rows."""
+    inputs = {size: torch.randn(rows, 1, size[1]) for size in sizes}
+    made = {(size, name): layer for size in sizes for name, layer in working(layers, size, inputs[size]).items()}
+    seconds = dict.fromkeys(made, float("inf"))
+    for _ in range(ROUNDS):
+        for (size, name), layer in made.items():
+            start = time.perf_counter()
+            layer(inputs[size])
+            seconds[size, name] = min(seconds[size, name], time.perf_counter() - start)
+    return {size: min(layers, key=lambda name: _cost(seconds.get((size, name)), name)) for size in sizes}
+
+
+def _cost(seconds: float | None, name: str) -> float:
+    """Return the seconds of a kernel, infinity where it does not work; float32 only replaces fewer bits if it gains."""
+    if seconds is None:
+        return float("inf")
+    return seconds * MIN_GAIN if name.startswith("float32") else seconds
+
+
+def working(layers: Mapping[str, LayerFactory], size: Size, x: Tensor) -> dict[str, nn.Module]:
+    """Return name -> layer of one size for all kernels that multiply x (R, 1, I) rightly on this processor."""
+    outputs, inputs = min(size[0], MAX_OUTPUTS), size[1]
+    weight, bias = torch.randn(outputs, inputs), torch.randn(outputs)
+    expected = F.linear(x, weight, bias)  # (R, 1, I) -> (R, 1, O)
+    made: dict[str, nn.Module] = {}
+    for name, layer in layers.items():
+        try:
+            made[name] = scripted(layer(weight, bias))
+            error = (made[name](x) - expected).norm() / expected.norm()
+        except (RuntimeError, ValueError):  # not for this processor, or not for this size
+            made.pop(name, None)
+            continue
+        if name != next(iter(layers)) and not error < LARGEST_ERROR:
+            del made[name]
+    return made
+
+
+def remembered() -> dict[str, dict[str, str]]:
+    """Return all choices in the user's cache folder: description -> {"OxI": kernel}; empty if there are none."""
+    try:
+        contents = json.loads((cache_folder() / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # no file, a damaged one, no home folder
+        return {}
+    if not isinstance(contents, dict):
+        return {}
+    return {key: names for key, names in contents.items() if isinstance(names, dict)}
+
+
+def remember(key: str, names: Mapping[str, str]) -> None:
+    """Write choices into the user's cache folder; without one that can be written to, do nothing."""
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, remembered() | {key: dict(names)})
+    except (OSError, RuntimeError):
+        return

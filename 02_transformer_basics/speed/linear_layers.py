@@ -1,0 +1,172 @@
+"""The linear layers for inference: for each precision several kernels that compute the same.
+
+Which one is the fastest depends on the processor, the sizes and the number of rows: `speed.choice` measures it. PyTorch
+gives a float32 product to Intel's MKL; oneDNN, which PyTorch ships too, has kernels for more processors, with the
+weights reordered in advance; FBGEMM, also shipped, has some for 16 and 8 bits on x86.
+
+Shapes: O outputs, I inputs, R rows; (..., I) has any number of leading dimensions, whose product is R.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Optional, Union
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import speed.kernels as kernels
+from speed.onednn import HAS_AVX512
+from speed.quantization import (
+    HalfLinear,
+    Int8Linear,
+    PackedFloat16Linear,
+    PackedInt8Linear,
+    WeightOnlyInt8Linear,
+    quantize,
+)
+
+LayerFactory = Callable[[Tensor, Tensor | None], nn.Module]  # from weight (O, I) and bias (O,)
+
+
+class PlainLinear(nn.Module):
+    """A linear layer as `nn.Linear` computes it: (..., I) -> (..., O)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias  # (O, I), (O,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)  # (..., I) -> (..., O)
+
+
+class SplitLinear(nn.Module):
+    """A float32 linear layer that uses all threads for a single row: (..., I) -> (..., O).
+
+    A product with one row takes as long as reading the weights. PyTorch computes it on one thread, but a batch of
+    products on all threads: so each thread gets a part of the inputs, and the partial sums are added.
+    Raises ValueError if the inputs cannot be divided by the number of threads.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.threads = torch.get_num_threads()
+        if weight.shape[1] % self.threads:
+            raise ValueError(f"{weight.shape[1]} inputs cannot be divided by {self.threads} threads")
+        self.weight, self.bias = weight.t().contiguous(), bias  # (I, O), (O,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs, outputs = self.weight.shape
+        if x.numel() != inputs:
+            return self.multiply(x)
+        parts = x.reshape(self.threads, 1, -1)  # (..., I) -> (threads, 1, I / threads)
+        weights = self.weight.view(self.threads, -1, outputs)  # (I, O) -> (threads, I / threads, O)
+        product = torch.bmm(parts, weights).sum(dim=0)  # (threads, 1, O) -> (1, O)
+        if self.bias is not None:
+            product = product.add_(self.bias)
+        return product.unflatten(0, x.shape[:-1])  # (1, O) -> (..., O)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Return the product for several rows."""
+        return F.linear(x, self.weight.t(), self.bias)  # (..., I) -> (..., O)
+
+
+class OneDnnSplitLinear(SplitLinear):
+    """`SplitLinear` with oneDNN for several rows."""
+
+    def multiply(self, x: Tensor) -> Tensor:
+        scalars = torch.jit.annotate(list[Optional[Union[int, float, complex]]], [])  # noqa: UP007, UP045 - TorchScript
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight.t(), self.bias, "none", scalars, "")
+
+
+class ReorderedLinear(nn.Module):
+    """A linear layer of oneDNN, its weights in the order that suits products with `rows` rows: (..., I) -> (..., O).
+
+    Raises RuntimeError if the processor has no products of this `dtype`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int) -> None:
+        super().__init__()
+        self.reordered = kernels.reorder_weight(weight.to(dtype).contiguous(), rows)
+        self.dtype = dtype
+        self.bias = None if bias is None else bias.to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scalars = torch.jit.annotate(list[Optional[Union[int, float, complex]]], [])  # noqa: UP007, UP045 - TorchScript
+        inputs = x.to(self.dtype)
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.reordered, self.bias, "none", scalars, "").to(x.dtype)
+
+
+def float32_layers(rows: int) -> dict[str, LayerFactory]:
+    """Return name -> float32 layer of all kernels at hand; the first works everywhere."""
+    layers: dict[str, LayerFactory] = {"plain": PlainLinear}
+    if rows == 1:
+        layers["split"] = OneDnnSplitLinear if kernels.onednn_linear is not None and HAS_AVX512 else SplitLinear
+    if kernels.has_reordered():
+        layers["onednn"] = partial(ReorderedLinear, dtype=torch.float32, rows=rows)
+    return layers
+
+
+def low_precision_layers(precision: str, rows: int) -> dict[str, LayerFactory]:
+    """Return name -> layer in 16 or 8 bits of all kernels at hand; the first works everywhere."""
+    if precision == "int8":
+        layers: dict[str, LayerFactory] = {"plain": Int8Linear}
+        if kernels.has_packed_int8():
+            layers["fbgemm"] = PackedInt8Linear
+        if kernels.int8_weight_product is not None:
+            layers["weight only"] = WeightOnlyInt8Linear
+        return layers
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    layers = {"plain": partial(HalfLinear, dtype=dtype)}
+    if kernels.has_packed_float16():
+        layers["fbgemm"] = PackedFloat16Linear if precision == "float16" else _rounded(PackedFloat16Linear, precision)
+    if kernels.has_reordered():
+        layers["onednn"] = partial(ReorderedLinear, dtype=dtype, rows=rows)
+    return layers
+
+
+def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory]:
+    """Return name -> layer of all kernels at hand for products with about `rows` rows; the first works everywhere.
+
+    `like`: a tensor of the model; kernels other than PyTorch's own are for float32 models on the CPU. In 16 and 8 bits,
+    the float32 layers with rounded weights are among them: where nothing else is faster, they are.
+    """
+    if precision == "float32":
+        layers = float32_layers(rows)
+    else:
+        layers = low_precision_layers(precision, rows)
+        layers |= {f"float32 {name}": _rounded(layer, precision) for name, layer in float32_layers(rows).items()}
+    if like.device.type != "cpu" or like.dtype != torch.float32:
+        return dict(list(layers.items())[:1])
+    return layers
+
+
+def _rounded(layer: LayerFactory, precision: str) -> LayerFactory:
+    """Return a factory of layers with weights that were rounded to `precision` first."""
+    return lambda weight, bias: layer(_round(weight, precision), bias)
+
+
+def _round(weight: Tensor, precision: str) -> Tensor:
+    if precision == "int8":
+        q_weight, scale = quantize(weight)
+        return q_weight * scale[:, None]  # (O, I) * (O, 1) -> (O, I)
+    return weight.to(getattr(torch, precision)).float()
+
+
+def concat_views(tensors: list[Tensor]) -> Tensor:
+    """Return tensors of one shape concatenated along dimension 0: a view if adjacent in memory, else a copy."""
+    first, step = tensors[0], tensors[0].stride(0) * tensors[0].shape[0]
+    storage = first.untyped_storage().data_ptr()
+    for number, tensor in enumerate(tensors):
+        same_storage = tensor.untyped_storage().data_ptr() == storage and tensor.stride() == first.stride()
+        if not same_storage or tensor.storage_offset() != first.storage_offset() + number * step:
+            return torch.cat(tensors)
+    return first.as_strided((len(tensors) * first.shape[0], *first.shape[1:]), first.stride())
+
+
+def stacked_parameters(*layers: nn.Linear | nn.Embedding) -> tuple[Tensor, Tensor | None]:
+    """Return weight (O, I) and bias (O,) of several layers as of one; an embedding is a layer without a bias."""
+    weights = [layer.weight.detach() for layer in layers]
+    biases: list[Any] = [getattr(layer, "bias", None) for layer in layers]
+    bias = None if biases[0] is None else concat_views([bias.detach() for bias in biases])
+    return concat_views(weights), bias

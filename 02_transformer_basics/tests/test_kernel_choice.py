@@ -1,0 +1,223 @@
+"""The kernel of a linear layer is the fastest that works; it is measured once and remembered where that is possible."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lab.files import ROOT
+from lab.launch import warn_once
+from models.distilbert import DistilBertClassifier, DistilBertConfig
+from models.gpt2 import GPT2, GPT2Config
+from speed import PRECISIONS, accelerate, choice
+from speed.choice import chosen_names, fastest, linear_factory, remembered
+from speed.linear_layers import LayerFactory, PlainLinear, layers_of
+
+CPU = torch.zeros(())
+SIZES = {(16, 8), (8, 16)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, and notes that were not printed yet."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    warn_once.cache_clear()
+    return tmp_path / "cache" / "kernels.json"
+
+
+class SlowLinear(PlainLinear):
+    """A layer that takes a millisecond more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.001)
+        return super().forward(x)
+
+
+class WrongLinear(PlainLinear):
+    """A layer that is fast and wrong."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:-1], len(self.weight))
+
+
+class NanLinear(WrongLinear):
+    """A layer whose output is not a number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 0
+
+
+class FailingLinear(PlainLinear):
+    """A layer that this processor cannot compute."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("needs avx512_fp16")
+
+
+def unavailable(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Refuse the size, as `SplitLinear` does."""
+    raise ValueError("not for this size")
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave TorchScript out: it compiles neither a sleep nor an error."""
+    monkeypatch.setattr(choice, "scripted", lambda layer: layer)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("other", [WrongLinear, NanLinear, FailingLinear, unavailable])
+@pytest.mark.parametrize("rows", [1, 8])
+def test_the_fastest_kernel_that_works_is_taken(other: LayerFactory, rows: int) -> None:
+    layers: dict[str, LayerFactory] = {"slow": SlowLinear, "other": other, "fast": PlainLinear}
+    assert fastest(layers, SIZES, rows) == dict.fromkeys(SIZES, "fast")
+    del layers["fast"]
+    assert fastest(layers, SIZES, rows) == dict.fromkeys(SIZES, "slow")
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_each_size_has_its_own_kernel() -> None:
+    def slow_if_wide(weight: Tensor, bias: Tensor | None) -> nn.Module:
+        return (SlowLinear if weight.shape[1] == 16 else PlainLinear)(weight, bias)
+
+    def slow_if_narrow(weight: Tensor, bias: Tensor | None) -> nn.Module:
+        return (SlowLinear if weight.shape[1] == 8 else PlainLinear)(weight, bias)
+
+    assert fastest({"a": slow_if_wide, "b": slow_if_narrow}, SIZES, 4) == {(16, 8): "a", (8, 16): "b"}
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_lower_precision_is_never_slower_than_float32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": SlowLinear, "float32 plain": PlainLinear})
+    make = linear_factory("int8", SIZES, 8, CPU)
+    assert type(make(nn.Linear(8, 16))) is PlainLinear
+    assert capsys.readouterr().err == (
+        "note: int8 is not faster than float32 on this processor for weights of 16 x 8, 8 x 16: there, float32 "
+        "products with rounded weights are used\n"
+    )
+    monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": PlainLinear, "float32 plain": SlowLinear})
+    assert type(linear_factory("float16", SIZES, 8, CPU)(nn.Linear(8, 16))) is PlainLinear
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_float32_products_have_the_rounded_weights(precision: str) -> None:
+    weight, x = torch.randn(5, 64), torch.randn(3, 64)
+    layers = layers_of(precision, CPU, 8)
+    exact, rounded = layers_of("float32", CPU, 8)["plain"](weight, None)(x), layers["float32 plain"](weight, None)(x)
+    limit = {"float16": 5e-4, "bfloat16": 4e-3, "int8": 1e-2}[precision]
+    assert 0 < (rounded - exact).norm() / exact.norm() < limit
+
+
+def not_measured(*_: object) -> dict[tuple[int, int], str]:
+    raise AssertionError("measured again")
+
+
+def test_choices_are_measured_once_for_each_processor_precision_and_number_of_rows(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = layers_of("float32", CPU, 1)
+    first = chosen_names(layers, "float32", SIZES, 1)
+    assert set(first) == SIZES
+    monkeypatch.setattr(choice, "fastest", not_measured)
+    assert chosen_names(layers, "float32", SIZES, 1) == first
+    for change in (
+        lambda: chosen_names(layers, "float32", {(4, 4)}, 1),
+        lambda: chosen_names(layers, "int8", SIZES, 1),
+        lambda: chosen_names(layers, "float32", SIZES, 8),
+    ):
+        with pytest.raises(AssertionError, match="measured again"):
+            change()
+    with monkeypatch.context() as patch:
+        patch.setattr(choice, "processor", lambda: "another processor")
+        with pytest.raises(AssertionError, match="measured again"):
+            chosen_names(layers, "float32", SIZES, 1)
+        patch.setattr(choice, "fastest", lambda layers, sizes, rows: dict.fromkeys(sizes, "plain"))
+        chosen_names(layers, "float32", SIZES, 1)
+    assert len(json.loads(cache.read_text())) == 2
+    assert chosen_names(layers, "float32", SIZES, 1) == first
+    with pytest.raises(AssertionError, match="measured again"):  # a kernel that this build no longer has
+        chosen_names({"new": PlainLinear}, "float32", SIZES, 1)
+
+
+@pytest.mark.parametrize("contents", ["", "{", "[1, 2]", '{"a": 3}', "\0\0", '{"a": {"16x8": 5}}', None], ids=repr)
+def test_a_damaged_file_is_measured_anew_and_replaced(
+    contents: str | None, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)
+    key = next(iter(remembered()))
+    damaged = contents if contents is not None else json.dumps({key: {"16x8": ["split"], "8x16": None}})
+    cache.write_bytes(damaged.replace('"a"', json.dumps(key)).encode())
+    assert set(chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)) == set(names)
+    assert set(remembered()[key]) == {"16x8", "8x16"}
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("obstacle", ["file", "folder", "no home"])
+def test_without_a_folder_to_write_to_it_measures_and_says_nothing(
+    obstacle: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if obstacle == "file":
+        cache.parent.write_text("in the way")
+    elif obstacle == "folder":
+        cache.mkdir(parents=True)
+    else:
+        monkeypatch.delenv("LAB_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home folder")))
+    for _ in range(2):
+        assert set(chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)) == SIZES
+    assert remembered() == {}
+    assert capsys.readouterr() == ("", "")
+
+
+REMEMBER = """
+import sys
+sys.path[:0] = [{project!r}, {root!r}]
+from speed.choice import remember, remembered
+for number in range(200):
+    remember(sys.argv[1], {{str(number): "plain"}})
+    assert isinstance(remembered(), dict) and remembered() != {{}}
+"""
+
+
+def test_two_processes_at_once_leave_a_valid_file() -> None:
+    program = REMEMBER.format(project=str(ROOT / "02_transformer_basics"), root=str(ROOT))
+    running = [subprocess.Popen([sys.executable, "-c", program, name]) for name in ("first", "second")]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert set(remembered()) <= {"first", "second"}
+    assert {"199": "plain"} in remembered().values()
+
+
+def test_one_text_and_several_have_their_own_layers() -> None:
+    plain = GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)).eval()
+    model = accelerate(plain)
+    rows = [key.rsplit(", ", 1)[1] for key in remembered()]
+    assert rows == ["1 rows"]
+    one, three = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    for ids in (one, three, one, three):
+        torch.testing.assert_close(model(ids), plain(ids))
+    assert {key.rsplit(", ", 1)[1] for key in remembered()} == {"1 rows", "8 rows"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)),
+        lambda: DistilBertClassifier(DistilBertConfig(50, 16, dim=16, n_heads=2, n_layers=1, hidden_dim=24)),
+    ],
+)
+def test_only_float32_models_on_the_cpu_have_other_kernels_than_pytorchs(make: Callable[[], GPT2], cache: Path) -> None:
+    plain = make().double().eval()
+    ids = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(accelerate(plain)(ids), plain(ids))
+    assert list(layers_of("int8", torch.zeros((), device="meta"), 1)) == ["plain"]
+    assert not cache.exists()
