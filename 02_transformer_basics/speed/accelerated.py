@@ -11,6 +11,7 @@ from models.distilbert import DistilBertClassifier
 from models.generation import KVCache
 from models.gpt2 import GPT2
 from models.internals import ModelOutput
+from speed.cuda_graph import StaticCache, StaticSteps, uses_graphs
 from speed.inference_block import ScriptedBlock
 from speed.quantization import StackedLinear, check_precision, linear_factory
 
@@ -37,6 +38,7 @@ class AcceleratedGPT2(GPT2):
             self.lm_head: Any = StackedLinear(stored, None)
         else:
             self.lm_head = make(model.token_embeddings)
+        self.static_steps = StaticSteps(self) if uses_graphs(model.norm.weight.device) else None
 
     @torch.no_grad()
     def forward(
@@ -46,7 +48,15 @@ class AcceleratedGPT2(GPT2):
         cache: list[KVCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
+        if isinstance(cache, StaticCache) and cache.is_step(self, input_ids, attention_mask):
+            return cache.next_logits(input_ids, attention_mask)
         return super().forward(input_ids, attention_mask, cache, last_only)
+
+    def new_cache(self, batch_size: int, capacity: int) -> list[KVCache]:
+        """Return an empty cache for each layer, with room for `capacity` positions; on a GPU for CUDA graphs."""
+        if self.static_steps is not None:
+            return self.static_steps.new_cache(batch_size, capacity)
+        return super().new_cache(batch_size, capacity)
 
     def next_token_logits(self, x: Tensor) -> Tensor:
         """Return the logits (B, T, V) of x (B, T, E)."""

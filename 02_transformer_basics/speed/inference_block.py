@@ -87,7 +87,8 @@ class ScriptedBlock:
 
     def __init__(self, plain: TransformerBlock, make: LinearFactory, first_only: bool = False) -> None:
         self.compute = InferenceBlock(plain, make, first_only).eval()
-        if kernels.script is not None and isinstance(self.compute.qkv, nn.Module):
+        on_cpu = plain.norm1.weight.device.type == "cpu"  # on a GPU, steps become CUDA graphs instead
+        if on_cpu and kernels.script is not None and isinstance(self.compute.qkv, nn.Module):
             with warnings.catch_warnings(action="ignore"):  # PyTorch deprecates TorchScript
                 self.compute = kernels.script(self.compute)
 
