@@ -132,16 +132,17 @@ def test_a_position_that_sees_only_padding_is_that_of_the_plain_model(computed: 
 
 
 def test_padding_of_an_earlier_batch_is_forgotten() -> None:
-    plain, cache = a_model(), None
+    plain = a_model()
     model = accelerate(plain)
-    with torch.no_grad():
-        for mask in (torch.tensor([[0, 0, 1]]), None, torch.tensor([[0, 1, 1]]), None):
-            cache = model.new_cache(1, 8)
-            input_ids = torch.tensor([[5, 6, 7]])
-            for t in range(3):
-                actual = model(input_ids[:, t : t + 1], None if mask is None else mask[:, : t + 1], cache)
-            torch.testing.assert_close(actual, plain(input_ids, mask)[:, -1:])  # pyright: ignore[reportPossiblyUnbound]
-            del cache
+    input_ids = torch.tensor([[5, 6, 7]])
+    for mask in (torch.tensor([[0, 0, 1]]), None, torch.tensor([[0, 1, 1]]), None):
+        cache = model.new_cache(1, 8)
+        masks = [None if mask is None else mask[:, :end] for end in (1, 2, 3)]
+        outputs = [model(input_ids[:, t : t + 1], masks[t], cache) for t in range(3)]
+        with torch.no_grad():
+            torch.testing.assert_close(outputs[-1], plain(input_ids, mask)[:, -1:])
+        del cache
+    assert len(static_steps(model)) == 1
 
 
 # --- several caches ---------------------------------------------------------------------------------------------------
