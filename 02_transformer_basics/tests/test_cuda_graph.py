@@ -262,7 +262,7 @@ WAITS_FOR_THE_GPU = {aten._local_scalar_dense, aten.nonzero, aten.is_nonzero, at
 
 
 class RecordedGraph(TorchDispatchMode):
-    """What a CUDA graph does, on the CPU: keep every operation with its tensors, and repeat them in the same memory."""
+    """Does on the CPU what a CUDA graph does: keeps all operations with their tensors, and repeats them in place."""
 
     def __init__(self) -> None:
         super().__init__()
