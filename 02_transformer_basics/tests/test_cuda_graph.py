@@ -19,7 +19,7 @@ from models.batching import pad_left
 from models.generation import Sampling, generate, stream
 from models.gpt2 import GPT2, GPT2Config
 from speed import accelerate
-from speed.cuda_graph import MAX_FREE_STEPS, SLOT_MULTIPLE, StaticCache, StaticStep
+from speed.cuda_graph import MAX_FREE_STEPS, SLOT_MULTIPLE, StaticCache, StaticStep, block_step
 
 V, CONTEXT = 61, 24
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -118,8 +118,18 @@ def test_logits_in_every_precision(precision: str, limit: float, computed: list[
     assert error < limit
 
 
-def test_a_position_that_sees_only_padding_is_that_of_the_plain_model(computed: list[StaticStep]) -> None:
-    """From the first position on, each a step; padding comes first, so that there is nothing to attend to."""
+def test_a_position_that_sees_only_padding_is_that_of_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first position on, each a step; padding comes first, so that there is nothing to attend to.
+
+    A slot is visible all the same: the attention of some kernels is NaN without one.
+    """
+    biases: list[Tensor] = []
+
+    def recorded(block: Any, x: Tensor, bias: Tensor, *more: Tensor) -> Tensor:
+        biases.append(bias)
+        return block_step(block, x, bias, *more)
+
+    monkeypatch.setattr(speed.cuda_graph, "block_step", recorded)
     plain = a_model()
     input_ids, mask = prompts(8, 3)
     assert mask is not None
@@ -128,7 +138,8 @@ def test_a_position_that_sees_only_padding_is_that_of_the_plain_model(computed: 
     with torch.no_grad():
         outputs = [model(input_ids[:, t : t + 1], mask[:, : t + 1], cache) for t in range(8)]
         torch.testing.assert_close(torch.cat(outputs, dim=1), plain(input_ids, mask))
-    assert len(computed) == 8
+    assert len(biases) == 8 * len(plain.blocks)
+    assert all((bias == 0).any(dim=-1).all() for bias in biases)
 
 
 def test_padding_of_an_earlier_batch_is_forgotten() -> None:
@@ -209,11 +220,12 @@ def test_few_steps_are_kept() -> None:
 
 
 def test_an_id_outside_the_vocabulary_gives_nan_and_spoils_no_later_generation() -> None:
+    """Although later generations hide the slot with NaN, and never write to it."""
     plain = a_model()
     model = accelerate(plain)
     for unknown in (V, -1):
-        cache = model.new_cache(2, 10)
-        model(torch.tensor([[1, 2], [3, 4]]), None, cache)
+        cache = model.new_cache(2, 20)
+        model(torch.ones(2, 15, dtype=torch.long), None, cache)
         logits = model(torch.tensor([[5], [unknown]]), None, cache)
         assert logits[1].isnan().all()
         assert not logits[0].isnan().any()
@@ -237,7 +249,7 @@ def test_errors_are_those_of_the_ordinary_path() -> None:
     with pytest.raises(UserError, match="attention_mask must be"):
         model(one, one, after_two_positions())
     with pytest.raises(RuntimeError):
-        model(one.expand(2, 1), None, after_two_positions())
+        model(one.expand(2, 1), None, after_two_positions())  # another batch size
     cache = after_two_positions()
     for _ in range(CONTEXT - 2):
         model(one, None, cache)
@@ -245,14 +257,23 @@ def test_errors_are_those_of_the_ordinary_path() -> None:
         model(one, None, cache)
 
 
-def test_logits_are_kept_and_memory_is_usable_outside_of_inference_mode() -> None:
+def test_memory_is_usable_outside_of_inference_mode() -> None:
     model = accelerate(a_model())
     with torch.inference_mode():
         cache = model.new_cache(1, 10)
-    first = model(torch.tensor([[1]]), None, cache)
-    before = first.clone()
-    model(torch.tensor([[2]]), None, cache)
-    assert torch.equal(first, before)
+    assert model(torch.tensor([[1]]), None, cache).isfinite().all()
+
+
+def test_the_cache_of_another_model_takes_the_ordinary_path(computed: list[StaticStep]) -> None:
+    first, second = accelerate(a_model(0)), accelerate(a_model(1))
+    input_ids, _ = prompts(4)
+    outputs = []
+    for is_static in (True, False):
+        cache = first.new_cache(1, 10)
+        first(input_ids[:, :3], None, cache)
+        outputs.append(second(input_ids[:, 3:], None, cache if is_static else list(cache)))
+    assert torch.equal(outputs[0], outputs[1])
+    assert computed == []
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
@@ -296,6 +317,16 @@ def record(compute: Callable[[], Tensor], device: torch.device) -> Callable[[], 
     return replay
 
 
+def test_logits_are_not_overwritten_by_the_next_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed.cuda_graph, "capture", record)
+    model = accelerate(a_model())
+    cache = model.new_cache(1, 10)
+    first = model(torch.tensor([[1]]), None, cache)
+    before = first.clone()
+    model(torch.tensor([[2]]), None, cache)
+    assert torch.equal(first, before)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("lengths", [(20,), (9, 4, 1)], ids=str)
 def test_a_recorded_step_can_be_replayed(
@@ -322,7 +353,7 @@ def test_the_cpu_keeps_the_ordinary_cache(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.cuda
 @needs_gpu
-@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("float16", 1e-2), ("bfloat16", 0.06)])
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("float16", 0.03), ("bfloat16", 0.06)])
 def test_graphs_on_a_gpu(precision: str, limit: float) -> None:
     """Captured for real: logits and tokens, batches with padding, windows that slide, two generations in turn."""
     plain = a_model().cuda()
