@@ -35,6 +35,8 @@ class Episodes:
 class BatchedQLearning:
     """`n_agents` independent agents, each in its own environment with the same `dynamics`.
 
+    All tensors are on the device of `dynamics`, where the random numbers are drawn too.
+
     Args:
         learning_rate, discount, epsilon, epsilon_decay, epsilon_min: as for `QLearningAgent`, one
             number for all agents or a tensor (N,) with one for each.
@@ -73,23 +75,26 @@ class BatchedQLearning:
         require("epsilon_min", epsilon_min, "no more than epsilon", below_epsilon)
 
         dtype = dynamics.reward.dtype
-        self.q = torch.zeros(n_agents, n_states, n_actions, dtype=dtype)
-        self.state = torch.full((n_agents,), dynamics.start, dtype=torch.int32)
-        self.total_reward = torch.zeros(n_agents, dtype=dtype)
-        self.length = torch.zeros(n_agents, dtype=torch.int32)
-        self.number = torch.ones(n_agents, dtype=torch.int32)
-        self.active = torch.ones(n_agents, dtype=torch.bool)
+        device = dynamics.device
+        self.q = torch.zeros(n_agents, n_states, n_actions, dtype=dtype, device=device)
+        self.state = torch.full((n_agents,), dynamics.start, dtype=torch.int32, device=device)
+        self.total_reward = torch.zeros(n_agents, dtype=dtype, device=device)
+        self.length = torch.zeros(n_agents, dtype=torch.int32, device=device)
+        self.number = torch.ones(n_agents, dtype=torch.int32, device=device)
+        self.active = torch.ones(n_agents, dtype=torch.bool, device=device)
 
         self._flat_q = self.q.view(-1)  # (N, S, A) -> (N * S * A,)
-        self._actions = torch.arange(n_actions, dtype=torch.int32)[:, None]  # (A, 1)
+        self._actions = torch.arange(n_actions, dtype=torch.int32, device=device)[:, None]  # (A, 1)
         # where the Q-table of each agent begins in _flat_q
-        self._offsets = torch.arange(n_agents, dtype=torch.int32) * (n_states * n_actions)  # (N,)
+        agents = torch.arange(n_agents, dtype=torch.int32, device=device)  # (N,)
+        self._offsets = agents * (n_states * n_actions)  # (N,)
         # memory that every step uses again: allocating it costs more than the arithmetic
-        self._index_buffer = torch.empty(n_actions, n_agents, dtype=torch.int32)
-        self._value_buffer = torch.empty(n_actions, n_agents, dtype=dtype)
+        self._index_buffer = torch.empty(n_actions, n_agents, dtype=torch.int32, device=device)
+        self._value_buffer = torch.empty(n_actions, n_agents, dtype=dtype, device=device)
 
     def _setting(self, name: str, value: float | Tensor, include_zero: bool = True) -> Tensor:
-        setting = torch.as_tensor(value, dtype=self.dynamics.reward.dtype)  # () or (N,)
+        dtype, device = self.dynamics.reward.dtype, self.dynamics.device
+        setting = torch.as_tensor(value, dtype=dtype, device=device)  # () or (N,)
         fits = setting.shape in ((), (self.n_agents,))
         require(name, value, f"one number or {self.n_agents}", fits)
         large_enough = setting >= 0 if include_zero else setting > 0
@@ -229,10 +234,12 @@ def random_numbers(
     seed: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield the arguments of `BatchedQLearning.step`, (N,) each, for one step after another."""
-    generator = torch.Generator().manual_seed(seed)
+    device = agents.dynamics.device
+    generator = torch.Generator(device).manual_seed(seed)
     shape = (BLOCK, 3, agents.n_agents)
+    dtype = agents.q.dtype
     while True:
-        draws = torch.rand(shape, generator=generator, dtype=agents.q.dtype)  # (BLOCK, 3, N)
+        draws = torch.rand(shape, generator=generator, dtype=dtype, device=device)  # (BLOCK, 3, N)
         outcomes = agents.dynamics.outcome(draws[:, 2])  # (BLOCK, N)
         for step in range(BLOCK):
             yield draws[step, 0], draws[step, 1], outcomes[step]

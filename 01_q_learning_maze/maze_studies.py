@@ -24,7 +24,7 @@ OPTIMALITY_FACTOR = 1.05  # a mean length of up to this many times the optimum c
 
 def train_many(agents: BatchedQLearning, episodes: int, seed: int) -> Tensor:
     """Train `agents` for `episodes` episodes; return the total reward of each episode, (E, N)."""
-    rewards = torch.zeros(episodes, agents.n_agents)  # (E, N)
+    rewards = torch.zeros(episodes, agents.n_agents, device=agents.dynamics.device)  # (E, N)
     for ended in train_batch(agents, seed, episodes):
         rewards[ended.number.long() - 1, ended.agent] = ended.total_reward.float()
     return rewards
@@ -35,7 +35,7 @@ def greedy_episode_lengths(agents: BatchedQLearning, episodes: int) -> Tensor:
     evaluated = BatchedQLearning(agents.dynamics, agents.n_agents, epsilon=0.0, epsilon_min=0.0)
     evaluated.q.copy_(agents.q)
     evaluated.learning_rate.zero_()
-    total = torch.zeros(agents.n_agents)  # (N,)
+    total = torch.zeros(agents.n_agents, device=agents.dynamics.device)  # (N,)
     for ended in train_batch(evaluated, TEST_SEED, episodes):
         total[ended.agent] += ended.length
     return total / episodes
@@ -68,7 +68,7 @@ def quantile_band(
     best_length: float,
 ) -> RewardBand:
     """Train `agents` and return the band that contains 80% of their rewards in each episode."""
-    rewards = train_many(agents, episodes, seed).numpy()  # (E, N)
+    rewards = train_many(agents, episodes, seed).cpu().numpy()  # (E, N)
     low, high = np.quantile(rewards, [0.1, 0.9], axis=1)  # (E,) each
     is_optimal = greedy_policies_are_optimal(agents, best_length)  # (N,)
     return RewardBand(
@@ -116,4 +116,4 @@ def sweep(
         train_many(agents, episodes, seed)
         is_optimal = greedy_policies_are_optimal(agents, best_length)  # (N,)
         success_rates = is_optimal.float().view(shape).mean(-1)  # (N,) -> (R, P, seeds) -> (R, P)
-        yield SweepResult(episodes, success_rates)
+        yield SweepResult(episodes, success_rates.cpu())

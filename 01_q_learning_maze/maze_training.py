@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from maze_env import SimpleMaze
@@ -66,9 +67,9 @@ def make_env(maze: SimpleMaze) -> gym.Env[int, int]:
     return gym.make("SimpleMaze-v0", layout=maze.layout, slip=maze.slip, max_episode_steps=limit)
 
 
-def make_dynamics(maze: SimpleMaze) -> TransitionTables:
-    """Return `maze` as tables for many agents, with the time limit of `make_env`."""
-    return TransitionTables(maze.outcomes(), maze.start, time_limit(maze))
+def make_dynamics(maze: SimpleMaze, device: torch.device | str = "cpu") -> TransitionTables:
+    """Return `maze` as tables for many agents on `device`, with the time limit of `make_env`."""
+    return TransitionTables(maze.outcomes(), maze.start, time_limit(maze), device=device)
 
 
 def train_single_agent(
@@ -102,13 +103,14 @@ def train_shared_table(
     maze: SimpleMaze,
     seed: int,
     progress: Callable[[Iterator[Iteration]], Iterable[Iteration]] = iter,
+    device: torch.device | str = "cpu",
 ) -> TrainingResult[Iteration]:
-    """Train many agents with one Q-table and replay, until their policy is optimal.
+    """Train many agents with one Q-table and replay on `device`, until their policy is optimal.
 
     Keeps copies of the table after the first iteration, about half-way, and at the end. `progress`
     may watch the records as they pass.
     """
-    learner = ReplayQLearning(make_dynamics(maze), seed=seed)
+    learner = ReplayQLearning(make_dynamics(maze, device), seed=seed)
     stages: dict[str, QLearningAgent] = {}
     records: list[Iteration] = []
     for iteration in progress(train_with_replay(learner, MAX_ITERATIONS)):

@@ -63,16 +63,17 @@ class ReplayQLearning:
         require("n_outcomes", n_outcomes, deterministic, n_outcomes == 1)
         require("n_agents", n_agents, "1 or more", n_agents >= 1)
         self.dynamics = dynamics
-        self.generator = torch.Generator().manual_seed(seed)
+        device = dynamics.device
+        self.generator = torch.Generator(device).manual_seed(seed)
         shape = (dynamics.n_states, dynamics.n_actions)
         # all steps before the last one cost something, so no return can be larger than this
         self.best_reward = float(dynamics.reward.max())
-        self.q = torch.full(shape, self.best_reward)  # (S, A)
-        self.visited = torch.zeros(shape, dtype=torch.bool)  # (S, A)
-        self.next_state = torch.zeros(shape, dtype=torch.int64)  # (S, A)
-        self.reward = torch.zeros(shape)  # (S, A)
-        self.nonterminal = torch.zeros(shape)  # (S, A)
-        self.state = torch.full((n_agents,), dynamics.start)  # (N,)
+        self.q = torch.full(shape, self.best_reward, device=device)  # (S, A)
+        self.visited = torch.zeros(shape, dtype=torch.bool, device=device)  # (S, A)
+        self.next_state = torch.zeros(shape, dtype=torch.int64, device=device)  # (S, A)
+        self.reward = torch.zeros(shape, device=device)  # (S, A)
+        self.nonterminal = torch.zeros(shape, device=device)  # (S, A)
+        self.state = torch.full((n_agents,), dynamics.start, device=device)  # (N,)
         self.goals_reached = 0
 
     def step(self) -> None:
@@ -80,7 +81,8 @@ class ReplayQLearning:
         # choose an action: one of the best, at random if several tie
         values = self.q[self.state]  # (N, A)
         is_best = values == values.amax(1, keepdim=True)  # (N, A)
-        priority = 1 + torch.rand(values.shape, generator=self.generator)  # (N, A)
+        draws = torch.rand(values.shape, generator=self.generator, device=values.device)  # (N, A)
+        priority = 1 + draws  # (N, A)
         action = torch.where(is_best, priority, 0).argmax(1)  # (N, A) -> (N,)
 
         # take it: look up the reward and the next state
@@ -125,8 +127,8 @@ class ReplayQLearning:
         is_exact = self.visited & (self.q == self._targets())  # (S, A)
         # follow all greedy actions at once, breadth first; the value rises with every step of a
         # path that is exact, so it cannot lead in circles
-        reached = torch.zeros(len(self.q), dtype=torch.bool)  # (S,)
-        frontier = torch.tensor([self.dynamics.start])  # (F,)
+        reached = self.q.new_zeros(len(self.q), dtype=torch.bool)  # (S,)
+        frontier = torch.tensor([self.dynamics.start], device=self.q.device)  # (F,)
         while len(frontier):
             reached[frontier] = True
             if (is_greedy & ~is_exact)[frontier].any():

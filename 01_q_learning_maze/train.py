@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from batched_q_learning import BatchedQLearning
+from lab.devices import pick_device
 from lab.errors import UserError
 from lab.exercises import own
 from lab.files import check_outputs, write_json
@@ -98,6 +99,9 @@ class Config:
     """Also draw heat maps of the success rate over learning rate and epsilon."""
     render: Literal["none", "ansi", "human"] = "none"
     """Print the learned path as text: all at once (ansi) or one step at a time (human)."""
+    device: str = "cpu"
+    """Device of the agents that learn together (band, sweep, replay): auto, cpu, cuda or mps. A single agent, whose
+    table is a dictionary, learns on the CPU."""
 
 
 def choose_layout(config: Config) -> list[str]:
@@ -180,7 +184,8 @@ def train_band(
     steps = sum(episode.length for episode in result.records)
     if config.band_seeds == 0 or steps > MAX_STEPS_WITH_BAND:
         return None
-    agents = BatchedQLearning(make_dynamics(maze), config.band_seeds, **agent_settings(config))
+    dynamics = make_dynamics(maze, pick_device(config.device))
+    agents = BatchedQLearning(dynamics, config.band_seeds, **agent_settings(config))
     band = quantile_band(agents, config.episodes, config.seed, result.best_length)
     record.results["band_seeds"] = config.band_seeds
     record.results["band_optimal_share"] = band.optimal_fraction
@@ -197,7 +202,7 @@ def run_shared_table(config: Config, maze: SimpleMaze, record: RunRecord) -> Tra
 
     torch.set_num_threads(1)  # the operations are so short that a second thread costs more than it saves
     progress = partial(track, total=MAX_ITERATIONS, what="replay", describe=describe)
-    result = train_shared_table(maze, config.seed, progress)
+    result = train_shared_table(maze, config.seed, progress, pick_device(config.device))
     summary = summarize_iterations(maze, result)
     record.results |= summary
     write_metrics(record.file(METRICS), iteration_rows(result.records))
@@ -212,7 +217,8 @@ def run_sweep(config: Config, maze: SimpleMaze, best_length: float, record: RunR
     def describe(result: SweepResult) -> str:
         return f"after {result.episodes} episodes"
 
-    results = sweep(make_dynamics(maze), config.discount, best_length, config.seed)
+    dynamics = make_dynamics(maze, pick_device(config.device))
+    results = sweep(dynamics, config.discount, best_length, config.seed)
     results = list(track(results, len(SWEEP_EPISODES), "sweep", describe))
     draw_sweep(record.file("sweep.png"), results)
     write_json(record.file("sweep.json"), sweep_as_dict(results))
@@ -226,6 +232,7 @@ def main(config: Config) -> None:
     if config.band_seeds > MAX_BAND_SEEDS:
         raise UserError(f"--band_seeds is {config.band_seeds}; it must be {MAX_BAND_SEEDS} or less")
     check_seed(config.seed)
+    pick_device(config.device)  # raises at once if it is not available
     make_agent(config)  # raises at once if a setting is invalid
     maze = make_maze(config)
     learner = choose_learner(config, maze)

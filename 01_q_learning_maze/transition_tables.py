@@ -19,6 +19,7 @@ class TransitionTables:
         start: the state in which every episode starts.
         time_limit: number of steps after which an episode is truncated.
         dtype: dtype of the rewards, and of all that is learned from them.
+        device: device of the tables, and of all agents that learn with them.
 
     Attributes:
         next_state, reward, nonterminal: (S * A * K,) each, at index (state * A + action) * K +
@@ -36,6 +37,7 @@ class TransitionTables:
         start: int,
         time_limit: int,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         probability, next_state, reward, terminated = outcomes  # (S, A, outcomes) each
         require("start", start, f"a state, 0 to {len(reward) - 1}", 0 <= start < len(reward))
@@ -53,8 +55,10 @@ class TransitionTables:
 
         def flat_table(values: np.ndarray, dtype: torch.dtype) -> Tensor:
             selected = np.take_along_axis(values, outcome_of_piece, axis=2)  # (S, A, K)
-            return torch.tensor(selected.ravel(), dtype=dtype)  # (S, A, K) -> (S * A * K,)
+            flat = selected.ravel()  # (S, A, K) -> (S * A * K,)
+            return torch.tensor(flat, dtype=dtype, device=device)
 
+        self.device = torch.device(device)
         self.start = start
         self.time_limit = time_limit
         self.n_states, self.n_actions, self.n_outcomes = outcome_of_piece.shape
@@ -65,7 +69,7 @@ class TransitionTables:
 
     def outcome(self, uniform_draw: Tensor) -> Tensor:
         """Return which of the K outcomes random numbers in [0, 1) of any shape stand for."""
-        outcome = torch.zeros(uniform_draw.shape, dtype=torch.int32)
+        outcome = torch.zeros_like(uniform_draw, dtype=torch.int32)
         for threshold in self.cumulative_thresholds:
             outcome += uniform_draw >= threshold
         return outcome

@@ -1,6 +1,7 @@
 """Train a small GPT-2 (`models/gpt2.py`) from random weights on any text: command line, progress, files.
 
 python train_language_model.py --data tiny_shakespeare.txt                 # characters; minutes on two cores
+python train_language_model.py --preset shakespeare_gpu --data tiny_shakespeare.txt  # a larger model, on a GPU
 python train_language_model.py --preset books --data BOOKS_FOLDER          # trains the bundled language model
 python train_language_model.py --data tiny_shakespeare.txt --resume        # continue an interrupted run
 torchrun --nproc_per_node 2 train_language_model.py --data FILE_OR_FOLDER  # data-parallel, two processes
@@ -239,6 +240,8 @@ def main(config: Config) -> None:
         names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
         output_dir = check_model_folder(config.output_dir, names, data=config.data)
         device = pick_device(config.device)
+        if config.preset == "shakespeare_gpu" and device.type == "cpu" and rank() == 0:
+            warn_once("--preset shakespeare_gpu takes hours on a CPU; --preset shakespeare takes minutes")
         run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type)
         config = dataclasses.replace(config, **run.settings)  # a resumed run has the settings that it began with
         seed_everything(config.seed)

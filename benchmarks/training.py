@@ -170,7 +170,7 @@ def main(config: Config) -> None:
     torch.set_num_threads(config.threads)  # for the record; the sides set it themselves
     environment = environment_info(("torch", "transformers"))
     records = []
-    for preset in PRESETS:
+    for preset in VOCABULARY:
         of_preset = records_of(preset, config, environment)
         records += of_preset
         ratio = {record["side"]: record["median_ratio"] for record in of_preset if "median_ratio" in record}

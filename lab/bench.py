@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from lab.errors import UserError, require_at_least
 from lab.evidence import publish
 from lab.files import ROOT, display_path, writable_folder
@@ -36,6 +38,7 @@ class Benchmark:
     quick: tuple[str, ...]
     packages: tuple[str, ...] = ()
     needs_data: bool = False  # the text data, by --data
+    needs_gpu: bool = False  # its results are committed once it has run on one
     uses_peers: bool = False  # the Python with the libraries to compare with, by --peers_python
     result: str = ""  # name of the results file if it differs from the script's
     checkable: bool = True  # False: a short run says nothing about the ratios of a long one
@@ -73,6 +76,7 @@ BENCHMARKS = {
     "ablation": Benchmark("ablation", (*QUICK_PPO_FLAGS, "--seeds", "2"), checkable=False),
     "bug_hunts": Benchmark("bug_hunts", ("--seeds", "1", "--length", "0.02"), checkable=False),
     "page": Benchmark("page", ("--repetitions", "1", "--iterations", "3"), packages=("playwright",)),
+    "gpu": Benchmark("gpu", ("--quick", "--repetitions", "1"), needs_data=True, needs_gpu=True, checkable=False),
     "scaling": Benchmark("scaling", ("--repetitions", "1", "--seconds", "0.05", *QUICK_SCALING_FLAGS.split())),
 }
 NAMES = (*BENCHMARKS, "all")
@@ -156,6 +160,8 @@ def unmet_requirement(benchmark: Benchmark, config: Bench) -> str:
     """Return the reason that a benchmark cannot run here; an empty string if it can."""
     if not benchmark.path.is_file():
         return f"there is no {display_path(benchmark.path)}"
+    if benchmark.needs_gpu and not torch.cuda.is_available():
+        return "it needs a GPU with CUDA"
     if benchmark.needs_data and config.data is None:
         return "it needs --data, the folder of the text data"
     absent = [name for name in benchmark.packages if importlib.util.find_spec(name) is None]

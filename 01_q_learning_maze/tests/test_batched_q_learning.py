@@ -8,9 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from pretended_device import pretended_gpu
 from torch import Tensor
 
 from batched_q_learning import BatchedQLearning, Episodes, random_numbers, train_batch
+from lab.devices import pick_device
 from lab.errors import UserError
 from maze_drawing import q_array
 from maze_env import RIGHT, UP, SimpleMaze
@@ -19,6 +21,7 @@ from maze_studies import (
     SWEEP_LEARNING_RATES,
     greedy_episode_lengths,
     greedy_policies_are_optimal,
+    quantile_band,
     sweep,
     train_many,
 )
@@ -366,3 +369,40 @@ def expected_length(maze: SimpleMaze) -> float:
             transition[state, next_state] += probability * (not terminated)
     steps = np.linalg.solve(np.eye(maze.cells.size) - transition, np.ones(maze.cells.size))
     return float(steps[maze.start])
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def results_on(device: torch.device | str) -> dict[str, Tensor]:
+    """Train agents with settings of their own in a slippery maze; return tables and studies, on the CPU."""
+    maze = SimpleMaze(slip=0.2)
+    tables = TransitionTables(maze.outcomes(), maze.start, 30, device=device)
+    agents = BatchedQLearning(tables, 4, learning_rate=torch.tensor([0.1, 0.5, 1.0, 0.3]), epsilon_decay=0.9)
+    rewards = train_many(agents, 8, seed=0)
+    assert {each.device for each in (agents.q, agents.state, rewards)} == {torch.device(device)}
+    return {
+        "q": agents.q.cpu(),
+        "rewards": rewards.cpu(),
+        "lengths": greedy_episode_lengths(agents, 2).cpu(),
+        "band": torch.from_numpy(quantile_band(BatchedQLearning(tables, 3), 5, 0, 6.0).low),
+    }
+
+
+def test_agents_on_a_gpu_equal_those_on_the_cpu() -> None:
+    on_cpu = results_on("cpu")
+    with pretended_gpu():
+        on_gpu = results_on(pick_device("cuda"))
+    assert all(torch.equal(on_gpu[name], expected) for name, expected in on_cpu.items())
+    assert len(on_cpu["q"].unique()) > 20
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_agents_learn_on_a_gpu() -> None:
+    """The random numbers are those of the device, so the tables differ from the CPU's."""
+    tables = TransitionTables(SimpleMaze().outcomes(), SimpleMaze().start, 100, device="cuda")
+    agents = BatchedQLearning(tables, 1000)
+    train_many(agents, 300, seed=0)
+    assert agents.q.device.type == "cuda"
+    assert greedy_policies_are_optimal(agents, 6).all()

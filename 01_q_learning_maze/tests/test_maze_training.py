@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pretended_device import pretended_gpu
 
 from lab.launch import launch
 from maze_env import SimpleMaze
@@ -148,6 +149,20 @@ def test_band_and_sweep_are_drawn_on_request(tmp_path: Path, script: ModuleType)
     )
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [("--episodes", "20", "--band_seeds", "6", "--slip", "0.1"), ("--maze_size", "10", "--learner", "replay")],
+    ids=["band", "replay"],
+)
+def test_a_run_on_a_gpu_equals_that_on_the_cpu(tmp_path: Path, script: ModuleType, flags: tuple[str, ...]) -> None:
+    on_cpu = record_of(script, tmp_path / "cpu", *flags)
+    with pretended_gpu():
+        on_gpu = record_of(script, tmp_path / "gpu", *flags, "--device", "cuda")
+    assert on_gpu["results"] == on_cpu["results"]
+    for name in ("metrics.csv", "q_table.json"):
+        assert (tmp_path / "gpu" / name).read_bytes() == (tmp_path / "cpu" / name).read_bytes()
+
+
 def test_a_single_agent_is_kept_at_three_stages() -> None:
     maze = SimpleMaze()
     result = train_single_agent(QLearningAgent(4), maze, episodes=300, seed=0)
@@ -200,6 +215,7 @@ INVALID = [
     (["--maze_size", "100", "--slip", "0.1"], "--slip 0.1 in a maze of"),
     (["--learner", "replay", "--slip", "0.1"], "--learner replay needs a maze without slip"),
     (["--learner", "magic"], "magic"),
+    (["--device", "magic"], "--device magic: unknown device"),
     (["--maze_file", "missing.txt"], "missing.txt: No such file"),
     (["--maze_file", "missing.txt", "--maze_size", "5"], "exclude each other"),
 ]

@@ -1,4 +1,4 @@
-"""The options of a run of `train_language_model.py`, and its two presets, which are instances of them."""
+"""The options of a run of `train_language_model.py`, and its presets, which are instances of them."""
 
 import dataclasses
 import importlib.util
@@ -15,6 +15,7 @@ from language_model.training import LanguageConfig
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SOURCES = {  # of the preset's text, for the model card
     "shakespeare": "Tiny Shakespeare, plays in the public domain.",
+    "shakespeare_gpu": "Tiny Shakespeare, plays in the public domain.",
     "books": "Novels and tales of Project Gutenberg, in the public domain in the United States.",
 }
 
@@ -25,7 +26,7 @@ class RunOptions:
 
     data: Path | None = None
     """A text file, or a folder of `.txt` files. Default: download Tiny Shakespeare with the `datasets` library."""
-    preset: Literal["shakespeare", "books"] = "shakespeare"
+    preset: Literal["shakespeare", "shakespeare_gpu", "books"] = "shakespeare"
     """Sets the defaults of all other flags. `--preset books --help` shows those of the books preset."""
     output_dir: Path = Path("runs/language")
     """Folder for the model. The files of a model that is already there are replaced once the new one is complete."""
@@ -51,7 +52,8 @@ class Config(LanguageConfig, RunOptions):  # in this order, so that --help begin
     """Train a small GPT-2 from random weights on text files.
 
     A preset gives all settings for one kind of text: `shakespeare` for a character-level model of Tiny Shakespeare,
-    `books` for the language model that is bundled with the lab. Flags override the preset.
+    `shakespeare_gpu` for a larger one that needs a GPU, `books` for the language model that is bundled with the lab.
+    Flags override the preset.
     """
 
     def __post_init__(self) -> None:
@@ -89,6 +91,18 @@ class Config(LanguageConfig, RunOptions):  # in this order, so that --help begin
 
 PRESETS = {
     "shakespeare": Config(),
+    "shakespeare_gpu": Config(  # the sizes of nanoGPT's character-level model
+        preset="shakespeare_gpu",
+        embed_dim=384,
+        num_layers=6,
+        num_heads=6,
+        context=256,
+        batch_size=64,
+        dropout=0.3,
+        num_steps=2500,
+        precision="bfloat16",
+        evaluate_every=500,
+    ),
     "books": Config(
         preset="books",
         held_out=("austen-persuasion", "sawyer-twain"),

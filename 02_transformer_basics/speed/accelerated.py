@@ -1,7 +1,7 @@
 """`accelerate(model, precision)`: the fast form of a model, for inference; it equals the plain one within rounding."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,15 +13,14 @@ from models.distilbert import DistilBertClassifier
 from models.generation import KVCache
 from models.gpt2 import GPT2
 from models.internals import ModelOutput
-from speed.choice import Size, linear_factory
+from speed.choice import ROWS, Size, choose, linear_factory
+from speed.cuda_graph import StaticCache, StaticSteps, uses_graphs
 from speed.inference_block import ScriptedBlock
 from speed.kernels import scripted
 from speed.quantization import check_precision
 from transformer_block import TransformerBlock
 
 ASK_THE_PLAIN_MODEL = "an accelerated model is for inference only; ask the plain model"
-FEW_ROWS = 8  # of a product in a generation step: the number of texts
-MANY_ROWS = 256  # of a product over several texts of some words
 Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
@@ -37,6 +36,23 @@ def layer_sizes(blocks: Iterable[TransformerBlock]) -> set[Size]:
     return sizes
 
 
+def _layers_for_rows(model: GPT2, precision: str) -> Callable[[int], tuple[list[ScriptedBlock], nn.Module]]:
+    """Return a function: number of rows -> fast blocks and output projection, made once for each choice of kernels."""
+    blocks, embeddings = list(model.blocks), model.token_embeddings
+    sizes = layer_sizes(blocks) | {(model.config.vocab_size, model.config.n_embd)}
+
+    @functools.cache
+    def layers_with(kernels: frozenset[tuple[Size, str]]) -> tuple[list[ScriptedBlock], nn.Module]:
+        make = linear_factory(precision, dict(kernels), embeddings.weight)
+        return [ScriptedBlock(block, make) for block in blocks], scripted(make(embeddings), embeddings.weight.device)
+
+    @functools.cache
+    def layers_for(rows: int) -> tuple[list[ScriptedBlock], nn.Module]:
+        return layers_with(frozenset(choose(precision, sizes, rows, embeddings.weight).items()))
+
+    return layers_for
+
+
 class AcceleratedGPT2(GPT2):
     """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one.
 
@@ -50,15 +66,9 @@ class AcceleratedGPT2(GPT2):
         self.position_embeddings = model.position_embeddings
         self.norm = model.norm
         self.dropout = nn.Identity()
-        blocks = list(model.blocks)
-        sizes = layer_sizes(blocks) | {(model.config.vocab_size, model.config.n_embd)}
-
-        def make_layers(rows: int) -> tuple[list[ScriptedBlock], nn.Module]:
-            make = linear_factory(precision, sizes, rows, model.norm.weight)
-            return [ScriptedBlock(block, make) for block in blocks], scripted(make(model.token_embeddings))
-
-        self.make_layers = functools.cache(make_layers)
-        self.blocks, self.lm_head = self.make_layers(1)
+        self.layers_for = _layers_for_rows(model, precision)
+        self.blocks, self.lm_head = self.layers_for(ROWS[0])
+        self.static_steps = StaticSteps(self) if uses_graphs(model.norm.weight.device) else None
 
     @torch.no_grad()
     def forward(
@@ -68,8 +78,16 @@ class AcceleratedGPT2(GPT2):
         cache: list[KVCache] | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        self.blocks, self.lm_head = self.make_layers(1 if len(input_ids) == 1 else FEW_ROWS)
+        if isinstance(cache, StaticCache) and cache.is_step(self, input_ids, attention_mask):
+            return cache.next_logits(input_ids, attention_mask)
+        self.blocks, self.lm_head = self.layers_for(ROWS[0] if len(input_ids) == 1 else ROWS[1])
         return super().forward(input_ids, attention_mask, cache, last_only)
+
+    def new_cache(self, batch_size: int, capacity: int) -> list[KVCache]:
+        """Return an empty cache for each layer, with room for `capacity` positions; on a GPU for CUDA graphs."""
+        if self.static_steps is not None:
+            return self.static_steps.new_cache(batch_size, capacity)
+        return super().new_cache(batch_size, capacity)
 
     def next_token_logits(self, x: Tensor) -> Tensor:
         """Return the logits (B, T, V) of x (B, T, E)."""
@@ -89,7 +107,8 @@ class AcceleratedDistilBert(DistilBertClassifier):
 
     def __init__(self, model: DistilBertClassifier, precision: str) -> None:
         nn.Module.__init__(self)
-        make = linear_factory(precision, layer_sizes(model.blocks), MANY_ROWS, model.norm.weight)
+        weight = model.norm.weight
+        make = linear_factory(precision, choose(precision, layer_sizes(model.blocks), ROWS[2], weight), weight)
         self.config = model.config
         self.labels = model.labels
         self.word_embeddings = model.word_embeddings

@@ -23,6 +23,7 @@ from speed.linear_layers import LayerFactory, layers_of, stacked_parameters
 
 LinearFactory = Callable[..., nn.Module]  # from one or several nn.Linear of the same input
 Size = tuple[int, int]  # (O, I)
+ROWS = (1, 8, 256)  # of the products to choose for: one text, several in a step of generation, whole texts at a time
 MAX_OUTPUTS = 8192  # of a measured layer: a larger one takes its time in proportion
 ROUNDS = 8  # the first is a warm-up
 MIN_GAIN = 1.05  # float32 must be faster than 16 and 8 bits by this factor to replace them: less is noise
@@ -30,22 +31,30 @@ LARGEST_ERROR = 0.1  # relative to the exact product: a kernel that is further o
 FILE = "kernels.json"
 
 
-def linear_factory(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> LinearFactory:
-    """Return a function that makes, from plain linear layers of the same input, the fastest one that computes all.
+def choose(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> dict[Size, str]:
+    """Return for each size (O, I) the name of the fastest layer of `precision` for products with about `rows` rows.
 
-    `sizes`: of the layers to make, (O, I); `rows`: about how many a product will have; `like`: any tensor of the model,
-    for its device and type.
+    `like`: any tensor of the model, for its device and type.
     """
     layers = layers_of(precision, like, rows)
-    names = dict.fromkeys(sizes, next(iter(layers)))
-    if len(layers) > 1:
-        names = chosen_names(layers, precision, set(names), rows)
-    by_float32 = sorted({f"{outputs} x {inputs}" for (outputs, inputs), name in names.items() if "float32" in name})
+    if len(layers) == 1:
+        return dict.fromkeys(sizes, next(iter(layers)))
+    names = chosen_names(layers, precision, set(sizes), rows)
+    by_float32 = sorted(_text(size) for size, name in names.items() if name.startswith("float32 "))
     if by_float32:
         warn_once(
             f"{precision} is not faster than float32 on this processor for weights of {', '.join(by_float32)}: there, "
             "float32 products with rounded weights are used"
         )
+    return names
+
+
+def linear_factory(precision: str, names: Mapping[Size, str], like: Tensor) -> LinearFactory:
+    """Return a function that makes, from plain linear layers of the same input, one that computes all of them.
+
+    `names`: of the layers for each size, from `choose`; `like` as there.
+    """
+    layers = {name: layer for rows in ROWS for name, layer in layers_of(precision, like, rows).items()}
 
     def make(*plain: nn.Linear | nn.Embedding) -> nn.Module:
         weight, bias = stacked_parameters(*plain)
@@ -98,7 +107,7 @@ def working(layers: Mapping[str, LayerFactory], size: Size, x: Tensor) -> dict[s
     made: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         try:
-            made[name] = scripted(layer(weight, bias))
+            made[name] = scripted(layer(weight, bias), weight.device)
             error = (made[name](x) - expected).norm() / expected.norm()
         except (RuntimeError, ValueError):  # not for this processor, or not for this size
             made.pop(name, None)

@@ -84,7 +84,7 @@ class ScriptedBlock:
     """An `InferenceBlock` with the interface of a `TransformerBlock`, compiled where there is TorchScript."""
 
     def __init__(self, plain: TransformerBlock, make: LinearFactory, first_only: bool = False) -> None:
-        self.compute = kernels.scripted(InferenceBlock(plain, make, first_only))
+        self.compute = kernels.scripted(InferenceBlock(plain, make, first_only), plain.norm1.weight.device)
 
     def __call__(self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Return the block's output for x (B, T, E), as `TransformerBlock.forward` does."""

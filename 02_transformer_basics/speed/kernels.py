@@ -25,7 +25,6 @@ linear_float16: Any = operator("quantized", "linear_dynamic_fp16") if _FBGEMM el
 prepack_int8: Any = operator("quantized", "linear_prepack") if _FBGEMM else None
 linear_int8: Any = operator("quantized", "linear_dynamic") if _FBGEMM else None
 quantized_tensor: Any = getattr(torch, "_make_per_channel_quantized_tensor", None)
-int8_weight_product: Any = operator("aten", "_weight_int8pack_mm") if _CPU_KERNELS else None
 script: Any = getattr(torch.jit, "script", None)  # deprecated; torch.compile needs a C++ compiler
 
 
@@ -44,10 +43,13 @@ def has_reordered() -> bool:
     return None not in (reorder_weight, onednn_linear)
 
 
-def scripted(module: nn.Module) -> nn.Module:
-    """Return a module for inference, compiled by TorchScript, which calls operators without Python, if it is there."""
+def scripted(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a module for inference on `device`, on a CPU compiled by TorchScript: it calls operators without Python.
+
+    On a GPU, whole steps become CUDA graphs instead (`speed.cuda_graph`).
+    """
     module.eval()
-    if script is None:
+    if script is None or device.type != "cpu":
         return module
     with warnings.catch_warnings(action="ignore"):  # PyTorch deprecates TorchScript
         return script(module)

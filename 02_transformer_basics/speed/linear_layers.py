@@ -22,7 +22,6 @@ from speed.quantization import (
     Int8Linear,
     PackedFloat16Linear,
     PackedInt8Linear,
-    WeightOnlyInt8Linear,
     quantize,
 )
 
@@ -103,7 +102,7 @@ def float32_layers(rows: int) -> dict[str, LayerFactory]:
     if rows == 1:
         layers["split"] = OneDnnSplitLinear if kernels.onednn_linear is not None and HAS_AVX512 else SplitLinear
     if kernels.has_reordered():
-        layers["onednn"] = partial(ReorderedLinear, dtype=torch.float32, rows=rows)
+        layers[f"onednn for {rows}"] = partial(ReorderedLinear, dtype=torch.float32, rows=rows)
     return layers
 
 
@@ -113,15 +112,13 @@ def low_precision_layers(precision: str, rows: int) -> dict[str, LayerFactory]:
         layers: dict[str, LayerFactory] = {"plain": Int8Linear}
         if kernels.has_packed_int8():
             layers["fbgemm"] = PackedInt8Linear
-        if kernels.int8_weight_product is not None:
-            layers["weight only"] = WeightOnlyInt8Linear
         return layers
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
     layers = {"plain": partial(HalfLinear, dtype=dtype)}
     if kernels.has_packed_float16():
         layers["fbgemm"] = PackedFloat16Linear if precision == "float16" else _rounded(PackedFloat16Linear, precision)
     if kernels.has_reordered():
-        layers["onednn"] = partial(ReorderedLinear, dtype=dtype, rows=rows)
+        layers[f"onednn for {rows}"] = partial(ReorderedLinear, dtype=dtype, rows=rows)
     return layers
 
 

@@ -86,18 +86,3 @@ class PackedInt8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # (..., I) -> (..., O)
-
-
-class WeightOnlyInt8Linear(nn.Module):
-    """`Int8Linear` with inputs in bfloat16, by a kernel that never unpacks the weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.q_weight, scale = quantize(weight)  # (O, I), (O,)
-        self.scale = scale.bfloat16()
-        self.bias = weight.new_zeros(len(weight)) if bias is None else bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)  # (..., I) -> (R, I)
-        product = torch.ops.aten._weight_int8pack_mm(rows, self.q_weight, self.scale)  # (R, I) -> (R, O)
-        return (product.to(x.dtype) + self.bias).unflatten(0, x.shape[:-1])  # (R, O) -> (..., O)

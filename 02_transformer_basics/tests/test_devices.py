@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import lab.training
 import sentiment_analysis
+import speed.accelerated
 import text_generation
 import train_language_model
 import train_sentiment
@@ -72,6 +73,22 @@ def on_both_devices(call: Call, script: Any, *arguments: str) -> tuple[Any, Any]
 )
 def test_text_generation(call: Call, tiny_language: Path, flags: tuple[str, ...]) -> None:
     on_cpu, on_gpu = on_both_devices(call, text_generation, *GENERATE, "--model", str(tiny_language), *flags)
+    assert on_gpu.status == on_cpu.status == 0, on_gpu.err
+    assert on_gpu == on_cpu
+
+
+@pytest.mark.parametrize("flags", [("--accelerate",), ("--precision", "bfloat16")], ids=" ".join)
+def test_generation_by_static_steps(
+    call: Call, tiny_language: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """The steps of CUDA graphs, which the pretended device runs without capturing them."""
+    flags = (*GENERATE, "--engine", "scratch", "--temperature", "0", *flags, "--model", str(tiny_language))
+    on_cpu = call(text_generation, *flags, "--device", "cpu")
+    uses_graphs: list[str] = []
+    monkeypatch.setattr(speed.accelerated, "uses_graphs", lambda device: uses_graphs.append(device.type) or True)
+    with pretended_gpu():
+        on_gpu = call(text_generation, *flags, "--device", "cuda")
+    assert uses_graphs == ["gpu"]
     assert on_gpu.status == on_cpu.status == 0, on_gpu.err
     assert on_gpu == on_cpu
 

@@ -15,8 +15,8 @@ from lab.files import ROOT
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
-from speed import PRECISIONS, accelerate, choice
-from speed.choice import chosen_names, fastest, linear_factory, remembered
+from speed import PRECISIONS, accelerate, choice, kernels
+from speed.choice import choose, chosen_names, fastest, linear_factory, remembered
 from speed.linear_layers import LayerFactory, PlainLinear, layers_of
 
 CPU = torch.zeros(())
@@ -68,7 +68,7 @@ def unavailable(weight: Tensor, bias: Tensor | None) -> nn.Module:
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave TorchScript out: it compiles neither a sleep nor an error."""
-    monkeypatch.setattr(choice, "scripted", lambda layer: layer)
+    monkeypatch.setattr(choice, "scripted", lambda layer, device: layer)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -97,14 +97,15 @@ def test_a_lower_precision_is_never_slower_than_float32(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": SlowLinear, "float32 plain": PlainLinear})
-    make = linear_factory("int8", SIZES, 8, CPU)
-    assert type(make(nn.Linear(8, 16))) is PlainLinear
+    names = choose("int8", SIZES, 8, CPU)
+    assert names == dict.fromkeys(SIZES, "float32 plain")
+    assert type(linear_factory("int8", names, CPU)(nn.Linear(8, 16))) is PlainLinear
     assert capsys.readouterr().err == (
-        "note: int8 is not faster than float32 on this processor for weights of 16 x 8, 8 x 16: there, float32 "
-        "products with rounded weights are used\n"
+        "note: int8 is not faster than float32 on this processor for weights of 16x8, 8x16: there, float32 products "
+        "with rounded weights are used\n"
     )
     monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": PlainLinear, "float32 plain": SlowLinear})
-    assert type(linear_factory("float16", SIZES, 8, CPU)(nn.Linear(8, 16))) is PlainLinear
+    assert choose("float16", SIZES, 8, CPU) == dict.fromkeys(SIZES, "plain")
     assert capsys.readouterr().err == ""
 
 
@@ -197,21 +198,33 @@ def test_two_processes_at_once_leave_a_valid_file() -> None:
     assert {"199": "plain"} in remembered().values()
 
 
-def test_one_text_and_several_have_their_own_layers() -> None:
-    plain = GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)).eval()
+def small_gpt2() -> GPT2:
+    return GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)).eval()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_one_text_and_several_have_their_own_layers_where_their_kernels_differ(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for_several = "plain" if same or not kernels.has_reordered() else "onednn for 8"
+    names = {1: "plain", 8: for_several}
+    monkeypatch.setattr(choice, "fastest", lambda layers, sizes, rows: dict.fromkeys(sizes, names[rows]))
+    plain = small_gpt2()
     model = accelerate(plain)
-    rows = [key.rsplit(", ", 1)[1] for key in remembered()]
-    assert rows == ["1 rows"]
+    assert [key.rsplit(", ", 1)[1] for key in remembered()] == ["1 rows"]
     one, three = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    heads: list[object] = []
     for ids in (one, three, one, three):
         torch.testing.assert_close(model(ids), plain(ids))
-    assert {key.rsplit(", ", 1)[1] for key in remembered()} == {"1 rows", "8 rows"}
+        heads.append(model.lm_head)
+    assert (heads[0], heads[1]) == (heads[2], heads[3])
+    assert (heads[0] is heads[1]) == (names[1] == names[8])
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: GPT2(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)),
+        small_gpt2,
         lambda: DistilBertClassifier(DistilBertConfig(50, 16, dim=16, n_heads=2, n_layers=1, hidden_dim=24)),
     ],
 )

@@ -357,7 +357,8 @@ def test_a_whole_run_takes_little_memory(tmp_path: Path, vocabulary: str) -> Non
 @pytest.mark.parametrize("vocabulary", [66, 3072])
 def test_initial_loss_is_the_logarithm_of_the_vocabulary_size(vocabulary: int) -> None:
     for preset in PRESETS.values():
-        config = LanguageConfig(**{**vars(preset.training()), "batch_size": 16, "num_steps": 1})
+        few_windows = {"batch_size": 4, "num_steps": 1, "precision": "float32"}
+        config = LanguageConfig(**{**vars(preset.training()), **few_windows})
         ids = random_ids(2000, vocabulary)
         (record,) = train(config, random_model(config, vocabulary), ids, ids[:300])
         assert record.loss == pytest.approx(math.log(vocabulary), rel=0.02)
@@ -958,6 +959,18 @@ def test_help_shows_the_values_of_the_preset_and_describes_every_option(call: Ca
 def test_an_unknown_preset_is_refused_in_one_line(refused: Call) -> None:
     refused(train_language_model, ("--preset", "poems"), "--preset", "poems")
     refused(train_language_model, ("--preset",), "--preset")
+
+
+def test_the_preset_for_a_gpu_says_on_a_cpu_that_it_takes_long(call: Call, text_file: Path, tmp_path: Path) -> None:
+    flags = ("--data", str(text_file), *FLAGS, "--num_steps", "1")
+    for preset in ("shakespeare_gpu", "shakespeare"):
+        folder = tmp_path / preset
+        result = call(train_language_model, "--preset", preset, *flags, "--device", "cpu", "--output_dir", str(folder))
+        assert result.status == 0, result.err
+        assert ("--preset shakespeare_gpu takes hours on a CPU" in result.err) == (preset == "shakespeare_gpu")
+        command = re.findall(r"^python .*$", (folder / "README.md").read_text(), re.MULTILINE)[0]
+        assert f"--preset {preset} " in command
+        assert "--precision" not in command  # the preset's own
 
 
 def test_the_card_of_the_bundled_model_is_what_the_code_writes() -> None:
