@@ -95,6 +95,12 @@ def generation_sides(config: Config, folder: str) -> tuple[Sides, Sides]:
     return sides(single), {name: side for name, side in sides(batch).items() if name != "bfloat16"}
 
 
+def read_sentences(data: Path, count: int) -> list[str]:
+    """Return the first sentences of SST's binary test set."""
+    lines = read_text(data / "sentiment/stsa.binary.test").split("\n")
+    return [line.partition(" ")[2] for line in lines if line.strip()][:count]
+
+
 def sentiment_sides(config: Config, folder: str) -> Sides:
     """Return the sides for sentiment: name to a function that returns labels and scores."""
     theirs = randomize(transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig()), folder)
@@ -102,8 +108,7 @@ def sentiment_sides(config: Config, folder: str) -> Sides:
     pipe = transformers.pipeline("text-classification", model=theirs, tokenizer=tokenizer, device="cpu")
     plain = DistilBertClassifier.from_pretrained(folder)
     forms = {"plain": plain, "ours": accelerate(plain)}
-    lines = read_text(config.data / "sentiment/stsa.binary.test").split("\n")
-    texts = [line.partition(" ")[2] for line in lines if line.strip()][: config.sentences]
+    texts = read_sentences(config.data, config.sentences)
 
     def classify(model: DistilBertClassifier) -> list[dict[str, Any]]:
         scores, labels = model.predict(tokenizer(texts)["input_ids"]).max(dim=-1)  # (N, C) -> (N,), (N,)
