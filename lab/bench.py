@@ -55,7 +55,7 @@ QUICK_SCALING_FLAGS = "--environments 1 32 --threads 1 2 --batches 1 8 --context
 QUICK_PPO_FLAGS = ("--num_iterations", "2", "--episodes", "20")
 SB3 = ("stable_baselines3",)
 BENCHMARKS = {
-    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5")),
+    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5"), uses_peers=True),
     "ppo": Benchmark("ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), result="ppo"),
     "ppo_peers": Benchmark(
         "ppo_peers",
@@ -67,6 +67,14 @@ BENCHMARKS = {
     "ppo_speed": Benchmark("ppo_speed", ("--chunks", "3", "--iterations", "2"), packages=SB3, uses_peers=True),
     "transformer": Benchmark(
         "transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64"), needs_data=True
+    ),
+    "inference_peers": Benchmark(
+        "inference_peers",
+        ("--repetitions", "1", "--new_tokens", "8", "--sentences", "16"),
+        packages=("ctranslate2",),
+        needs_data=True,
+        uses_peers=True,
+        checkable=False,
     ),
     "text_startup": Benchmark("text_startup", ("--repetitions", "2")),
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
