@@ -62,7 +62,7 @@ def reference_band(config: PPOConfig) -> tuple[NDArray, NDArray] | None:
     """
     if not REFERENCE_RUNS.exists():
         return None
-    measured = json.loads(REFERENCE_RUNS.read_text(encoding="utf-8"))
+    measured = json.loads(REFERENCE_RUNS.read_text(encoding="utf-8"))["runs"][0]  # of one processor
     settings = measured["settings"]
     settings["hidden_sizes"] = tuple(settings["hidden_sizes"])
     for irrelevant in ("seed", "device", "checkpoint_every"):

@@ -7,7 +7,6 @@ repetition. Perplexity is measured with the bundled language model, which is tra
 if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
-import json
 import math
 import statistics
 import tempfile
@@ -23,11 +22,11 @@ import transformers
 from torch import nn
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
-from lab.errors import require_at_least
+from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
-from lab.results import Record, new_record, ratio_statistics, write_results
+from lab.results import Record, new_record, processor_of, ratio_statistics, read_file, write_results
 from models.distilbert import DistilBertClassifier
 from models.generation import generate
 from models.gpt2 import GPT2
@@ -198,7 +197,10 @@ def main(config: Config) -> None:
         name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")
     }
     if config.perplexity_only:
-        earlier = json.loads(read_text(config.output))
+        runs = read_file(config.output, "transformer")["runs"]
+        earlier = next((run for run in runs if processor_of(run) == environment["processor"]), None)
+        if earlier is None:
+            raise UserError(f"{display_path(config.output)} has no run of this processor; omit --perplexity_only")
         settings = earlier["settings"]
         records = [record for record in earlier["records"] if record["configuration"] != "perplexity"]
     else:

@@ -8,12 +8,12 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lab.errors import UserError, require_at_least
 from lab.evidence import publish
 from lab.files import ROOT, display_path, writable_folder
-from lab.results import RESULTS
+from lab.results import RESULTS, Run, processor_of, read_file
 from lab.runner import read_record, run_script
 
 QUICK = ROOT / "runs/bench"
@@ -110,10 +110,10 @@ class Bench:
         require_at_least(0, self, "tolerance")
 
 
-def ratios(contents: Any) -> dict[str, Ratio]:
-    """Return the ratios in a results file, from its records and its summary, by configuration and side."""
+def ratios(run: Run) -> dict[str, Ratio]:
+    """Return the ratios in a run, from its records and its summary, by configuration and side."""
     by_name: dict[str, Ratio] = {}
-    for record in (*contents["records"], *contents.get("summary", ())):
+    for record in (*run["records"], *run.get("summary", ())):
         if record.get("median_ratio") is not None:
             name = ", ".join(filter(None, (record.get("configuration"), record["side"])))
             by_name[name] = Ratio(record["median_ratio"], record["lowest_ratio"], record["highest_ratio"])
@@ -148,6 +148,7 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     output = folder / benchmark.file
     if quick:
         output.unlink(missing_ok=True)  # resumable benchmarks would find nothing to do
+    read_file(output, name)  # a damaged file is refused before anything is measured
     flags = ["--output", str(output), *(benchmark.quick if quick else ())]
     if config.data is not None and benchmark.needs_data:
         flags += ["--data", str(config.data)]
@@ -180,7 +181,11 @@ def check(name: str, folder: Path, config: Bench) -> str:
         return "not checked: a short run says nothing about its results"
     if not committed.exists():
         return f"not checked: there is no {display_path(committed)} yet"
-    before, now = (ratios(read_record(path)) for path in (committed, folder / benchmark.file))
+    (fresh,) = read_record(folder / benchmark.file)["runs"]
+    same = [run for run in read_record(committed)["runs"] if processor_of(run) == processor_of(fresh)]
+    if not same:
+        return f"not checked: {display_path(committed)} has no run of this processor, {processor_of(fresh)}"
+    before, now = ratios(same[0]), ratios(fresh)
     lines = [drift(side, before[side], now[side], config.tolerance) for side in before if side in now]
     changes = [line for line in lines if line]
     unmeasured = [f"{side} was not measured" for side in before if side not in now]
