@@ -14,16 +14,17 @@ from ctranslate2.converters.transformers import (  # pyright: ignore[reportMissi
     GPT2Loader,
 )
 
-from inference_common import Classifier, Generator, Rows, Tokens, in_batches
+from inference_common import Classifier, Generator, Rows, Tokens, UnsupportedError, in_batches
 
+transformers.logging.disable_progress_bar()
 PACKAGES = ("ctranslate2",)
 
 
 def require(precision: str) -> None:
-    """Raise ValueError if CTranslate2 would silently compute in another precision on this processor."""
+    """Raise UnsupportedError if CTranslate2 would silently compute in another precision on this processor."""
     supported = ctranslate2.get_supported_compute_types("cpu")
     if precision not in supported:
-        raise ValueError(f"on this processor it supports {', '.join(sorted(supported))}, not {precision}")
+        raise UnsupportedError(f"on this processor it supports {', '.join(sorted(supported))}, not {precision}")
 
 
 def convert(loader: Any, model: Any, folder: str) -> None:

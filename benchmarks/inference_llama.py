@@ -15,14 +15,12 @@ from typing import Any
 import gguf  # pyright: ignore[reportMissingImports]
 import llama_cpp  # pyright: ignore[reportMissingImports]
 import numpy as np
-from safetensors.numpy import load_file
 
-from inference_common import Generator, Tokens
+from inference_common import Generator, Tokens, UnsupportedError, read_model
 
 PACKAGES = ("llama-cpp-python", "gguf")
 KINDS = {"float32": "F32", "float16": "F16", "int8": "Q8_0"}
-LAYERS, HEADS, CONTEXT = 12, 12, 1024
-NAMES = {  # ours: those of the Hugging Face layout -> llama.cpp's
+NAMES = {  # those of the Hugging Face layout -> llama.cpp's
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
     "attn.c_proj": "attn_output",
@@ -34,20 +32,20 @@ NAMES = {  # ours: those of the Hugging Face layout -> llama.cpp's
 
 def write_gguf(folder: Path, path: Path, precision: str) -> None:
     """Write GPT-2 as a GGUF file without a tokenizer; matrices are stored in `precision`."""
-    w = {name.removeprefix("transformer."): value for name, value in load_file(folder / "model.safetensors").items()}
+    settings, w = read_model(folder, "transformer.")
     vocabulary, width = w["wte.weight"].shape
     writer = gguf.GGUFWriter(path, "gpt2")
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(CONTEXT)
+    writer.add_block_count(settings["n_layer"])
+    writer.add_context_length(settings["n_positions"])
     writer.add_embedding_length(width)
     writer.add_feed_forward_length(4 * width)
-    writer.add_head_count(HEADS)
+    writer.add_head_count(settings["n_head"])
     writer.add_layer_norm_eps(1e-5)
     writer.add_tokenizer_model("none")
     writer.add_vocab_size(vocabulary)
     tensors = {"token_embd.weight": w["wte.weight"], "position_embd.weight": w["wpe.weight"]}
     tensors |= {f"output_norm.{kind}": w[f"ln_f.{kind}"] for kind in ("weight", "bias")}
-    for layer in range(LAYERS):
+    for layer in range(settings["n_layer"]):
         for theirs, name in NAMES.items():
             weight, bias = (w[f"h.{layer}.{theirs}.{kind}"] for kind in ("weight", "bias"))
             tensors[f"blk.{layer}.{name}.weight"] = weight.T  # (in, out) -> (out, in); vectors stay
@@ -80,7 +78,7 @@ class Decoder:
             options.type_k = options.type_v = llama_cpp.GGML_TYPE_F32
         self.context = llama_cpp.llama_init_from_model(model, options)
         if not self.context:
-            raise RuntimeError("llama.cpp made no context")
+            raise UnsupportedError("llama.cpp made no context")
         self.tokens = llama_cpp.llama_batch_init(512, 0, 1)
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
 
@@ -115,7 +113,7 @@ def generator(folder: Path, precision: str, threads: int) -> Generator:
         options.use_mmap = False  # the file is removed
         model = llama_cpp.llama_load_model_from_file(str(path).encode(), options)
     if not model:
-        raise RuntimeError("llama.cpp could not load the model")
+        raise UnsupportedError("llama.cpp could not load the model")
 
     @functools.cache
     def decoder(batch: int, capacity: int) -> Decoder:

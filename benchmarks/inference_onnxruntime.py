@@ -16,15 +16,12 @@ import onnx  # pyright: ignore[reportMissingImports]
 import onnxruntime  # pyright: ignore[reportMissingImports]
 from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportMissingImports]
-from safetensors.numpy import load_file
 
-from inference_common import Classifier, Generator, Rows, Tokens, in_batches
+from inference_common import Classifier, Generator, Rows, Tokens, in_batches, read_model
 
 PACKAGES = ("onnxruntime", "onnx")
 FUSED = "com.microsoft"
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
-LAYERS, HEADS, HEAD_SIZE = 12, 12, 64  # of GPT-2; DistilBERT has 6 layers
-DISTILBERT_LAYERS = 6
 
 
 class Graph:
@@ -70,11 +67,12 @@ class Graph:
 
 def gpt2_graph(folder: Path, path: Path) -> None:
     """Write GPT-2: ids, positions and caches -> logits (B, V) of the next token, and the same caches, extended."""
-    w = {name.removeprefix("transformer."): value for name, value in load_file(folder / "model.safetensors").items()}
+    settings, w = read_model(folder, "transformer.")
+    heads = settings["n_head"]
     g = Graph()
     tokens = g.node("Gather", g.weight(w["wte.weight"]), "input_ids")  # (B, T) -> (B, T, E)
     x = g.node("Add", tokens, g.node("Gather", g.weight(w["wpe.weight"]), "positions"))  # (B, T, E)
-    cache = ["B", HEADS, "C", HEAD_SIZE]
+    cache = ["B", heads, "C", settings["n_embd"] // heads]
     inputs = {
         "input_ids": (INT64, ["B", "T"]),
         "positions": (INT64, ["T"]),
@@ -82,7 +80,7 @@ def gpt2_graph(folder: Path, path: Path) -> None:
         "total": (INT32, []),
     }
     outputs: dict[str, list[Any]] = {"logits": ["B", w["wte.weight"].shape[0]]}
-    for layer in range(LAYERS):
+    for layer in range(settings["n_layer"]):
         p = {name.removeprefix(f"h.{layer}."): value for name, value in w.items() if name.startswith(f"h.{layer}.")}
         normed = g.norm(x, p["ln_1.weight"], p["ln_1.bias"], 1e-5)
         qkv = g.linear(normed, p["attn.c_attn.weight"], p["attn.c_attn.bias"])  # (B, T, 3E)
@@ -95,8 +93,8 @@ def gpt2_graph(folder: Path, path: Path) -> None:
             *(qkv, "", "", *past, "last", "total"),
             domain=FUSED,
             outputs=(f"mixed_{layer}", *present),
-            num_heads=HEADS,
-            kv_num_heads=HEADS,
+            num_heads=heads,
+            kv_num_heads=heads,
         )  # (B, T, E)
         x = g.node("Add", x, g.linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"]))
         normed = g.norm(x, p["ln_2.weight"], p["ln_2.bias"], 1e-5)
@@ -111,7 +109,7 @@ def gpt2_graph(folder: Path, path: Path) -> None:
 
 def distilbert_graph(folder: Path, path: Path) -> None:
     """Write DistilBERT: ids and the length of every text -> class probabilities (B, 2)."""
-    w = load_file(folder / "model.safetensors")
+    settings, w = read_model(folder)
     g = Graph()
 
     def linear(x: str, *names: str, bias: bool = True) -> str:
@@ -130,11 +128,11 @@ def distilbert_graph(folder: Path, path: Path) -> None:
     places = g.node("Gather", g.weight(w["distilbert.embeddings.position_embeddings.weight"]), "positions")  # (T, E)
     norm = "distilbert.embeddings.LayerNorm"
     x = g.norm(g.node("Add", words, places), w[f"{norm}.weight"], w[f"{norm}.bias"], 1e-12)
-    for layer in range(DISTILBERT_LAYERS):
+    for layer in range(settings["n_layers"]):
         p = f"distilbert.transformer.layer.{layer}."
         weight, bias = parameters(*(f"{p}attention.{kind}_lin" for kind in "qkv"))  # (E, 3E), (3E,)
         inputs = (x, g.weight(weight), g.weight(bias), "lengths")
-        mixed = g.node("Attention", *inputs, domain=FUSED, num_heads=HEADS)  # (B, T, E)
+        mixed = g.node("Attention", *inputs, domain=FUSED, num_heads=settings["n_heads"])  # (B, T, E)
         x = add_and_norm(x, linear(mixed, f"{p}attention.out_lin"), f"{p}sa_layer_norm")
         product = linear(x, f"{p}ffn.lin1", bias=False)  # (B, T, 4E)
         activated = g.node("BiasGelu", product, g.weight(w[f"{p}ffn.lin1.bias"]), domain=FUSED)
@@ -163,14 +161,16 @@ def session(write: Any, folder: Path, precision: str, threads: int) -> Any:
 def generator(folder: Path, precision: str, threads: int) -> Generator:
     """Return a function that continues prompts."""
     model = session(gpt2_graph, folder / "gpt2", precision, threads)
-    names = [f"{kind}_{layer}" for layer in range(LAYERS) for kind in ("key", "value")]
+    settings, _ = read_model(folder / "gpt2")
+    heads, head_size = settings["n_head"], settings["n_embd"] // settings["n_head"]
+    names = [f"{kind}_{layer}" for layer in range(settings["n_layer"]) for kind in ("key", "value")]
 
     def run(prompts: Tokens, new_tokens: int) -> Tokens:
         ids = np.array(prompts)  # (B, T)
         batch, length = ids.shape
         binding = model.io_binding()
         for name in names:  # the buffer that is read is the one that is written
-            empty = np.zeros((batch, HEADS, length + new_tokens, HEAD_SIZE), dtype=np.float32)
+            empty = np.zeros((batch, heads, length + new_tokens, head_size), dtype=np.float32)
             cache = onnxruntime.OrtValue.ortvalue_from_numpy(empty)
             binding.bind_ortvalue_input(f"past_{name}", cache)
             binding.bind_ortvalue_output(f"present_{name}", cache)

@@ -54,6 +54,8 @@ MODULES = {
     OURS: "inference_ours",
     "transformers": "inference_transformers",
     "CTranslate2": "inference_ctranslate2",
+    "ONNX Runtime": "inference_onnxruntime",
+    "llama.cpp": "inference_llama",
 }
 GENERATION = (
     Side(OURS, "plain"),
@@ -61,19 +63,26 @@ GENERATION = (
     Side("transformers", "float32", "float32"),
     Side("transformers", "compiled", "float32"),
     Side("CTranslate2", "float32", "float32"),
+    Side("ONNX Runtime", "float32", "float32"),
+    Side("llama.cpp", "float32", "float32"),
     Side(OURS, "bfloat16"),
     Side(OURS, "float16"),
     Side("CTranslate2", "int16", "float16"),
+    Side("llama.cpp", "float16", "float16"),
     Side(OURS, "int8"),
     Side("CTranslate2", "int8", "int8"),
+    Side("ONNX Runtime", "int8", "int8"),
+    Side("llama.cpp", "int8", "int8"),
 )
 CLASSIFICATION = (
     Side(OURS, "plain"),
     Side(OURS, "float32"),
     Side("transformers", "float32", "float32"),
     Side("CTranslate2", "float32", "float32"),
+    Side("ONNX Runtime", "float32", "float32"),
     Side(OURS, "int8"),
     Side("CTranslate2", "int8", "int8"),
+    Side("ONNX Runtime", "int8", "int8"),
 )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inference_common import UnsupportedError
 from lab.record import version
 
 
@@ -40,6 +41,8 @@ class Library:
             begin = time.perf_counter()
             output = run(*request["arguments"])
             seconds = time.perf_counter() - begin
+        except UnsupportedError as error:
+            return {"failed": str(error)}
         except ModuleNotFoundError as error:
             return {"failed": f"{error.name} is not installed (make bench-setup)"}
         except Exception as error:  # whatever a library raises is the reason that it was not measured

@@ -8,6 +8,7 @@ import transformers
 from inference_common import Classifier, Generator, Rows, Tokens, in_batches
 from models.batching import pad_right
 
+transformers.logging.disable_progress_bar()
 PACKAGES = ("torch", "transformers")
 
 
