@@ -7,6 +7,7 @@ its dynamic quantization of all matrix products, with one scale per output.
 Shapes: B batch, T positions, C capacity of the cache, E embedding, V vocabulary.
 """
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ign
 
 from inference_common import Classifier, Generator, Rows, Tokens, in_batches, read_model
 
+logging.disable(logging.WARNING)  # of the quantizer, which recommends what is done here
 PACKAGES = ("onnxruntime", "onnx")
 FUSED = "com.microsoft"
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
@@ -34,7 +36,7 @@ class Graph:
     def weight(self, value: np.ndarray) -> str:
         """Add a constant."""
         name = f"w{len(self.weights)}"
-        self.weights[name] = np.ascontiguousarray(value)
+        self.weights[name] = np.array(value, order="C")
         return name
 
     def node(self, operator: str, *inputs: str, domain: str = "", outputs: tuple[str, ...] = (), **options: Any) -> str:
@@ -153,7 +155,9 @@ def session(write: Any, folder: Path, precision: str, threads: int) -> Any:
         write(folder, path)
         if precision == "int8":
             operators = ["MatMul", "Attention"]
-            quantize_dynamic(path, quantized, operators, per_channel=True, weight_type=QuantType.QInt8)
+            float_tensors = {"DefaultTensorType": FLOAT}  # of the fused operators, which ONNX itself does not know
+            kind = QuantType.QInt8
+            quantize_dynamic(path, quantized, operators, True, weight_type=kind, extra_options=float_tensors)
             path = quantized
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
