@@ -101,7 +101,7 @@ def short_processor(name: str | None) -> str:
     """Return a processor's name without trademarks, core count and clock rate."""
     if not name:
         return "not recorded"
-    short = re.sub(r"\((R|TM)\)|\s*@.*$|\bCPU\b|\b\d+-Core\b|\bProcessor\b", "", name)
+    short = re.sub(r"\((R|TM)\)|\s*@\s*[\d.]+\s*GHz|\bCPU\b|\b\d+-Core\b|\bProcessor\b", "", name)
     return " ".join(short.split())
 
 

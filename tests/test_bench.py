@@ -10,15 +10,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import transformers
 
+from batched_q_learning import BatchedQLearning
 from lab import bench as benches
 from lab import evidence, evidence_claims, evidence_tables, results
+from lab import record as record_module
 from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, drift, ratios, unmet_requirement
 from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
-from lab.results import ResumableResults, new_record, ratio_statistics, schema_problems, write_results
+from lab.results import (
+    ResumableResults,
+    new_record,
+    ratio_statistics,
+    run_problems,
+    schema_problems,
+    write_results,
+)
 from ppo_config import config_to_file
 
 MODELS = ROOT / "assets/models"
@@ -30,10 +42,18 @@ class Config:
 print(sys.argv[1:])
 output = sys.argv[sys.argv.index("--output") + 1]
 ratio = float(os.environ["RATIO"])
-record = {"side": "a", "median_ratio": ratio, "lowest_ratio": ratio - 1, "highest_ratio": ratio + 1}
-json.dump({"records": [record]}, open(output, "w"))
+processor = os.environ.get("PROCESSOR", "here")
+record = {"configuration": "", "side": "a", "processor": processor, "date": "2026-11-26", "versions": {}}
+record |= {"median_ratio": ratio, "lowest_ratio": ratio - 1, "highest_ratio": ratio + 1}
+run = {"settings": {}, "environment": {"processor": processor}, "records": [record]}
+json.dump({"benchmark": "maze", "runs": [run]}, open(output, "w"))
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
+
+
+def of_one_processor(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a results file with one run."""
+    return {"benchmark": "x", "runs": [{"environment": {"processor": "here"}} | run]}
 
 
 def script_module(name: str) -> ModuleType:
@@ -47,6 +67,14 @@ def script_module(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def one_run(path: Path) -> dict[str, Any]:
+    """Return the only run of a results file, which must follow the schema."""
+    contents = json.loads(path.read_text())
+    assert schema_problems(contents) == []
+    (run,) = contents["runs"]
+    return run
 
 
 def run_script(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +109,8 @@ def test_quick_run_never_changes_committed_results(
     assert bench(["maze"], Bench(quick=True)) == 0
     assert "--small" in capfd.readouterr().out
     assert (stub / "stub.json").read_text() == committed
-    assert json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["records"][0]["median_ratio"] == 99
+    (fresh,) = json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["runs"]
+    assert fresh["records"][0]["median_ratio"] == 99
     with pytest.raises(UserError, match="quick runs must not change"):
         bench(["maze"], Bench(quick=True, output_dir=stub))
 
@@ -138,12 +167,30 @@ def test_check_reports_changed_ratios(
         assert words in capfd.readouterr().out
 
 
+def test_check_compares_with_the_run_of_the_same_processor(
+    stub: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench(["maze"], Bench())
+    monkeypatch.setenv("RATIO", "3")
+    monkeypatch.setenv("PROCESSOR", "elsewhere")
+    assert bench(["maze"], Bench(check=True)) == 0
+    assert "has no run of this processor, elsewhere" in capfd.readouterr().out
+
+
+def test_damaged_results_are_refused_before_anything_is_measured(stub: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (stub / "stub.json").write_text("{")
+    with pytest.raises(UserError, match=r"stub\.json"):
+        bench(["maze"], Bench())
+    assert (stub / "stub.json").read_text() == "{"
+    assert "--output" not in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(("measured", "said"), [(5, "x5 was not measured"), (1, "5 of 6 were not measured")])
 def test_check_lists_few_missing_ratios_and_counts_many(stub: Path, tmp_path: Path, measured: int, said: str) -> None:
     for folder, count in ((stub, 6), (tmp_path, measured)):
         one = {f"{name}_ratio": 1.0 for name in ("median", "lowest", "highest")}
         records = [{"side": f"x{number}", **one} for number in range(count)]
-        (folder / "stub.json").write_text(json.dumps({"records": records}))
+        (folder / "stub.json").write_text(json.dumps(of_one_processor({"records": records})))
     assert check("maze", tmp_path, Bench()) == f"{measured} of 6 ratios as committed; {said}"
 
 
@@ -160,10 +207,11 @@ def test_committed_results_hold_the_ratios_that_a_check_compares() -> None:
     for name, benchmark in BENCHMARKS.items():
         committed = ROOT / "benchmarks/results" / benchmark.file
         if benchmark.checkable:
-            committed_ratios = ratios(json.loads(committed.read_text()))
-            assert committed_ratios, name
-            for ratio in committed_ratios.values():
-                assert 0 < ratio.low <= ratio.median <= ratio.high, name
+            for run in json.loads(committed.read_text())["runs"]:
+                committed_ratios = ratios(run)
+                assert committed_ratios, name
+                for ratio in committed_ratios.values():
+                    assert 0 < ratio.low <= ratio.median <= ratio.high, name
 
 
 def test_ratios_come_from_records_and_summary_under_their_names() -> None:
@@ -187,7 +235,7 @@ def test_committed_results_follow_the_schema(path: Path) -> None:
     contents = json.loads(path.read_text())
     assert schema_problems(contents) == []
     assert contents["benchmark"] == path.stem
-    for record in contents["records"]:
+    for record in (record for run in contents["runs"] for record in run["records"]):
         assert record["processor"], path.stem
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", record["date"]), path.stem
         assert record["versions"]["torch"], path.stem
@@ -201,23 +249,92 @@ def test_every_benchmark_has_committed_results() -> None:
 
 def test_schema_problems_are_named(tmp_path: Path) -> None:
     record = new_record("one prompt", "ours", ENVIRONMENT, seconds=[1.0, 2.0], same=True, target=None)
-    valid = {"benchmark": "x", "settings": {}, "environment": {}, "records": [record]}
-    assert schema_problems(valid) == []
-    assert schema_problems([]) == ["not an object"]
-    assert schema_problems(valid | {"records": []}) == ["records: empty"]
-    assert schema_problems({"benchmark": "x", "records": []}) == [
-        "settings: dict expected",
-        "environment: dict expected",
-    ]
-    assert schema_problems(valid | {"records": [{**record, "curve": {"steps": [1]}}]}) == [
-        "records.0.curve: nested value"
-    ]
+    valid = {"settings": {}, "environment": ENVIRONMENT, "records": [record]}
+    assert run_problems(valid) == []
+    assert run_problems([]) == ["not an object"]
+    assert run_problems(valid | {"records": []}) == ["records: empty"]
+    assert run_problems({"records": []}) == ["settings: dict expected", "environment: dict expected"]
+    assert run_problems(valid | {"records": [{**record, "curve": {"steps": [1]}}]}) == ["records.0.curve: nested value"]
     without = {name: value for name, value in record.items() if name != "date"}
-    assert schema_problems(valid | {"records": [record, without]}) == ["records.1: no date"]
-    assert schema_problems(valid | {"summary": [{"mean": 1.0}]}) == ["summary.0: no side"]
+    assert run_problems(valid | {"records": [record, without]}) == ["records.1: no date"]
+    assert run_problems(valid | {"records": [record | {"processor": "b"}]}) == ["records.0: another processor"]
+    assert run_problems(valid | {"summary": [{"mean": 1.0}]}) == ["summary.0: no side"]
+    assert schema_problems({"benchmark": "x", "runs": [valid]}) == []
+    assert schema_problems([]) == ["not an object"]
+    assert schema_problems({"benchmark": "x", "records": []}) == ["runs: list expected"]
+    assert schema_problems({"benchmark": "x", "runs": [valid, valid | {"records": []}]}) == ["runs.1.records: empty"]
+    twice = schema_problems({"benchmark": "x", "runs": [valid, valid]})
+    assert twice == [f"runs: several of {ENVIRONMENT['processor']}"]
     with pytest.raises(ValueError, match="no processor"):
         write_results(tmp_path / "x.json", "x", [{"side": "ours"}], settings={}, environment={})
     assert not (tmp_path / "x.json").exists()
+
+
+def measurement(processor: str, ratio: float, date: str = "2026-11-26") -> dict[str, Any]:
+    """Return the arguments of `write_results` for one record."""
+    environment = {"processor": processor, "date": date, "packages": {"torch": "2.13.0"}}
+    values = {"median_ratio": ratio, "lowest_ratio": ratio, "highest_ratio": ratio, "target": 2.0}
+    record = new_record("one prompt", "int8", environment, tokens_per_second=ratio * 10, **values)
+    return {"records": [record], "settings": {}, "environment": environment}
+
+
+def test_a_run_is_kept_for_every_processor(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    zen3, zen4 = "AMD EPYC (family 25, model 1)", "AMD EPYC (family 25, model 17)"
+    for processor, ratio, date in ((zen3, 3.0, "2026-11-26"), (zen4, 5.0, "2026-11-26"), (zen3, 4.0, "2026-11-27")):
+        write_results(path, "x", **measurement(processor, ratio, date), ratio="speed")
+    runs = json.loads(path.read_text())["runs"]
+    records = [record for run in runs for record in run["records"]]
+    assert [(r["processor"], r["median_ratio"], r["date"]) for r in records] == [
+        (zen3, 4.0, "2026-11-27"),
+        (zen4, 5.0, "2026-11-26"),
+    ]
+    assert [run["environment"]["date"] for run in runs] == ["2026-11-27", "2026-11-26"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("{", "not the record of a run"),
+        ('{"benchmark": "x", "records": []}', "runs: list expected"),
+        ('{"benchmark": "y", "runs": []}', "belongs to the benchmark y"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, damaged: str, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(damaged)
+    with pytest.raises(UserError, match=message) as refused:
+        write_results(path, "x", **measurement("a", 1.0))
+    assert "x.json" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=message):
+        ResumableResults(path, "x", {}, ENVIRONMENT)
+    assert path.read_text() == damaged
+
+
+def processor_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str) -> str:
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo)
+    monkeypatch.setattr(record_module, "Path", lambda _: path)
+    return record_module.processor()
+
+
+def test_processors_of_different_generations_have_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = {
+        "Zen 3": ("AMD EPYC", 25, 1),
+        "Zen 4": ("AMD EPYC", 25, 17),
+        "Zen 5": ("AMD EPYC", 26, 2),
+        "Ice Lake": ("Intel(R) Xeon(R) Processor @ 2.60GHz", 6, 106),
+        "Sapphire Rapids": ("Intel(R) Xeon(R) Processor @ 2.60GHz", 6, 143),
+    }
+    names = [
+        processor_from(monkeypatch, tmp_path, f"cpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: {name}\n")
+        for name, family, model in generations.values()
+    ]
+    assert names[0] == "AMD EPYC (family 25, model 1)"
+    assert len(set(names)) == len({evidence_claims.short_processor(name) for name in names}) == len(generations)
 
 
 def test_ratio_statistics_are_those_of_the_rounds() -> None:
@@ -325,7 +442,7 @@ def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
 
 def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, contents in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
-        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(contents))
+        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(of_one_processor(contents)))
     own = house / "02_transformer_basics/results/compare_sentiment.json"
     own.parent.mkdir(parents=True)
     own.write_text(json.dumps(SENTIMENT))
@@ -397,6 +514,32 @@ def test_number_without_a_source_is_left_unchanged_and_named(
         quoted()
 
 
+def test_tables_and_numbers_quote_the_weakest_of_several_processors(house: Path) -> None:
+    path = house / "benchmarks/results/transformer.json"
+    for processor, ratio in (("AMD Zen 3", 3.0), ("AMD Zen 4", 1.5), ("Intel", 2.5)):
+        write_results(path, "transformer", **measurement(processor, ratio))
+    mark = "<!-- from benchmarks/results/transformer.json records.side=int8.tokens_per_second .0f -->0<!-- end -->"
+    with (house / "README.md").open("a") as readme:
+        readme.write(mark)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    assert ".0f -->15<!-- end -->" in text
+    claim = "Inference speed relative to `transformers`: GPT-2, one prompt, int8"
+    measured = "<br>".join(f"{ratio}x (range {ratio} to {ratio})" for ratio in ("1.5", "2.5", "3"))
+    assert f"| {claim} | {measured} | at least 2x | **no** | AMD Zen 4<br>Intel<br>AMD Zen 3 |" in text
+    assert f"| {claim} | 1.5x (range 1.5 to 1.5) | AMD Zen 4 |" in text
+    assert "| accelerated, int8 | 15 | 1.5x (range 1.5 to 1.5) |" in text
+
+
+def test_of_relative_times_the_weakest_is_the_highest(house: Path) -> None:
+    for processor, ratio in (("a", 0.5), ("b", 0.75)):
+        write_results(house / "benchmarks/results/text_startup.json", "text_startup", **measurement(processor, ratio))
+    mark = "<!-- from benchmarks/results/text_startup.json records.side=int8.median_ratio .2f -->0<!-- end -->"
+    (house / "README.md").write_text(mark)
+    evidence.publish()
+    assert ".2f -->0.75<!-- end -->" in (house / "README.md").read_text()
+
+
 def test_unknown_table_is_refused(house: Path) -> None:
     readme = house / "README.md"
     readme.write_text("<!-- table nonsense -->\n<!-- end table -->")
@@ -430,19 +573,35 @@ def test_every_proof_in_the_documentation_is_a_test() -> None:
 def test_records_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     record = new_record("Reacher-v5", "a", ENVIRONMENT, seed=0)
-    ResumableResults(path, "x", {"episodes": 3}).add(record)
-    again = ResumableResults(path, "x", {"episodes": 3})
+    ResumableResults(path, "x", {"episodes": 3}, ENVIRONMENT).add(record)
+    again = ResumableResults(path, "x", {"episodes": 3}, ENVIRONMENT)
     assert again.find(side="a", seed=0) == [record]
     assert again.find(side="a", seed=1) == []
-    again.finish(ENVIRONMENT, summary=[{"side": "a", "mean": 1}])
+    again.finish(summary=[{"side": "a", "mean": 1}])
     contents = json.loads(path.read_text())
     assert schema_problems(contents) == []
-    assert contents["summary"] == [{"side": "a", "mean": 1}]
+    assert contents["runs"][0]["summary"] == [{"side": "a", "mean": 1}]
     with pytest.raises(UserError, match="records of other settings"):
-        ResumableResults(path, "x", {"episodes": 4})
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"records\.json"):
-        ResumableResults(path, "x", {"episodes": 3})
+        ResumableResults(path, "x", {"episodes": 4}, ENVIRONMENT)
+
+
+def test_an_interrupted_run_leaves_those_of_other_processors(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    zen3, zen4 = ({**ENVIRONMENT, "processor": f"AMD EPYC (family 25, model {model})"} for model in (1, 17))
+    first = ResumableResults(path, "x", {"episodes": 3}, zen3)
+    first.add(new_record("Reacher-v5", "a", zen3, seed=0))
+    first.finish(summary=[{"side": "a"}])
+    (finished,) = json.loads(path.read_text())["runs"]
+    other = ResumableResults(path, "x", {"episodes": 4}, zen4)  # its settings are its own
+    assert other.find(side="a") == []
+    other.add(new_record("Reacher-v5", "a", zen4, seed=0))  # interrupted here
+    other = ResumableResults(path, "x", {"episodes": 4}, zen4)
+    other.add(new_record("Reacher-v5", "a", zen4, seed=1))
+    assert [record["seed"] for record in other.find(side="a")] == [0, 1]
+    other.finish()
+    runs = json.loads(path.read_text())["runs"]
+    assert runs[0] == finished
+    assert [record["seed"] for record in runs[1]["records"]] == [0, 1]
 
 
 def test_ablation_resumes_and_counts_divergence_as_random_policy(
@@ -467,8 +626,7 @@ def test_ablation_resumes_and_counts_divergence_as_random_policy(
     assert switched_off == [name for name in options if name != "clip_gradients"]
     ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))
     assert len(trained) == 16  # seed 0 was not trained again
-    contents = json.loads(output.read_text())
-    assert schema_problems(contents) == []
+    contents = one_run(output)
     summary = {row["switched_off"]: row for row in contents["summary"]}
     assert summary["normalize_observations"]["difference"] == pytest.approx(-1)
     assert summary["clip_gradients"]["diverged"] == 2
@@ -482,8 +640,7 @@ def test_other_libraries_are_measured_or_give_a_reason(tmp_path: Path, monkeypat
     output = tmp_path / "peers.json"
     short = {"num_iterations": 2, "episodes": 4, "curve_episodes": 4, "seeds": 1, "our_seeds": 1}
     peers.main(peers.Config(output=output, **short))
-    contents = json.loads(output.read_text())
-    assert schema_problems(contents) == []
+    contents = one_run(output)
     measured = [record["side"] for record in contents["records"]]
     assert measured[:2] == ["ours", "Stable-Baselines3, our settings"]
     if importlib.util.find_spec("sbx") is None:
@@ -495,7 +652,7 @@ def test_other_libraries_are_measured_or_give_a_reason(tmp_path: Path, monkeypat
         assert record["versions"]["torch"]
     monkeypatch.setattr(peers, "run", lambda *_: {"not_measured": "run again"})
     peers.main(peers.Config(output=output, **short))
-    assert [record["side"] for record in json.loads(output.read_text())["records"]] == measured
+    assert [record["side"] for record in one_run(output)["records"]] == measured
 
 
 def test_time_to_threshold_of_a_learning_curve() -> None:
@@ -513,10 +670,99 @@ def test_scaling_measures_throughput_and_upper_bound(tmp_path: Path) -> None:
         "scaling", "--output", str(tmp_path / "s.json"), "--model", str(MODELS / "language"), *flags.split()
     )
     assert done.returncode == 0, done.stderr
-    contents = json.loads((tmp_path / "s.json").read_text())
-    assert schema_problems(contents) == []
+    contents = one_run(tmp_path / "s.json")
     where = {"environments": 64, "threads": 1}, {"batch": 2, "context": 8}, {"agents": 3, "maze": 4}
     for record, at, part in zip(contents["records"], where, contents["parts"], strict=True):
         assert record["configuration"] == part["configuration"]
         assert {name: record[name] for name in (part["axis"], part["series"])} == at
         assert min(record["per_second"], record["limit_per_second"]) > 0
+
+
+def test_numba_learns_what_the_tensor_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    maze, maze_numba = script_module("maze"), script_module("maze_numba")
+    monkeypatch.setattr(maze_numba, "prange", range)  # plain Python, with the random numbers of the tensor
+    tables, agents, steps = maze.frozen_lake(), 5, 600
+    tensor = BatchedQLearning(tables, agents, **maze.SETTINGS)
+    draws = torch.rand(steps, 3, agents, generator=torch.Generator().manual_seed(0))
+    for explore, tie_break, outcome in draws:
+        tensor.step(explore, tie_break, tables.outcome(outcome))
+    drawn = iter(draws.permute(2, 0, 1).flatten().tolist())  # one agent after another
+    monkeypatch.setattr(np.random, "random", lambda: next(drawn))
+    loop = maze_numba.Agents(maze_numba.learn, tables, agents, maze.SETTINGS)
+    loop.steps(steps)
+    assert tensor.q.abs().max() > 0.1
+    for name in ("q", "state", "length", "epsilon"):
+        assert torch.equal(torch.from_numpy(getattr(loop, name)), getattr(tensor, name)), name
+
+
+def test_maze_says_that_numba_is_missing(tmp_path: Path) -> None:
+    output = tmp_path / "maze.json"
+    flags = ("--repetitions", "1", "--seconds", "0.01", "--agents", "8", "--processes", "1", "--output", str(output))
+    done = run_script("maze", *flags)
+    assert done.returncode == 0, done.stderr
+    records = {record["side"]: record for record in one_run(output)["records"]}
+    compared = [record for side, record in records.items() if "relative to Numba" in side]
+    assert len(compared) == 2
+    for record in compared:
+        if importlib.util.find_spec("numba") is None:
+            assert record["not_measured"] == "numba is not installed (make bench-setup)"
+        else:
+            assert record["median_ratio"] > 0
+
+
+def small_models(folder: Path) -> None:
+    """Write a GPT-2 and a DistilBERT of few parameters, with random weights."""
+    randomize = script_module("transformer").randomize
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "bos_token_id": 0, "eos_token_id": 0}
+    randomize(transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)), str(folder / "gpt2"))
+    sizes = {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}
+    classifier = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(**sizes))
+    randomize(classifier, str(folder / "distilbert"))
+
+
+def test_inference_peers_agree_or_give_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = script_module("inference_peers")
+    monkeypatch.setattr(peers, "save_models", small_models)
+    sides = tuple(side for side in peers.GENERATION if side.precision == "float32" or side.name == "ours, int8")
+    monkeypatch.setattr(peers, "GENERATION", sides)
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment/stsa.binary.test").write_text("1 a good film\n0 no\n1 one more good film , and long\n")
+    output = tmp_path / "inference_peers.json"
+    short = {"repetitions": 1, "new_tokens": 4, "sentences": 3, "threads": 1}
+    peers.main(peers.Config(data=tmp_path, output=output, **short))
+    records = {(each["configuration"], each["side"]): each for each in one_run(output)["records"]}
+    assert len(records) == 2 * len(sides) + len(peers.CLASSIFICATION)
+    for configuration in ("one prompt", "batch of 8"):
+        theirs = records[configuration, "transformers, float32"]
+        assert theirs["same_tokens"]
+        assert theirs["median_ratio"] > 0
+        assert theirs["compared_with"] == "ours, float32"
+        assert "median_ratio" not in records[configuration, "ours, int8"]
+    assert records["sentiment", "transformers, float32"]["same_labels"]
+    assert records["sentiment", "transformers, float32"]["largest_score_difference"] < 1e-4
+    for library, package in (("CTranslate2", "ctranslate2"), ("ONNX Runtime", "onnx")):
+        for configuration in ("one prompt", "batch of 8", "sentiment"):
+            record = records[configuration, f"{library}, float32"]
+            if importlib.util.find_spec(package) is None:
+                assert record["not_measured"] == f"{package} is not installed (make bench-setup)"
+            else:
+                assert record.get("same_tokens", record.get("same_labels")) is True
+
+
+def test_a_peer_that_exits_early_is_not_measured() -> None:
+    peers = script_module("inference_peers")
+    ours, theirs = peers.Side("ours", "float32"), peers.Side("theirs", "float32", "float32")
+
+    class Worker:
+        def ask(self, request: Any) -> Any:
+            return {"seconds": 2.0, "output": [[1, 2]], "versions": {}}
+
+    class Exited:
+        def ask(self, request: Any) -> Any:
+            raise UserError("exited early")
+
+    workers: Any = {"ours": Worker(), "theirs": Exited()}
+    measured = peers.interleave((ours, theirs), workers, "generator", [[[1]], 2], repetitions=2)
+    own, other = peers.records_of("one prompt", measured, ENVIRONMENT)
+    assert own["seconds"] == [2.0, 2.0]
+    assert other["not_measured"] == "exited early"
