@@ -46,7 +46,7 @@ SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its w
         ),
         {("one prompt", "int8")},
     ),
-    "inference_peers": (_inference, set()),
+    "inference_peers": (_inference, {("one prompt", "CTranslate2, int8")}),
     "training": (
         lambda record: (
             f"Training speed relative to `transformers`: {record['configuration']}"
