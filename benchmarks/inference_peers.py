@@ -138,7 +138,7 @@ def interleave(
                 continue
             try:
                 request = {"task": task, "precision": side.precision, "arguments": arguments}
-                answer = workers[side.library].ask(request)
+                answer: dict[str, Any] = workers[side.library].ask(request)
             except UserError as error:
                 answer = {"failed": str(error)}
             results.failed = answer.get("failed", "")

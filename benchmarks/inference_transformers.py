@@ -1,6 +1,7 @@
 """The `transformers` library in benchmarks/inference_peers.py, as it is or compiled by `torch.compile`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -15,7 +16,7 @@ PACKAGES = ("torch", "transformers")
 def generator(folder: Path, precision: str, threads: int) -> Generator:
     """Return a function that continues prompts; `precision` is float32, or "compiled" for float32, compiled."""
     torch.set_num_threads(threads)
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder / "gpt2").eval()
+    model: Any = transformers.GPT2LMHeadModel.from_pretrained(folder / "gpt2").eval()
     options = {}
     if precision == "compiled":  # a static cache: its shapes never change, so that two graphs suffice
         model.forward = torch.compile(model.forward, dynamic=False)

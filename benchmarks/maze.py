@@ -120,6 +120,10 @@ class Numba:
     def _ask(self, threads: int, **limit: float) -> dict[str, Any]:
         return self.process.ask({"agents": self.config.agents * threads, "threads": threads, **limit})
 
+    def environment(self, environment: dict[str, Any]) -> dict[str, Any]:
+        """Return the environment of a measurement with the version of Numba."""
+        return environment | {"packages": {**environment["packages"], "numba": self.version}}
+
     def side(self, threads: int) -> tuple[float, float]:
         """Return the steps per second of all agents, and their mean value estimate of the start."""
         answer = self._ask(threads, seconds=self.config.seconds)
@@ -158,7 +162,9 @@ def measure(config: Config, pool: ProcessPoolExecutor, numba: Numba) -> dict[str
     return measured
 
 
-def records_of(environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]]) -> list[Record]:
+def records_of(
+    environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]], numba: Numba
+) -> list[Record]:
     """Return one record per side: rates and start values of all repetitions, and the ratios to the dictionary."""
     baseline = [rate for rate, _ in measured[SIDES[0]]]
     records = []
@@ -172,7 +178,8 @@ def records_of(environment: dict[str, Any], measured: dict[str, list[tuple[float
         if name != SIDES[0]:
             values["ratios"] = [round(rate / base, 1) for rate, base in zip(rates, baseline, strict=True)]
             values |= ratio_statistics(rates, baseline) | {"target": TARGET if name == SIDES[2] else None}
-        records.append(new_record(CONFIGURATION, name, environment, **values))
+        where = numba.environment(environment) if name in NUMBA_OF.values() else environment
+        records.append(new_record(CONFIGURATION, name, where, **values))
     return records
 
 
@@ -180,7 +187,7 @@ def numba_records(
     environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]], numba: Numba
 ) -> list[Record]:
     """Return records of the tensor relative to Numba, which say whether both have learned the same."""
-    environment = environment | {"packages": {**environment["packages"], "numba": numba.version}}
+    environment = numba.environment(environment)
     if numba.reason:
         return [
             new_record(CONFIGURATION, f"{ours}, relative to {peer}", environment, not_measured=numba.reason)
@@ -209,7 +216,7 @@ def main(config: Config) -> None:
     numba = Numba(config)
     with closing(numba.process), ProcessPoolExecutor(config.processes, get_context("spawn")) as pool:
         measured = measure(config, pool, numba)
-        records = records_of(environment, measured)
+        records = records_of(environment, measured, numba)
         records += numba_records(environment, measured, numba)
     processes = {"agents_per_process": config.agents, "processes": config.processes, "threads_per_process": 1}
     dynamics = gym.make("FrozenLake-v1").unwrapped.P  # pyright: ignore[reportAttributeAccessIssue]

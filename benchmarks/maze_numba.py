@@ -114,9 +114,8 @@ def answer(request: dict[str, Any], function: Any, settings: dict[str, float], t
     tables = TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=time_limit)
     numba.set_num_threads(request["threads"])  # pyright: ignore[reportOptionalMemberAccess]
     agents = Agents(function, tables, request["agents"], settings)
-    seconds, steps = request.get("seconds"), request.get("steps")
     done, begin = 0, time.perf_counter()
-    while done < steps if seconds is None else time.perf_counter() - begin < seconds:
+    while time.perf_counter() - begin < request["seconds"] if "seconds" in request else done < request["steps"]:
         agents.steps(BLOCK)
         done += BLOCK
     rate = done * request["agents"] / (time.perf_counter() - begin)

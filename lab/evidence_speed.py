@@ -11,7 +11,7 @@ Wording = Callable[[Record], str]
 def _maze(record: Record) -> str:
     side = record["side"]
     if " relative to " in side:
-        return f"Batched Q-learning ({side}): steps per second"
+        return f"Batched Q-learning, steps per second: {side}"
     name = side if side.startswith("Numba") else f"Batched Q-learning ({side})"
     return f"{name}: steps per second relative to a dictionary"
 
@@ -76,8 +76,15 @@ def speed() -> Iterator[Claim]:
                 target, met = _target(record, lower_is_better)
                 strength = record["median_ratio"] * (-1 if lower_is_better else 1)
                 where = processor_text(record)
-                yield Claim(wording(record), ratio_text(record), target, met, where, highlight, strength)
+                result = ratio_text(record) + _peer_ahead(record)
+                yield Claim(wording(record), result, target, met, where, highlight, strength)
     yield from _page_speed()
+
+
+def _peer_ahead(record: Record) -> str:
+    """Return the words for a peer that is faster than ours; empty for other records."""
+    _, relative, peer = record["side"].partition(", relative to ")
+    return f": {peer} is ahead" if relative and record["median_ratio"] < 1 else ""
 
 
 def _records(name: str) -> list[Record]:

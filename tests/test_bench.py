@@ -363,6 +363,18 @@ def test_tables_and_numbers_quote_the_weakest_of_several_processors(house: Path)
     assert "| accelerated, int8 | 15 | 1.5x (range 1.5 to 1.5) |" in text
 
 
+def test_the_evidence_says_where_a_peer_is_ahead(house: Path) -> None:
+    contents = measurement("a", 0.5)
+    for side, ratio in (("Numba, 1 thread", 0.5), ("Numba, all threads", 1.5)):
+        record = contents["records"][0] | {"side": f"tensor, relative to {side}", "median_ratio": ratio}
+        contents["records"].append(record)
+    write_results(house / "benchmarks/results/maze.json", "maze", **contents)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    assert "tensor, relative to Numba, 1 thread | 0.5x (range 0.5 to 0.5): Numba, 1 thread is ahead |" in text
+    assert "tensor, relative to Numba, all threads | 1.5x (range 0.5 to 0.5) |" in text
+
+
 def test_of_relative_times_the_weakest_is_the_highest(house: Path) -> None:
     for processor, ratio in (("a", 0.5), ("b", 0.75)):
         write_results(house / "benchmarks/results/text_startup.json", "text_startup", **measurement(processor, ratio))

@@ -127,10 +127,10 @@ def test_maze_says_that_numba_is_missing(tmp_path: Path) -> None:
 def small_models(folder: Path) -> None:
     """Write a GPT-2 and a DistilBERT of few parameters, with random weights."""
     randomize = script_module("transformer").randomize
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "bos_token_id": 0, "eos_token_id": 0}
-    randomize(transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)), str(folder / "gpt2"))
-    sizes = {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}
-    classifier = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(**sizes))
+    gpt2 = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=32, bos_token_id=0, eos_token_id=0)
+    randomize(transformers.GPT2LMHeadModel(gpt2), str(folder / "gpt2"))
+    distilbert = transformers.DistilBertConfig(n_layers=2, n_heads=2, dim=32, hidden_dim=64)
+    classifier = transformers.DistilBertForSequenceClassification(distilbert)
     randomize(classifier, str(folder / "distilbert"))
 
 
