@@ -157,20 +157,21 @@ def records_of(configuration: str, measured: dict[Side, Measured], environment: 
     records = []
     for side, results in measured.items():
         where = environment | {"packages": results.versions or {}}
+        compared = {"compared_with": f"{OURS}, {side.compared_with}"} if side.compared_with else {}
         if results.failed:
-            records.append(new_record(configuration, side.name, where, not_measured=results.failed))
+            records.append(new_record(configuration, side.name, where, **compared, not_measured=results.failed))
             continue
-        ours = measured[Side(OURS, side.compared_with or "float32")]
+        ours = measured[Side(OURS, side.compared_with or "float32")]  # of the same rounds
         values: dict[str, Any] = {
             "seconds": results.seconds,
             "median_seconds": round(statistics.median(results.seconds), 4),
             **agreement(results.output, measured[Side(OURS, "float32")].output),
+            **compared,
         }
-        if side.compared_with:
-            values |= {"compared_with": f"{OURS}, {side.compared_with}"}
+        if compared and ours.seconds:  # empty for a precision that ours does not have on this processor
             values |= ratio_statistics(results.seconds, ours.seconds) | {"target": TARGET}
         records.append(new_record(configuration, side.name, where, **values))
-        ratio = f", ours {values['median_ratio']:.2f} times as fast" if side.compared_with else ""
+        ratio = f", ours {values['median_ratio']:.2f} times as fast" if "median_ratio" in values else ""
         print(f"{configuration}, {side.name}: {values['median_seconds']} s{ratio}", flush=True)
     return records
 

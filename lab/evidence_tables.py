@@ -237,9 +237,8 @@ def inference_peers(folder: Path) -> str:
     for side in dict.fromkeys(record["side"] for record in records):
         own = {record["configuration"]: record for record in select(records, side=side)}
         compared = [record["compared_with"] for record in own.values() if "compared_with" in record]
-        if compared or all("not_measured" in record for record in own.values()):
-            cells = (_peer_cell(own.get(configuration)) for configuration in configurations)
-            rows.append((side, (compared or [""])[0], *cells))
+        if compared:  # not one of our own sides
+            rows.append((side, compared[0], *(_peer_cell(own.get(configuration)) for configuration in configurations)))
     return markdown(("library", "compared with", *configurations), rows)
 
 
