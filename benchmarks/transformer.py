@@ -26,7 +26,7 @@ from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
-from lab.results import Record, new_record, processor_of, ratio_statistics, read_file, write_results
+from lab.results import Record, earlier_run, new_record, ratio_statistics, write_results
 from models.distilbert import DistilBertClassifier
 from models.generation import generate
 from models.gpt2 import GPT2
@@ -197,8 +197,7 @@ def main(config: Config) -> None:
         name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")
     }
     if config.perplexity_only:
-        runs = read_file(config.output, "transformer")["runs"]
-        earlier = next((run for run in runs if processor_of(run) == environment["processor"]), None)
+        earlier = earlier_run(config.output, "transformer", environment)
         if earlier is None:
             raise UserError(f"{display_path(config.output)} has no run of this processor; omit --perplexity_only")
         settings = earlier["settings"]

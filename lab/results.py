@@ -83,6 +83,12 @@ def read_file(path: Path, benchmark: str) -> dict[str, Any]:
     return contents
 
 
+def earlier_run(path: Path, benchmark: str, environment: Mapping[str, Any]) -> Run | None:
+    """Return the run of this processor in a results file, of which a new run can keep parts; None if there is none."""
+    runs = read_file(path, benchmark)["runs"]
+    return next((run for run in runs if processor_of(run) == environment.get("processor")), None)
+
+
 def processor_of(run: Run) -> str | None:
     """Return the processor of a run."""
     return run["environment"].get("processor")

@@ -14,6 +14,7 @@ from lab.errors import UserError
 from lab.files import ROOT
 from lab.results import (
     ResumableResults,
+    earlier_run,
     new_record,
     ratio_statistics,
     run_problems,
@@ -73,6 +74,8 @@ def test_a_run_is_kept_for_every_processor(tmp_path: Path) -> None:
         (zen3, 4.0, "2026-11-27"),
         (zen4, 5.0, "2026-11-26"),
     ]
+    earlier = [earlier_run(path, "x", {"processor": name}) for name in (zen3, zen4, "Intel")]
+    assert earlier == [*runs, None]
     assert [run["environment"]["date"] for run in runs] == ["2026-11-27", "2026-11-26"]
 
 
