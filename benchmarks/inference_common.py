@@ -1,4 +1,4 @@
-"""What the libraries of benchmarks/inference_peers.py share."""
+"""Types and functions that all libraries of benchmarks/inference_peers.py share."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Classifier = Callable[[Tokens], Rows]
 
 
 class UnsupportedError(Exception):
-    """What was asked for is not possible with this library, or on this processor."""
+    """A request that this library does not support, or not on this processor."""
 
 
 def read_model(folder: Path, prefix: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
