@@ -18,7 +18,7 @@ def _maze(record: Record) -> str:
 
 def _inference(record: Record) -> str:
     model = "DistilBERT" if record["configuration"] == "sentiment" else f"GPT-2, {record['configuration']}"
-    return f"Inference speed of {record['compared_with']} relative to {record['side']}: {model}"
+    return f"Inference speed of {record.get('compared_with', 'ours')} relative to {record['side']}: {model}"
 
 
 FORMS = {"plain": "plain form", "ours": "accelerated"}  # of our models
