@@ -54,7 +54,8 @@ clean:  ## remove the environment, caches and runs
 	$(BIN)/python $(PIP_INSTALL) -e '.[test]'
 	@touch $@
 
-runs/peers/installed: benchmarks/requirements.txt requirements.txt
+runs/peers/installed: benchmarks/requirements.txt benchmarks/requirements_compiled.txt requirements.txt
 	$(PYTHON) -m venv runs/peers
 	runs/peers/bin/python $(PIP_INSTALL) -r benchmarks/requirements.txt
+	-runs/peers/bin/python $(PIP_INSTALL) -r benchmarks/requirements_compiled.txt
 	@touch $@

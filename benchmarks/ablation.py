@@ -107,8 +107,8 @@ def main(config: Config) -> None:
     assert {option for option in VARIANTS.values() if option} <= option_names
     base = config_to_file(settings_of(FULL, 0, config.num_iterations))
     base |= {"hidden_sizes": list(base["hidden_sizes"])}  # tuples become lists in JSON
-    results = ResumableResults(config.output, "ablation", {"episodes": config.episodes, "ppo": base})
     environment = environment_info()
+    results = ResumableResults(config.output, "ablation", {"episodes": config.episodes, "ppo": base}, environment)
     space: Any = gym.make(ENV_ID).action_space
     random_return = float(evaluate_policy(random_policy(space, seed=0), ENV_ID, config.episodes).returns.mean())
     for seed in range(config.seeds):
@@ -119,7 +119,7 @@ def main(config: Config) -> None:
                 outcome = "diverged" if "diverged" in values else f"{values['return']:.3f}, {values['seconds']:.1f} s"
                 print(f"seed {seed}, {variant}: return {outcome}", flush=True)
     rows = summary(results)
-    results.finish(environment, random_return=random_return, summary=rows)
+    results.finish(random_return=random_return, summary=rows)
     for row in rows:
         print(f"{row['side']:<40} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f}){_difference_text(row)}")
     print(f"wrote {display_path(config.output)}")

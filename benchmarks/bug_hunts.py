@@ -128,8 +128,8 @@ def draw(hunt: Hunt, results: ResumableResults, folder: Path) -> Path:
 def main(config: Config) -> None:
     """Measure the missing runs, write the results and the plots."""
     torch.set_num_threads(1)
-    results = ResumableResults(config.output, "bug_hunts", {"length": config.length})
     environment = environment_info()
+    results = ResumableResults(config.output, "bug_hunts", {"length": config.length}, environment)
     for hunt in config.chosen():
         for seed in range(config.seeds):
             for side in (HEALTHY, BUGGY):
@@ -138,7 +138,7 @@ def main(config: Config) -> None:
                     results.add(new_record(hunt.name, side, environment, seed=seed, **values))
                     shown = ", ".join(f"{column.key} {values[column.key]:.4g}" for column in hunt.metrics)
                     print(f"{hunt.name}, seed {seed}, {side}: {shown}", flush=True)
-    results.finish(environment)
+    results.finish()
     for hunt in config.chosen():
         print(f"wrote {display_path(draw(hunt, results, config.output.parent))}")
     print(f"wrote {display_path(config.output)}")

@@ -29,7 +29,7 @@ from lab.exercises.time_limit import OutOfTime, time_limit
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
-from lab.results import Record, new_record, ratio_statistics, write_results
+from lab.results import Record, earlier_run, new_record, ratio_statistics, write_results
 from models.distilbert import DistilBertClassifier
 from models.generation import generate
 from models.gpt2 import GPT2
@@ -340,9 +340,8 @@ def main(config: Config) -> None:
     environment = environment_info(("torch", "transformers", "numpy", "gymnasium", "mujoco"))
     if device.type == "cuda":
         environment["processor"] = f"{torch.cuda.get_device_name(device)}, {environment['processor']}"
-    records: list[Record] = []
-    if output.exists():
-        records = [record for record in json.loads(read_text(output))["records"] if record["part"] not in config.parts]
+    earlier = earlier_run(output, "gpu", environment) or {"records": []}
+    records: list[Record] = [record for record in earlier["records"] if record["part"] not in config.parts]
 
     def add(part: str, measurement: Measurement) -> None:
         configuration, side, values = measurement

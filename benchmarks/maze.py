@@ -1,17 +1,23 @@
 """Throughput of Q-learning: one agent with a dictionary in a Gymnasium loop, compared with thousands in a tensor.
 
-Both sides learn, with the same settings, in FrozenLake-v1 (4 x 4, slippery): the dictionary in Gymnasium's own
-environment, the tensor in tables made from that environment's `P`. The sides are interleaved in every repetition.
+All sides learn, with the same settings, in FrozenLake-v1 (4 x 4, slippery): the dictionary in Gymnasium's own
+environment, the tensor in tables made from that environment's `P`. Numba, the peer, compiles a loop over the same
+tables, with as many agents; it has its own virtual environment (make bench-setup). The sides are interleaved in every
+repetition.
 """
 
 if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
+import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,12 +35,17 @@ from lab.results import Record, new_record, ratio_statistics, write_results
 from q_learning_agent import QLearningAgent, train
 from transition_tables import TransitionTables
 from value_iteration import as_arrays, value_iteration
+from worker_process import WorkerProcess
 
+WORKER = Path(__file__).with_name("maze_numba.py")
 SETTINGS = {"learning_rate": 0.1, "discount": 0.99, "epsilon": 1.0, "epsilon_decay": 0.98, "epsilon_min": 0.1}
 TIME_LIMIT = 100  # as FrozenLake-v1 is registered
 TARGET, STRETCH_TARGET = 100, 300  # times the steps per second of the dictionary
 CONFIGURATION = "FrozenLake-v1, 4 x 4, slippery"
 SIDES = ("dictionary", "tensor, 1 process", "tensor, all processes")
+NUMBA_OF = {"tensor, 1 process": "Numba, 1 thread", "tensor, all processes": "Numba, all threads"}  # as many agents
+CHECKED_STEPS = 2048  # of every agent, after which Numba and the tensor must have learned the same
+Q_TOLERANCE = 0.01  # between the mean Q-tables of thousands of agents
 
 
 @dataclass
@@ -50,7 +61,9 @@ class Config:
     agents: int = 16384
     """Agents per process: their tables (256 bytes each here) should fit into the processor cache."""
     processes: int = 2
-    """Processes on the tensor side, each with one thread and its own agents."""
+    """Processes on the tensor side, each with one thread and its own agents; as many threads for Numba."""
+    peers_python: Path = Path(sys.executable)
+    """Python of an environment with Numba."""
 
 
 def dictionary_side(config: Config, env: gym.Env[Any, Any], seed: int) -> tuple[float, float]:
@@ -86,29 +99,72 @@ def all_processes(
     return sum(rates), statistics.fmean(values)
 
 
-def measure(config: Config, pool: ProcessPoolExecutor) -> dict[str, list[tuple[float, float]]]:
+def frozen_lake() -> TransitionTables:
+    """Return the tables of the environment."""
+    env: Any = gym.make("FrozenLake-v1")
+    return TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)
+
+
+class Numba:
+    """The peer, in its own process; `reason` says why it cannot be measured, and `version` is that of the library."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        command = (WORKER, json.dumps(SETTINGS), TIME_LIMIT)
+        threads = {"NUMBA_NUM_THREADS": str(config.processes)}
+        self.process = WorkerProcess(config.peers_python, *command, **threads)
+        compiled = self._ask(1, steps=1)
+        self.reason: str = compiled.get("failed", "")
+        self.version: str | None = compiled.get("version")
+
+    def _ask(self, threads: int, **limit: float) -> dict[str, Any]:
+        return self.process.ask({"agents": self.config.agents * threads, "threads": threads, **limit})
+
+    def environment(self, environment: dict[str, Any]) -> dict[str, Any]:
+        """Return the environment of a measurement with the version of Numba."""
+        return environment | {"packages": {**environment["packages"], "numba": self.version}}
+
+    def side(self, threads: int) -> tuple[float, float]:
+        """Return the steps per second of all agents, and their mean value estimate of the start."""
+        answer = self._ask(threads, seconds=self.config.seconds)
+        return answer["steps_per_second"], answer["start_value"]
+
+    def q_difference(self) -> float:
+        """Return the largest difference of the mean Q-table (S, A) from the tensor's, after as many steps."""
+        agents = BatchedQLearning(frozen_lake(), self.config.agents, **SETTINGS)
+        for numbers in islice(random_numbers(agents, seed=0), CHECKED_STEPS):
+            agents.step(*numbers)
+        theirs = torch.tensor(self._ask(self.config.processes, steps=CHECKED_STEPS)["mean_q"])  # (S, A)
+        return float((theirs - agents.q.mean(0)).abs().max())
+
+
+def measure(config: Config, pool: ProcessPoolExecutor, numba: Numba) -> dict[str, list[tuple[float, float]]]:
     """Return side to (steps per second, start value) for every repetition; print one line per repetition."""
-    env = gym.make("FrozenLake-v1")
-    tables = TransitionTables(as_arrays(env.unwrapped.P), start=0, time_limit=TIME_LIMIT)  # pyright: ignore[reportAttributeAccessIssue]
-    sides: list[Callable[[int], tuple[float, float]]] = [
-        lambda seed: dictionary_side(config, env, seed),
-        lambda seed: tensor_side(config, tables, seed),
-        lambda seed: all_processes(config, tables, pool, seed),
-    ]
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
+    env, tables = gym.make("FrozenLake-v1"), frozen_lake()
+    sides: dict[str, Callable[[int], tuple[float, float]]] = {
+        SIDES[0]: lambda seed: dictionary_side(config, env, seed),
+        SIDES[1]: lambda seed: tensor_side(config, tables, seed),
+        SIDES[2]: lambda seed: all_processes(config, tables, pool, seed),
+    }
+    if not numba.reason:
+        sides[NUMBA_OF[SIDES[1]]] = lambda _: numba.side(1)
+        sides[NUMBA_OF[SIDES[2]]] = lambda _: numba.side(config.processes)
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for seed in range(-1, config.repetitions):
-        results = [side(abs(seed)) for side in sides]
+        results = {name: side(abs(seed)) for name, side in sides.items()}
         if seed < 0:
             continue  # the first round starts the processes
         columns = []
-        for name, result in zip(SIDES, results, strict=True):
+        for name, result in results.items():
             measured[name].append(result)
-            columns.append(f"{name} {result[0] / 1e6:.3g} M/s (x{result[0] / results[0][0]:.0f})")
+            columns.append(f"{name} {result[0] / 1e6:.3g} M/s (x{result[0] / results[SIDES[0]][0]:.0f})")
         print(f"repetition {seed + 1}: " + ", ".join(columns), flush=True)
     return measured
 
 
-def records_of(environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]]) -> list[Record]:
+def records_of(
+    environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]], numba: Numba
+) -> list[Record]:
     """Return one record per side: rates and start values of all repetitions, and the ratios to the dictionary."""
     baseline = [rate for rate, _ in measured[SIDES[0]]]
     records = []
@@ -122,7 +178,31 @@ def records_of(environment: dict[str, Any], measured: dict[str, list[tuple[float
         if name != SIDES[0]:
             values["ratios"] = [round(rate / base, 1) for rate, base in zip(rates, baseline, strict=True)]
             values |= ratio_statistics(rates, baseline) | {"target": TARGET if name == SIDES[2] else None}
-        records.append(new_record(CONFIGURATION, name, environment, **values))
+        where = numba.environment(environment) if name in NUMBA_OF.values() else environment
+        records.append(new_record(CONFIGURATION, name, where, **values))
+    return records
+
+
+def numba_records(
+    environment: dict[str, Any], measured: dict[str, list[tuple[float, float]]], numba: Numba
+) -> list[Record]:
+    """Return records of the tensor relative to Numba, which say whether both have learned the same."""
+    environment = numba.environment(environment)
+    if numba.reason:
+        return [
+            new_record(CONFIGURATION, f"{ours}, relative to {peer}", environment, not_measured=numba.reason)
+            for ours, peer in NUMBA_OF.items()
+        ]
+    difference = numba.q_difference()
+    verdict = "the same" if difference <= Q_TOLERANCE else "NOT the same"
+    print(f"Numba learns {verdict}: the mean Q-tables differ by at most {difference:.4f}")
+    records = []
+    for ours, peer in NUMBA_OF.items():
+        rates, peer_rates = ([rate for rate, _ in measured[name]] for name in (ours, peer))
+        values = {"largest_q_difference": round(difference, 5), "same_q": difference <= Q_TOLERANCE}
+        values |= ratio_statistics(rates, peer_rates) | {"target": None}
+        records.append(new_record(CONFIGURATION, f"{ours}, relative to {peer}", environment, **values))
+        print(f"{ours}: {values['median_ratio']:.2f} times {peer}")
     return records
 
 
@@ -133,8 +213,11 @@ def main(config: Config) -> None:
             raise UserError(f"--{name} is {getattr(config, name)}; it must be positive")
     writable_folder(config.output.parent)
     environment = environment_info(("torch", "numpy", "gymnasium"))
-    with ProcessPoolExecutor(config.processes, get_context("spawn")) as pool:
-        records = records_of(environment, measure(config, pool))
+    numba = Numba(config)
+    with closing(numba.process), ProcessPoolExecutor(config.processes, get_context("spawn")) as pool:
+        measured = measure(config, pool, numba)
+        records = records_of(environment, measured, numba)
+        records += numba_records(environment, measured, numba)
     processes = {"agents_per_process": config.agents, "processes": config.processes, "threads_per_process": 1}
     dynamics = gym.make("FrozenLake-v1").unwrapped.P  # pyright: ignore[reportAttributeAccessIssue]
     optimal = float(value_iteration(dynamics, SETTINGS["discount"])[0].max())

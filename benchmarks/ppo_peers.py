@@ -102,7 +102,7 @@ def summary(results: ResumableResults, threshold: float) -> list[Record]:
     for side in SIDES:
         own = results.find(side=side)
         if not own:
-            reasons = [row["not_measured"] for row in results.contents.get("failed", ()) if row["side"] == side]
+            reasons = [row["not_measured"] for row in results.run.get("failed", ()) if row["side"] == side]
             rows.append({"side": side, "not_measured": (reasons or ["no seed was run"])[-1]})
             continue
         times = [time for record in own if (time := time_to_threshold(record, threshold))]
@@ -134,8 +134,8 @@ def main(config: Config) -> None:
     names = ("num_iterations", "episodes", "curve_episodes")
     steps = config.num_iterations * PPOConfig().steps_per_iter
     settings = {name: getattr(config, name) for name in names} | {"steps": steps}
-    results = ResumableResults(config.output, "ppo_peers", settings)
     environment = environment_info()
+    results = ResumableResults(config.output, "ppo_peers", settings, environment)
     failed: dict[str, Record] = {}
     for seed in range(max(config.seeds, config.our_seeds)):
         for side in SIDES:
@@ -152,10 +152,10 @@ def main(config: Config) -> None:
             print(f"{side}, seed {seed}: return {values['return']:.3f}, {values['seconds']:.1f} s", flush=True)
     threshold = gym.spec(ENV_ID).reward_threshold
     assert threshold is not None
-    results.contents["failed"] = list(failed.values())
+    results.run["failed"] = list(failed.values())
     rows = summary(results, threshold)
     lines = {"threshold": threshold, **baselines(config.episodes)}
-    results.finish(environment, threshold=threshold, baselines=lines, summary=rows)
+    results.finish(threshold=threshold, baselines=lines, summary=rows)
     for row in rows:
         line = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "mean" in row else row["not_measured"]
         print(f"{row['side']:<40} {line}")

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.errors import UserError, require_at_least
+from lab.errors import require_at_least
 from lab.files import ROOT, writable_folder
 from lab.launch import launch
-from lab.projects import FOLDERS
 from lab.record import environment_info
 from lab.results import new_record, ratio_statistics, write_results
+from worker_process import WorkerProcess
 
 SIDES = {  # name to target: the minimum wall time relative to ours
     "ours": None,
@@ -55,30 +55,17 @@ class Config:
         require_at_least(1, self, "chunks", "iterations")
 
 
-class Side:
+class Side(WorkerProcess):
     """One side, in its own process that waits for the next round."""
 
     def __init__(self, name: str, python: Path, config: Config) -> None:
-        threads = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
-        paths = os.pathsep.join(str(folder) for folder in (ROOT, *(ROOT / name for name in FOLDERS)))
-        self.process = subprocess.Popen(
-            [python, WORKER, name, str(config.chunks), str(config.iterations)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **threads, "PYTHONPATH": paths},
-        )
+        flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
+        super().__init__(python, WORKER, name, config.chunks, config.iterations, OMP_NUM_THREADS="1", **flags)
         self.run_chunk()  # imports, compilation, first steps
 
     def run_chunk(self) -> float:
         """Run one chunk; return its seconds."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            print("go", file=self.process.stdin, flush=True)
-            return json.loads(self.process.stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError):
-            raise UserError(f"{' '.join(map(str, self.process.args))} exited early") from None  # pyright: ignore[reportArgumentType,reportCallIssue]
+        return self.ask("next chunk")
 
 
 def main(config: Config) -> None:

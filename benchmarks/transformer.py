@@ -7,7 +7,6 @@ repetition. Perplexity is measured with the bundled language model, which is tra
 if __name__ == "__main__":
     import lab.startup  # first: Ctrl-C works while the libraries load
 
-import json
 import math
 import statistics
 import tempfile
@@ -23,11 +22,11 @@ import transformers
 from torch import nn
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
-from lab.errors import require_at_least
+from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
-from lab.results import Record, new_record, ratio_statistics, write_results
+from lab.results import Record, earlier_run, new_record, ratio_statistics, write_results
 from models.distilbert import DistilBertClassifier
 from models.generation import generate
 from models.gpt2 import GPT2
@@ -95,6 +94,12 @@ def generation_sides(config: Config, folder: str) -> tuple[Sides, Sides]:
     return sides(single), {name: side for name, side in sides(batch).items() if name != "bfloat16"}
 
 
+def read_sentences(data: Path, count: int) -> list[str]:
+    """Return the first sentences of SST's binary test set."""
+    lines = read_text(data / "sentiment/stsa.binary.test").split("\n")
+    return [line.partition(" ")[2] for line in lines if line.strip()][:count]
+
+
 def sentiment_sides(config: Config, folder: str) -> Sides:
     """Return the sides for sentiment: name to a function that returns labels and scores."""
     theirs = randomize(transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig()), folder)
@@ -102,8 +107,7 @@ def sentiment_sides(config: Config, folder: str) -> Sides:
     pipe = transformers.pipeline("text-classification", model=theirs, tokenizer=tokenizer, device="cpu")
     plain = DistilBertClassifier.from_pretrained(folder)
     forms = {"plain": plain, "ours": accelerate(plain)}
-    lines = read_text(config.data / "sentiment/stsa.binary.test").split("\n")
-    texts = [line.partition(" ")[2] for line in lines if line.strip()][: config.sentences]
+    texts = read_sentences(config.data, config.sentences)
 
     def classify(model: DistilBertClassifier) -> list[dict[str, Any]]:
         scores, labels = model.predict(tokenizer(texts)["input_ids"]).max(dim=-1)  # (N, C) -> (N,), (N,)
@@ -193,7 +197,9 @@ def main(config: Config) -> None:
         name: getattr(config, name) for name in ("repetitions", "new_tokens", "sentences", "threads")
     }
     if config.perplexity_only:
-        earlier = json.loads(read_text(config.output))
+        earlier = earlier_run(config.output, "transformer", environment)
+        if earlier is None:
+            raise UserError(f"{display_path(config.output)} has no run of this processor; omit --perplexity_only")
         settings = earlier["settings"]
         records = [record for record in earlier["records"] if record["configuration"] != "perplexity"]
     else:

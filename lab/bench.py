@@ -8,14 +8,14 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from lab.errors import UserError, require_at_least
 from lab.evidence import publish
 from lab.files import ROOT, display_path, writable_folder
-from lab.results import RESULTS
+from lab.results import RESULTS, Run, processor_of, read_file
 from lab.runner import read_record, run_script
 
 QUICK = ROOT / "runs/bench"
@@ -58,7 +58,7 @@ QUICK_SCALING_FLAGS = "--environments 1 32 --threads 1 2 --batches 1 8 --context
 QUICK_PPO_FLAGS = ("--num_iterations", "2", "--episodes", "20")
 SB3 = ("stable_baselines3",)
 BENCHMARKS = {
-    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5")),
+    "maze": Benchmark("maze", ("--repetitions", "3", "--seconds", "0.5"), uses_peers=True),
     "ppo": Benchmark("ppo_reacher", ("--seeds", "3", "--num_iterations", "20", "--episodes", "20"), result="ppo"),
     "ppo_peers": Benchmark(
         "ppo_peers",
@@ -70,6 +70,14 @@ BENCHMARKS = {
     "ppo_speed": Benchmark("ppo_speed", ("--chunks", "3", "--iterations", "2"), packages=SB3, uses_peers=True),
     "transformer": Benchmark(
         "transformer", ("--repetitions", "2", "--new_tokens", "16", "--sentences", "64"), needs_data=True
+    ),
+    "inference_peers": Benchmark(
+        "inference_peers",
+        ("--repetitions", "1", "--new_tokens", "8", "--sentences", "16"),
+        packages=("ctranslate2",),
+        needs_data=True,
+        uses_peers=True,
+        checkable=False,
     ),
     "text_startup": Benchmark("text_startup", ("--repetitions", "2")),
     "training": Benchmark("training", ("--repetitions", "2", "--steps", "1")),
@@ -106,10 +114,10 @@ class Bench:
         require_at_least(0, self, "tolerance")
 
 
-def ratios(contents: Any) -> dict[str, Ratio]:
-    """Return the ratios in a results file, from its records and its summary, by configuration and side."""
+def ratios(run: Run) -> dict[str, Ratio]:
+    """Return the ratios in a run, from its records and its summary, by configuration and side."""
     by_name: dict[str, Ratio] = {}
-    for record in (*contents["records"], *contents.get("summary", ())):
+    for record in (*run["records"], *run.get("summary", ())):
         if record.get("median_ratio") is not None:
             name = ", ".join(filter(None, (record.get("configuration"), record["side"])))
             by_name[name] = Ratio(record["median_ratio"], record["lowest_ratio"], record["highest_ratio"])
@@ -144,6 +152,7 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     output = folder / benchmark.file
     if quick:
         output.unlink(missing_ok=True)  # resumable benchmarks would find nothing to do
+    read_file(output, name)  # a damaged file is refused before anything is measured
     flags = ["--output", str(output), *(benchmark.quick if quick else ())]
     if config.data is not None and benchmark.needs_data:
         flags += ["--data", str(config.data)]
@@ -178,7 +187,11 @@ def check(name: str, folder: Path, config: Bench) -> str:
         return "not checked: a short run says nothing about its results"
     if not committed.exists():
         return f"not checked: there is no {display_path(committed)} yet"
-    before, now = (ratios(read_record(path)) for path in (committed, folder / benchmark.file))
+    (fresh,) = read_record(folder / benchmark.file)["runs"]
+    same = [run for run in read_record(committed)["runs"] if processor_of(run) == processor_of(fresh)]
+    if not same:
+        return f"not checked: {display_path(committed)} has no run of this processor, {processor_of(fresh)}"
+    before, now = ratios(same[0]), ratios(fresh)
     lines = [drift(side, before[side], now[side], config.tolerance) for side in before if side in now]
     changes = [line for line in lines if line]
     unmeasured = [f"{side} was not measured" for side in before if side not in now]

@@ -2,8 +2,10 @@
 
 A number is marked `<!-- from FILE KEY FORMAT -->shown<!-- end -->`. KEY is a path through the JSON file, its parts
 joined by dots, with `~` for a space; in a list, `name=value` selects the one element with this entry, and several such
-conditions are joined by `&`. A table is the text between `<!-- table NAME -->` and `<!-- end table -->`, each on its
-own line; `lab.evidence_tables` generates it. `lab bench --publish` updates numbers, tables and plots.
+conditions are joined by `&`. In the results of a benchmark the path begins in a run; if several processors have the
+record, the one with the weakest ratio is quoted. A table is the text between `<!-- table NAME -->` and
+`<!-- end table -->`, each on its own line; `lab.evidence_tables` generates it. `lab bench --publish` updates numbers,
+tables and plots.
 """
 
 import json
@@ -15,6 +17,7 @@ from typing import Any
 from lab.errors import UserError
 from lab.evidence_tables import TABLES
 from lab.files import ROOT, atomic, display_path
+from lab.results import weakest
 
 NUMBER = re.compile(r"<!-- from (?P<file>\S+) (?P<key>\S+) ?(?P<format>\S*) -->(?P<shown>.*?)<!-- end -->", re.DOTALL)
 TABLE = re.compile(r"<!-- table (?P<name>\S+) -->\n(?P<shown>.*?)<!-- end table -->", re.DOTALL)
@@ -45,12 +48,38 @@ def from_source(match: re.Match[str]) -> str:
     Raises UserError, naming the mark, if there is no such file or entry.
     """
     try:
-        value: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
-        for key in match["key"].replace("~", " ").split("."):
-            value = _entry(value, key)
+        contents: Any = json.loads((ROOT / match["file"]).read_text(encoding="utf-8"))
+        keys = match["key"].replace("~", " ").split(".")
+        value = _weakest(contents, keys) if "runs" in contents else _resolve(contents, keys)[0]
         return format(value, match["format"])
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{match['file']} {match['key']}: not found ({type(error).__name__}: {error})") from None
+
+
+def _weakest(contents: dict[str, Any], keys: list[str]) -> Any:
+    """Return the value from the run of the processor whose record has the weakest ratio; without ratios, the first."""
+    found = []
+    problem: Exception = LookupError("no runs")
+    for run in contents["runs"]:
+        try:
+            found.append(_resolve(run, keys))
+        except (LookupError, TypeError, ValueError) as error:
+            problem = error
+    if not found:
+        raise problem
+    chosen = weakest([record for _, record in found], contents["benchmark"])
+    return next(value for value, record in found if record is chosen)
+
+
+def _resolve(value: Any, keys: list[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the value at a path, and the last element of a list on the path: the record that holds the value."""
+    record: dict[str, Any] = {}
+    for key in keys:
+        is_list = isinstance(value, list)
+        value = _entry(value, key)
+        if is_list and isinstance(value, dict):
+            record = value
+    return value, record
 
 
 def _entry(value: Any, key: str) -> Any:

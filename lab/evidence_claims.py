@@ -1,21 +1,22 @@
 """The evidence: every claim about correctness, learning results and speed, with its result, target and processor."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from lab.results import Record, read_json, read_results, select
+from lab.results import Record, Run, read_json, read_runs, select
 
 
 class Claim(NamedTuple):
-    """One row of the evidence table."""
+    """One claim, measured on one processor; the evidence table has one row for the same claim on all processors."""
 
     claim: str
     result: str
     target: str = ""
     met: bool | None = None  # None: there is no target
     measured_on: str = "not recorded"
-    highlight: bool = False  # also shown in the short table of the front page
+    highlight: bool = False  # also shown in the short table of the front page, on the processor where it is weakest
+    strength: float = 0.0  # compares the results of a claim on several processors: higher is stronger
 
 
 FLOAT_ROUNDING, EXACT = "float rounding", "exact"
@@ -100,11 +101,11 @@ def short_processor(name: str | None) -> str:
     """Return a processor's name without trademarks, core count and clock rate."""
     if not name:
         return "not recorded"
-    short = re.sub(r"\((R|TM)\)|\s*@.*$|\bCPU\b|\b\d+-Core\b|\bProcessor\b", "", name)
+    short = re.sub(r"\((R|TM)\)|\s*@\s*[\d.]+\s*GHz|\bCPU\b|\b\d+-Core\b|\bProcessor\b", "", name)
     return " ".join(short.split())
 
 
-def _processor(source: Any) -> str:
+def processor_text(source: Any) -> str:
     """Return the processor of a results file, a benchmark record or a run record."""
     return short_processor(source.get("processor") or source.get("environment", {}).get("processor"))
 
@@ -126,16 +127,16 @@ def correctness() -> Iterator[Claim]:
         check = maze["figures"][0]
         shortest = f"{maze['results']['shortest_path_length']} steps (search)"
         result = f"{check['value']} steps"
-        yield Claim("Q-learning finds a shortest path in the maze", result, shortest, check["ok"], _processor(maze))
-    if speed := read_results("transformer"):
-        agreement = (
-            ("same_tokens", "one prompt", "float32", "GPT-2 generates the same tokens as `transformers`"),
-            ("same_labels", "sentiment", "ours", "DistilBERT predicts the same labels as `transformers`"),
-        )
+        yield Claim("Q-learning finds a shortest path in the maze", result, shortest, check["ok"], processor_text(maze))
+    agreement = (
+        ("same_tokens", "one prompt", "float32", "GPT-2 generates the same tokens as `transformers`"),
+        ("same_labels", "sentiment", "ours", "DistilBERT predicts the same labels as `transformers`"),
+    )
+    for run in read_runs("transformer"):
         for key, configuration, side, claim in agreement:
-            for record in select(speed["records"], configuration=configuration, side=side):
+            for record in select(run["records"], configuration=configuration, side=side):
                 result = EXACT if record[key] else "different"
-                yield Claim(claim, result, EXACT, record[key], _processor(record))
+                yield Claim(claim, result, EXACT, record[key], processor_text(record))
 
 
 # --- learning results -------------------------------------------------------------------------------------------------
@@ -149,31 +150,35 @@ def learning_results() -> Iterator[Claim]:
 
 
 def _ppo_returns() -> Iterator[Claim]:
-    if ppo := read_results("ppo"):
+    for ppo in read_runs("ppo"):
         (ours,) = select(ppo["summary"], side="ours")
         (controller,) = select(ppo["summary"], side="inverse kinematics + PD")
-        mean, where = ours["mean"], _processor(ppo)
+        mean, where = ours["mean"], processor_text(ppo)
         result = interval(mean, ours["low"], ours["high"])
         threshold = "at least -3.75 (reward threshold)"
         claim = f"PPO on Reacher-v5: return, {ours['seeds']} seeds"
-        yield Claim(claim, result, threshold, mean >= -3.75, where, highlight=True)
+        yield Claim(claim, result, threshold, mean >= -3.75, where, highlight=True, strength=mean)
         gain = mean - controller["mean"]
         claim = "PPO minus inverse-kinematics controller"
         yield Claim(claim, f"{gain:+.2f}", "at least -0.07", gain >= -0.07, where)
         claim = "PPO on Reacher-v5: worst seed"
         yield Claim(claim, f"{ours['worst']:.2f}", "at least -4.1", ours["worst"] >= -4.1, where)
-    results = read_results("ppo_peers") or {}
-    peers = [row for row in results.get("summary", ()) if "mean" in row and row["side"] != "ours"]
+    for run in read_runs("ppo_peers"):
+        yield from _peer_returns(run)
+
+
+def _peer_returns(run: Run) -> Iterator[Claim]:
+    peers = [row for row in run.get("summary", ()) if "mean" in row and row["side"] != "ours"]
     if peers:
         best, worst = (choose(peers, key=lambda row: row["mean"]) for choose in (max, min))
         for name, row in (("Best", best), ("Worst", worst)):
             claim = f"{name} of {len(peers)} other PPO setups: {row['side']}"
-            yield Claim(claim, interval(row["mean"], row["low"], row["high"]), measured_on=_processor(results))
+            yield Claim(claim, interval(row["mean"], row["low"], row["high"]), measured_on=processor_text(run))
 
 
 def _accuracy(claim: str, value: float, ends: list[float], target: float, source: Any) -> Claim:
     result = f"{value:.1%} ({ends[0]:.1%} to {ends[1]:.1%})"
-    return Claim(claim, result, f"at least {target:.0%}", value >= target, _processor(source))
+    return Claim(claim, result, f"at least {target:.0%}", value >= target, processor_text(source))
 
 
 def _sentiment_accuracies() -> Iterator[Claim]:
@@ -199,12 +204,12 @@ def _language_losses() -> Iterator[Claim]:
     if language := read_json("assets/models/language/metrics.json"):
         bits, books = language["bits_per_byte_in_all"], len(language["bits_per_byte"])
         claim = f"Bundled language model: bits per byte, {books} held-out books"
-        yield Claim(claim, f"{bits:.3f}", "at most 1.75", bits <= 1.75, _processor(language))
+        yield Claim(claim, f"{bits:.3f}", "at most 1.75", bits <= 1.75, processor_text(language))
     if run := read_json("02_transformer_basics/results/shakespeare/train_language_model.json"):
         loss, seconds = run["results"]["validation_loss"], run["seconds"]
         met = loss <= 1.58 and seconds <= 180
         result = f"{loss:.3f} in {seconds:.0f} s"
-        yield Claim("Tiny Shakespeare: nats per character", result, "at most 1.58 in 180 s", met, _processor(run))
+        yield Claim("Tiny Shakespeare: nats per character", result, "at most 1.58 in 180 s", met, processor_text(run))
 
 
 # --- exercises --------------------------------------------------------------------------------------------------------
@@ -230,11 +235,13 @@ SECONDS = (  # what is timed, whether torch is imported (None: either), the most
 
 def graders() -> Iterator[Claim]:
     """Yield the claims about the exercises: which answers fail, pass and are named, and how fast."""
-    results = read_results("exercises")
-    if not results:
-        return
-    (total,) = results["summary"]
-    where = _processor(results)
+    for run in read_runs("exercises"):
+        yield from _graders(run)
+
+
+def _graders(run: Run) -> Iterator[Claim]:
+    (total,) = run["summary"]
+    where = processor_text(run)
     total = total | {"mutants_different": total["mutants"] - total["mutants_equivalent"]}
     for part, whole, share, claim in GRADERS:
         target = "all" if share == 1 else f"at least {share:.0%}"
@@ -248,91 +255,8 @@ def graders() -> Iterator[Claim]:
         "Exercises: repeated checks of right answers that fail", f"{failed} of {checks}", "0", not failed, where
     )
     for name, imports, most, claim in SECONDS:
-        slowest = max(row[name] for row in results["records"] if imports in (None, row["imports"]))
+        slowest = max(row[name] for row in run["records"] if imports in (None, row["imports"]))
         yield Claim(claim, f"{slowest:.2f}", f"below {most:g}", slowest < most, where)
     seconds = total["seconds_endless_loop"]
     claim = "Exercises: seconds until an endless loop is reported"
     yield Claim(claim, f"{seconds:.1f}", "at most 6", seconds <= 6, where)
-
-
-# --- speed ------------------------------------------------------------------------------------------------------------
-
-Wording = Callable[[Record], str]
-FORMS = {"plain": "plain form", "ours": "accelerated"}  # of our models
-SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its wording and the highlights
-    "maze": (
-        lambda record: f"Batched Q-learning ({record['side']}): steps per second relative to a dictionary",
-        {("FrozenLake-v1, 4 x 4, slippery", "tensor, all processes")},
-    ),
-    "ppo_speed": (
-        lambda record: (
-            "Wall time relative to our PPO: "
-            + (
-                "one plain Gymnasium environment, no learning"
-                if record["side"] == "one environment"
-                else record["side"]
-            )
-        ),
-        {("Reacher-v5", "Stable-Baselines3, our settings")},
-    ),
-    "transformer": (
-        lambda record: (
-            "Inference speed relative to `transformers`: "
-            + ("DistilBERT" if record["configuration"] == "sentiment" else f"GPT-2, {record['configuration']}")
-            + f", {FORMS.get(record['side'], record['side'])}"
-        ),
-        {("one prompt", "int8")},
-    ),
-    "training": (
-        lambda record: (
-            f"Training speed relative to `transformers`: {record['configuration']}"
-            + (", with the same allocator setting on both sides" if "memory" in record["side"] else "")
-        ),
-        set(),
-    ),
-    "text_startup": (
-        lambda record: (
-            f"Time to {record['configuration']} relative to the Hugging Face pipeline, "
-            f"{record['side']} form of our model"
-        ),
-        set(),
-    ),
-}
-LOWER_IS_BETTER = ("text_startup",)
-
-
-def speed() -> Iterator[Claim]:
-    """Yield the claims about speed: medians of the ratios of interleaved rounds."""
-    for name, (wording, highlights) in SPEED.items():
-        for record in (read_results(name) or {"records": ()})["records"]:
-            if "not_measured" in record:
-                yield Claim(wording(record), record["not_measured"], measured_on=_processor(record))
-            elif record.get("median_ratio") is not None:  # the reference side has no ratio
-                highlight = (record["configuration"], record["side"]) in highlights
-                target, met = _target(record, name in LOWER_IS_BETTER)
-                yield Claim(wording(record), ratio_text(record), target, met, _processor(record), highlight)
-    yield from _page_speed()
-
-
-def _page_speed() -> Iterator[Claim]:
-    for record in (read_results("page") or {"records": ()})["records"]:
-        claim, where = f"`lab play`: {record['configuration']}", _processor(record)
-        if "median_ratio" in record:
-            claim += ", speed relative to the same training alone"
-            met = record["median_ratio"] >= record["target"]
-            yield Claim(claim, ratio_text(record), f"at least {record['target']:g}x", met, where)
-        elif "frames" in record["configuration"].split()[0]:
-            met = record["value"] >= record["target"]
-            yield Claim(claim, f"{record['value']:.1f}", f"at least {record['target']:g}", met, where)
-        else:
-            met = record["value"] < record["target"]
-            yield Claim(claim, f"{record['value']:.3f}", f"below {record['target']:g}", met, where)
-
-
-def _target(record: Record, lower_is_better: bool) -> tuple[str, bool | None]:
-    target = record.get("target")
-    if target is None:
-        return "", None
-    if lower_is_better:
-        return f"at most {target:.3g}x", record["median_ratio"] <= target
-    return f"at least {target:.3g}x", record["median_ratio"] >= target

@@ -111,8 +111,8 @@ def draw_plots(folder: Path | None = None) -> list[Path]:
     drawn = []
     for name, draw in PLOTS.items():
         source = folder / f"{name}.json"
-        contents = read_json(source) or {}
-        if "summary" in contents or "parts" in contents:
-            draw(contents, source.with_suffix(".png"))
+        complete = [run for run in (read_json(source) or {"runs": []})["runs"] if "summary" in run or "parts" in run]
+        if complete:
+            draw(complete[0], source.with_suffix(".png"))
             drawn.append(source.with_suffix(".png"))
     return drawn

@@ -1,7 +1,7 @@
 """The tables of the documentation, generated from the results files. A benchmark without results is named as such."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lab import results
@@ -13,11 +13,11 @@ from lab.evidence_claims import (
     interval,
     learning_results,
     ratio_text,
-    speed,
 )
+from lab.evidence_speed import speed
 from lab.exercises.catalog import exercises
 from lab.exercises.hunts import hunts
-from lab.results import read_json, read_results, select
+from lab.results import Record, Run, read_json, read_runs, select, weakest
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,12 +37,42 @@ def image_link(name: str, text: str, folder: Path) -> str:
     return f"![{text}]({Path(os.path.relpath(path, folder)).as_posix()})\n\n" if path.exists() else ""
 
 
+def first_run(name: str, entry: str) -> Run | None:
+    """Return the run of a benchmark that tables and plots of a whole run show: the first that is complete.
+
+    `entry` is what a complete run has.
+    """
+    return next((run for run in read_runs(name) if entry in run), None)
+
+
+def weakest_records(name: str) -> list[Record]:
+    """Return the records of a benchmark; where several processors have the same one, that with the weakest ratio."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for run in read_runs(name):
+        for record in run["records"]:
+            groups.setdefault((record["configuration"], record["side"]), []).append(record)
+    return [weakest([each for each in group if "not_measured" not in each] or group, name) for group in groups.values()]
+
+
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def _cells(claim: Claim) -> tuple[str, ...]:
-    met = "" if claim.met is None else "yes" if claim.met else "**no**"
-    return claim.claim, claim.result, claim.target, met, claim.measured_on
+def grouped(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Return the claims in the order of their first appearance, the same claim on several processors together."""
+    groups: dict[str, list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(claim.claim, []).append(claim)
+    return list(groups.values())
+
+
+def _cells(claims: Sequence[Claim]) -> tuple[str, ...]:
+    """Return the row of a claim, with a line per processor, weakest result first."""
+    ordered = sorted(claims, key=lambda claim: claim.strength)
+    known = [claim.met for claim in ordered if claim.met is not None]
+    met = "" if not known else "yes" if all(known) else "**no**"
+    result = "<br>".join(claim.result for claim in ordered)
+    processors = "<br>".join(claim.measured_on for claim in ordered)
+    return ordered[0].claim, result, ordered[0].target, met, processors
 
 
 def evidence(folder: Path) -> str:
@@ -57,9 +87,9 @@ def evidence(folder: Path) -> str:
     rows: list[tuple[str, ...]] = []
     for title, claims in sections.items():
         rows.append((f"**{title}**", "", "", "", ""))
-        rows += [_cells(claim) for claim in claims()]
-    names = ("maze", "ppo", "ppo_speed", "transformer", "training", "text_startup")
-    rows += [(f"`lab bench {name}`", "not measured yet", "", "", "") for name in names if read_results(name) is None]
+        rows += [_cells(group) for group in grouped(claims())]
+    names = ("maze", "ppo", "ppo_speed", "transformer", "inference_peers", "training", "text_startup")
+    rows += [(f"`lab bench {name}`", "not measured yet", "", "", "") for name in names if not read_runs(name)]
     return markdown(("claim", "result (interval)", "target", "met", "measured on"), rows)
 
 
@@ -67,7 +97,8 @@ def evidence_highlights(folder: Path) -> str:
     """Return the strongest claims as a short table for the front page."""
     del folder
     claims = [claim for section in (correctness, learning_results, speed) for claim in section() if claim.highlight]
-    rows = [(claim.claim, claim.result, claim.measured_on) for claim in claims]
+    lowest = [min(group, key=lambda claim: claim.strength) for group in grouped(claims)]
+    rows = [(claim.claim, claim.result, claim.measured_on) for claim in lowest]
     return markdown(("claim", "result (interval)", "measured on"), rows)
 
 
@@ -83,8 +114,8 @@ def proofs(folder: Path) -> str:
 
 def ablation(folder: Path) -> str:
     """Return the PPO ablation: the return without each detail, and the difference from full PPO."""
-    contents = read_results("ablation")
-    if not contents or "summary" not in contents:
+    contents = first_run("ablation", "summary")
+    if not contents:
         return not_measured("ablation")
     rows = []
     for row in contents["summary"]:
@@ -105,11 +136,11 @@ def ablation(folder: Path) -> str:
 def ppo_speed(folder: Path) -> str:
     """Return the wall time for the same number of steps, relative to ours."""
     del folder
-    contents = read_results("ppo_speed")
-    if not contents:
+    records = weakest_records("ppo_speed")
+    if not records:
         return not_measured("ppo_speed")
     rows = []
-    for record in contents["records"]:
+    for record in records:
         if "not_measured" in record:
             rows.append((record["side"], f"not measured: {record['not_measured']}"))
         elif record["side"] != "ours":
@@ -119,8 +150,8 @@ def ppo_speed(folder: Path) -> str:
 
 def ppo_peers(folder: Path) -> str:
     """Return final returns and training times of our PPO and of other libraries."""
-    contents = read_results("ppo_peers")
-    if not contents or "summary" not in contents:
+    contents = first_run("ppo_peers", "summary")
+    if not contents:
         return not_measured("ppo_peers")
     rows = []
     for row in contents["summary"]:
@@ -155,7 +186,7 @@ def ppo_peers(folder: Path) -> str:
 
 def scaling(folder: Path) -> str:
     """Return the peak rate of every scaling curve, with its fraction of the upper bound."""
-    contents = read_results("scaling")
+    contents = first_run("scaling", "parts")
     if not contents:
         return not_measured("scaling")
     rows = []
@@ -175,10 +206,9 @@ def scaling(folder: Path) -> str:
 def transformer(folder: Path) -> str:
     """Return GPT-2's speed in every precision relative to `transformers`, and its perplexity."""
     del folder
-    contents = read_results("transformer")
-    if not contents:
+    records, rows = weakest_records("transformer"), []
+    if not records:
         return not_measured("transformer")
-    records, rows = contents["records"], []
     for record in select(records, configuration="one prompt"):
         side = record["side"]
         reference = side == "transformers"
@@ -194,6 +224,28 @@ def transformer(folder: Path) -> str:
             )
         )
     return markdown(("", "tokens per second", "one prompt", "batch of 8", "perplexity"), rows)
+
+
+def inference_peers(folder: Path) -> str:
+    """Return the speed of our models relative to other libraries for inference."""
+    del folder
+    records = weakest_records("inference_peers")
+    if not records:
+        return not_measured("inference_peers")
+    configurations = list(dict.fromkeys(record["configuration"] for record in records))
+    rows = []
+    for side in dict.fromkeys(record["side"] for record in records):
+        own = {record["configuration"]: record for record in select(records, side=side)}
+        compared = [record["compared_with"] for record in own.values() if "compared_with" in record]
+        if compared:  # not one of our own sides
+            rows.append((side, compared[0], *(_peer_cell(own.get(configuration)) for configuration in configurations)))
+    return markdown(("library", "compared with", *configurations), rows)
+
+
+def _peer_cell(record: Record | None) -> str:
+    if record is None:
+        return ""
+    return f"not measured: {record['not_measured']}" if "not_measured" in record else ratio_text(record)
 
 
 def sentiment(folder: Path) -> str:
@@ -251,7 +303,7 @@ def hunt_list(folder: Path) -> str:
 def grader_list(folder: Path) -> str:
     """Return for every exercise how its grader judges known answers."""
     del folder
-    contents = read_results("exercises")
+    contents = first_run("exercises", "summary")
     if not contents:
         return "*Not measured yet: `lab exercises prove`.*"
     rows = [
@@ -283,7 +335,7 @@ def grader_list(folder: Path) -> str:
 def surviving_mutants(folder: Path) -> str:
     """Return the automatic mutants of the solutions that pass, and why."""
     del folder
-    contents = read_results("exercises")
+    contents = first_run("exercises", "summary")
     if not contents:
         return "*Not measured yet: `lab exercises prove`.*"
     rows = [
@@ -308,4 +360,5 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "scaling": scaling,
     "sentiment": sentiment,
     "transformer": transformer,
+    "inference_peers": inference_peers,
 }

@@ -1,7 +1,8 @@
 """Results files of the benchmarks: one schema for all of them, described in docs/BENCHMARKS.md.
 
-A file holds `benchmark`, `settings`, `environment` and `records`; a record is a flat dictionary with what was measured
-(`configuration`, `side` and values) and where and when (`processor`, `date`, `versions`).
+A file holds `benchmark` and `runs`, one per processor: a new run replaces that of the same processor and leaves the
+others as they are. A run holds `settings`, `environment` and `records`; a record is a flat dictionary with what was
+measured (`configuration`, `side` and values) and where and when (`processor`, `date`, `versions`).
 """
 
 import json
@@ -17,7 +18,9 @@ from lab.runner import read_record
 RESULTS = ROOT / "benchmarks/results"
 RECORD_KEYS = ("configuration", "side", "processor", "date", "versions")
 RATIO_KEYS = ("median_ratio", "q1_ratio", "q3_ratio", "lowest_ratio", "highest_ratio")
+LOWER_IS_BETTER = ("ppo", "text_startup")  # benchmarks whose ratios are times relative to another side
 Record = dict[str, Any]
+Run = dict[str, Any]
 
 
 def new_record(configuration: str, side: str, environment: Mapping[str, Any], **values: Any) -> Record:
@@ -50,39 +53,96 @@ def write_results(
     environment: Mapping[str, Any],
     **shared: Any,
 ) -> None:
-    """Write a results file in the common schema; `shared` holds further top-level entries, such as `summary`."""
-    contents = {
-        "benchmark": benchmark,
-        "settings": dict(settings),
-        "environment": dict(environment),
-        **shared,
-        "records": list(records),
-    }
+    """Write the run of a processor into a results file, which keeps the runs of other processors.
+
+    `shared` holds further entries of the run, such as `summary`. Raises UserError if the file is damaged.
+    """
+    run = {"settings": dict(settings), "environment": dict(environment), **shared, "records": list(records)}
+    contents = _with_run(read_file(path, benchmark), run)
     problems = schema_problems(contents)
     if problems:
         raise ValueError("; ".join(problems))
     write_json(path, contents)
 
 
+def read_file(path: Path, benchmark: str) -> dict[str, Any]:
+    """Return the contents of a results file to which a run will be added, without runs if there is no such file.
+
+    Raises UserError, naming the file, if it is damaged or belongs to another benchmark.
+    """
+    if not path.exists():
+        return {"benchmark": benchmark, "runs": []}
+    contents = read_record(path)
+    problems = schema_problems(contents)
+    if not problems and contents["benchmark"] != benchmark:
+        problems = [f"it belongs to the benchmark {contents['benchmark']}"]
+    if problems:
+        raise UserError(
+            f"{display_path(path)}: not the results of {benchmark} ({problems[0]}); move it away or repair it"
+        )
+    return contents
+
+
+def earlier_run(path: Path, benchmark: str, environment: Mapping[str, Any]) -> Run | None:
+    """Return the run of this processor in a results file, of which a new run can keep parts; None if there is none."""
+    runs = read_file(path, benchmark)["runs"]
+    return next((run for run in runs if processor_of(run) == environment.get("processor")), None)
+
+
+def processor_of(run: Run) -> str | None:
+    """Return the processor of a run."""
+    return run["environment"].get("processor")
+
+
+def _with_run(contents: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return the contents of a results file with a run in the place of that of the same processor, or at the end."""
+    places = [processor_of(each) for each in contents["runs"]]
+    runs = list(contents["runs"])
+    if processor_of(run) in places:
+        runs[places.index(processor_of(run))] = run
+    else:
+        runs.append(run)
+    return contents | {"runs": runs}
+
+
 def schema_problems(contents: Any) -> list[str]:
     """Return every deviation of a results file from the schema, in words; an empty list for a valid file."""
     if not isinstance(contents, dict):
         return ["not an object"]
-    types = {"benchmark": str, "settings": dict, "environment": dict, "records": list}
-    problems = [
-        f"{name}: {kind.__name__} expected" for name, kind in types.items() if not isinstance(contents.get(name), kind)
-    ]
+    problems = _wrong_types(contents, {"benchmark": str, "runs": list})
     if problems:
         return problems
-    if not contents["records"]:
+    for number, run in enumerate(contents["runs"]):
+        problems += [f"runs.{number}.{problem}" for problem in run_problems(run)]
+    names = [processor_of(run) for run in contents["runs"]] if not problems else []
+    problems += [f"runs: several of {name}" for name in dict.fromkeys(names) if names.count(name) > 1]
+    return problems
+
+
+def run_problems(run: Any) -> list[str]:
+    """Return every deviation of a run from the schema."""
+    if not isinstance(run, dict):
+        return ["not an object"]
+    problems = _wrong_types(run, {"settings": dict, "environment": dict, "records": list})
+    if problems:
+        return problems
+    if not run["records"]:
         problems.append("records: empty")
-    for number, record in enumerate(contents["records"]):
+    for number, record in enumerate(run["records"]):
         problems += [f"records.{number}: no {name}" for name in RECORD_KEYS if name not in record]
         problems += _nested_values(record, f"records.{number}", allowed="versions")
-    for number, row in enumerate(contents.get("summary", ())):
+        if record.get("processor") != processor_of(run):
+            problems.append(f"records.{number}: another processor")
+    for number, row in enumerate(run.get("summary", ())):
         problems += [f"summary.{number}: no side"] * ("side" not in row)
         problems += _nested_values(row, f"summary.{number}")
     return problems
+
+
+def _wrong_types(contents: Mapping[str, Any], types: Mapping[str, type]) -> list[str]:
+    return [
+        f"{name}: {kind.__name__} expected" for name, kind in types.items() if not isinstance(contents.get(name), kind)
+    ]
 
 
 def _nested_values(record: Record, where: str, allowed: str = "") -> list[str]:
@@ -98,9 +158,17 @@ def _nested_values(record: Record, where: str, allowed: str = "") -> list[str]:
     return problems
 
 
-def read_results(name: str) -> Any:
-    """Return the committed results of a benchmark; None if it has not been run."""
-    return read_json(RESULTS / f"{name}.json")
+def read_runs(name: str) -> list[Run]:
+    """Return the committed runs of a benchmark, one per processor; none if it has not been run."""
+    return (read_json(RESULTS / f"{name}.json") or {"runs": []})["runs"]
+
+
+def weakest(records: Sequence[Record], benchmark: str) -> Record:
+    """Return the record with the weakest ratio, of the same measurement on several processors; else the first."""
+    if any(record.get("median_ratio") is None for record in records):
+        return records[0]
+    choose = max if benchmark in LOWER_IS_BETTER else min
+    return choose(records, key=lambda record: record["median_ratio"])
 
 
 def read_json(path: Path | str) -> Any:
@@ -115,40 +183,44 @@ def select(records: Sequence[Record], **key: Any) -> list[Record]:
 
 
 class ResumableResults:
-    """A results file that is written after every new record, so that an interrupted benchmark can be resumed.
+    """The run of this processor in a results file, written after every new record so that it can be resumed.
 
     Args:
-        path: the file; records that it already holds are kept.
+        path: the file; records that it already holds are kept, and so are the runs of other processors.
         benchmark: name of the benchmark.
-        settings: settings that all records share, as plain data.
+        settings: settings that all records of the run share, as plain data.
+        environment: where and when the run is measured.
 
     Raises:
         OSError: the folder cannot be written to.
-        UserError: the file is damaged, or holds records measured with other settings.
+        UserError: the file is damaged, or its run of this processor has other settings.
     """
 
-    def __init__(self, path: Path, benchmark: str, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path, benchmark: str, settings: dict[str, Any], environment: Mapping[str, Any]) -> None:
         writable_folder(path.parent)
         self.path = path
-        self.contents: dict[str, Any] = {"benchmark": benchmark, "settings": settings, "records": []}
-        if path.exists():
-            self.contents = read_record(path)
-            if self.contents.get("settings") != settings or not isinstance(self.contents.get("records"), list):
-                raise UserError(
-                    f"{display_path(path)} holds records of other settings; move it away or choose another --output"
-                )
+        self.file = read_file(path, benchmark)
+        self.environment = dict(environment)
+        self.run: Run = {"settings": settings, "environment": self.environment, "records": []}
+        for run in self.file["runs"]:
+            if processor_of(run) == processor_of(self.run):
+                self.run = run
+        if self.run["settings"] != settings:
+            raise UserError(
+                f"{display_path(path)} holds records of other settings; move it away or choose another --output"
+            )
 
     def find(self, **key: Any) -> list[Record]:
-        """Return the records with these entries."""
-        return select(self.contents["records"], **key)
+        """Return the records of this processor with these entries."""
+        return select(self.run["records"], **key)
 
     def add(self, record: Record) -> None:
         """Append a record and write the file."""
-        self.contents["records"].append(record)
-        write_json(self.path, self.contents)
+        self.run["records"].append(record)
+        write_json(self.path, _with_run(self.file, self.run))
 
-    def finish(self, environment: Mapping[str, Any], **shared: Any) -> None:
-        """Write the complete file with further top-level entries, such as a summary of the records."""
-        contents = self.contents | {"environment": environment, **shared}
-        named = {name: contents.pop(name) for name in ("benchmark", "settings", "environment", "records")}
-        write_results(self.path, named.pop("benchmark"), named.pop("records"), **named, **contents)
+    def finish(self, **shared: Any) -> None:
+        """Write the complete run with further entries, such as a summary of the records."""
+        run = self.run | {"environment": self.environment, **shared}
+        named = {name: run.pop(name) for name in ("records", "settings", "environment")}
+        write_results(self.path, self.file["benchmark"], named.pop("records"), **named, **run)

@@ -13,7 +13,6 @@ test files that import the changed module, then all of its project. A mutant tha
 # pyright: reportMissingImports=false
 import ast
 import concurrent.futures
-import json
 import os
 import queue
 import random
@@ -35,7 +34,7 @@ from lab.files import ROOT
 from lab.launch import launch
 from lab.progress import track
 from lab.record import environment_info
-from lab.results import RESULTS, new_record, write_results
+from lab.results import RESULTS, earlier_run, new_record, write_results
 
 FILES = {
     "00_first_steps": "autograd",
@@ -268,8 +267,8 @@ def main(config: Config) -> None:
     records = counts_by_file(mutants, outcomes)
     pairs = zip(mutants, outcomes, strict=True)
     survivors = [mutant.as_dict() | {"reason": mutant.reason} for mutant, caught in pairs if not caught]
-    if config.only and config.output.exists():
-        former = json.loads(config.output.read_text(encoding="utf-8"))
+    former = earlier_run(config.output, "mutants", environment_info()) if config.only else None
+    if former:
         records += [record for record in former["records"] if config.only not in record["configuration"]]
         survivors += [survivor for survivor in former["survivors"] if config.only not in survivor["file"]]
     total = {name: sum(record[name] for record in records) for name in ("mutants", "caught", "equivalent")}

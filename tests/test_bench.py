@@ -1,17 +1,14 @@
-"""`lab bench`: running, checking and publishing benchmarks; the schema of results files; the benchmark scripts."""
+"""`lab bench`: running, checking and publishing benchmarks."""
 
 import dataclasses
-import importlib.util
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from bench_results import measurement, of_one_processor, script_module
 
 from lab import bench as benches
 from lab import evidence, evidence_claims, evidence_tables, results
@@ -19,8 +16,7 @@ from lab.bench import BENCHMARKS, Bench, Benchmark, Ratio, bench, check, drift, 
 from lab.errors import UserError
 from lab.evidence import quoted
 from lab.files import ROOT
-from lab.results import ResumableResults, new_record, ratio_statistics, schema_problems, write_results
-from ppo_config import config_to_file
+from lab.results import write_results
 
 MODELS = ROOT / "assets/models"
 # A benchmark that prints its flags and writes the ratio in $RATIO.
@@ -31,28 +27,13 @@ class Config:
 print(sys.argv[1:])
 output = sys.argv[sys.argv.index("--output") + 1]
 ratio = float(os.environ["RATIO"])
-record = {"side": "a", "median_ratio": ratio, "lowest_ratio": ratio - 1, "highest_ratio": ratio + 1}
-json.dump({"records": [record]}, open(output, "w"))
+processor = os.environ.get("PROCESSOR", "here")
+record = {"configuration": "", "side": "a", "processor": processor, "date": "2026-11-26", "versions": {}}
+record |= {"median_ratio": ratio, "lowest_ratio": ratio - 1, "highest_ratio": ratio + 1}
+run = {"settings": {}, "environment": {"processor": processor}, "records": [record]}
+json.dump({"benchmark": "maze", "runs": [run]}, open(output, "w"))
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
-
-
-def script_module(name: str) -> ModuleType:
-    """Return a script of benchmarks/ as a module."""
-    if str(ROOT / "benchmarks") not in sys.path:
-        sys.path.append(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def run_script(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / f"benchmarks/{name}.py"), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture
@@ -82,7 +63,8 @@ def test_quick_run_never_changes_committed_results(
     assert bench(["maze"], Bench(quick=True)) == 0
     assert "--small" in capfd.readouterr().out
     assert (stub / "stub.json").read_text() == committed
-    assert json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["records"][0]["median_ratio"] == 99
+    (fresh,) = json.loads((stub.parent.parent / "runs/bench/stub.json").read_text())["runs"]
+    assert fresh["records"][0]["median_ratio"] == 99
     with pytest.raises(UserError, match="quick runs must not change"):
         bench(["maze"], Bench(quick=True, output_dir=stub))
 
@@ -141,12 +123,30 @@ def test_check_reports_changed_ratios(
         assert words in capfd.readouterr().out
 
 
+def test_check_compares_with_the_run_of_the_same_processor(
+    stub: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench(["maze"], Bench())
+    monkeypatch.setenv("RATIO", "3")
+    monkeypatch.setenv("PROCESSOR", "elsewhere")
+    assert bench(["maze"], Bench(check=True)) == 0
+    assert "has no run of this processor, elsewhere" in capfd.readouterr().out
+
+
+def test_damaged_results_are_refused_before_anything_is_measured(stub: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (stub / "stub.json").write_text("{")
+    with pytest.raises(UserError, match=r"stub\.json"):
+        bench(["maze"], Bench())
+    assert (stub / "stub.json").read_text() == "{"
+    assert "--output" not in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(("measured", "said"), [(5, "x5 was not measured"), (1, "5 of 6 were not measured")])
 def test_check_lists_few_missing_ratios_and_counts_many(stub: Path, tmp_path: Path, measured: int, said: str) -> None:
     for folder, count in ((stub, 6), (tmp_path, measured)):
         one = {f"{name}_ratio": 1.0 for name in ("median", "lowest", "highest")}
         records = [{"side": f"x{number}", **one} for number in range(count)]
-        (folder / "stub.json").write_text(json.dumps({"records": records}))
+        (folder / "stub.json").write_text(json.dumps(of_one_processor({"records": records})))
     assert check("maze", tmp_path, Bench()) == f"{measured} of 6 ratios as committed; {said}"
 
 
@@ -163,10 +163,11 @@ def test_committed_results_hold_the_ratios_that_a_check_compares() -> None:
     for name, benchmark in BENCHMARKS.items():
         committed = ROOT / "benchmarks/results" / benchmark.file
         if benchmark.checkable:
-            committed_ratios = ratios(json.loads(committed.read_text()))
-            assert committed_ratios, name
-            for ratio in committed_ratios.values():
-                assert 0 < ratio.low <= ratio.median <= ratio.high, name
+            for run in json.loads(committed.read_text())["runs"]:
+                committed_ratios = ratios(run)
+                assert committed_ratios, name
+                for ratio in committed_ratios.values():
+                    assert 0 < ratio.low <= ratio.median <= ratio.high, name
 
 
 def test_ratios_come_from_records_and_summary_under_their_names() -> None:
@@ -177,59 +178,6 @@ def test_ratios_come_from_records_and_summary_under_their_names() -> None:
         "summary": [{"side": "ours", **ratio}, {"side": "controller", "median_ratio": None}],
     }
     assert ratios(contents) == {"one prompt, int8": Ratio(2, 1.5, 2.5), "ours": Ratio(2, 1.5, 2.5)}
-
-
-# --- the schema of results files --------------------------------------------------------------------------------------
-
-
-ENVIRONMENT = {"processor": "AMD EPYC 9B45 128-Core Processor", "date": "2026-11-26", "packages": {"torch": "2.13.0"}}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("*.json")), ids=lambda path: path.stem)
-def test_committed_results_follow_the_schema(path: Path) -> None:
-    contents = json.loads(path.read_text())
-    assert schema_problems(contents) == []
-    assert contents["benchmark"] == path.stem
-    for record in contents["records"]:
-        assert record["processor"], path.stem
-        assert re.fullmatch(r"20\d\d-\d\d-\d\d", record["date"]), path.stem
-        assert record["versions"]["torch"], path.stem
-
-
-def test_every_benchmark_has_committed_results() -> None:
-    names = {path.name for path in (ROOT / "benchmarks/results").glob("*.json")}
-    graders = {"exercises.json"}  # from lab exercises prove
-    on_a_gpu = {benchmark.file for benchmark in BENCHMARKS.values() if benchmark.needs_gpu}
-    assert names | on_a_gpu == {benchmark.file for benchmark in BENCHMARKS.values()} | graders
-
-
-def test_schema_problems_are_named(tmp_path: Path) -> None:
-    record = new_record("one prompt", "ours", ENVIRONMENT, seconds=[1.0, 2.0], same=True, target=None)
-    valid = {"benchmark": "x", "settings": {}, "environment": {}, "records": [record]}
-    assert schema_problems(valid) == []
-    assert schema_problems([]) == ["not an object"]
-    assert schema_problems(valid | {"records": []}) == ["records: empty"]
-    assert schema_problems({"benchmark": "x", "records": []}) == [
-        "settings: dict expected",
-        "environment: dict expected",
-    ]
-    assert schema_problems(valid | {"records": [{**record, "curve": {"steps": [1]}}]}) == [
-        "records.0.curve: nested value"
-    ]
-    without = {name: value for name, value in record.items() if name != "date"}
-    assert schema_problems(valid | {"records": [record, without]}) == ["records.1: no date"]
-    assert schema_problems(valid | {"summary": [{"mean": 1.0}]}) == ["summary.0: no side"]
-    with pytest.raises(ValueError, match="no processor"):
-        write_results(tmp_path / "x.json", "x", [{"side": "ours"}], settings={}, environment={})
-    assert not (tmp_path / "x.json").exists()
-
-
-def test_ratio_statistics_are_those_of_the_rounds() -> None:
-    statistics = ratio_statistics([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 1.0, 1.0, 1.0])  # ratios 2, 2, 6, 8, 10
-    assert statistics == {"median_ratio": 6, "q1_ratio": 2, "q3_ratio": 9, "lowest_ratio": 2, "highest_ratio": 10}
-    assert set(ratio_statistics([3.0], [2.0]).values()) == {1.5}
-    two = ratio_statistics([1.0, 2.0], [1.0, 1.0])
-    assert (two["q1_ratio"], two["median_ratio"], two["q3_ratio"]) == (1, 1.5, 2)
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------
@@ -329,7 +277,7 @@ def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
 
 def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, contents in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
-        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(contents))
+        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(of_one_processor(contents)))
     own = house / "02_transformer_basics/results/compare_sentiment.json"
     own.parent.mkdir(parents=True)
     own.write_text(json.dumps(SENTIMENT))
@@ -401,6 +349,44 @@ def test_number_without_a_source_is_left_unchanged_and_named(
         quoted()
 
 
+def test_tables_and_numbers_quote_the_weakest_of_several_processors(house: Path) -> None:
+    path = house / "benchmarks/results/transformer.json"
+    for processor, ratio in (("AMD Zen 3", 3.0), ("AMD Zen 4", 1.5), ("Intel", 2.5)):
+        write_results(path, "transformer", **measurement(processor, ratio))
+    mark = "<!-- from benchmarks/results/transformer.json records.side=int8.tokens_per_second .0f -->0<!-- end -->"
+    with (house / "README.md").open("a") as readme:
+        readme.write(mark)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    assert ".0f -->15<!-- end -->" in text
+    claim = "Inference speed relative to `transformers`: GPT-2, one prompt, int8"
+    measured = "<br>".join(f"{ratio}x (range {ratio} to {ratio})" for ratio in ("1.5", "2.5", "3"))
+    assert f"| {claim} | {measured} | at least 2x | **no** | AMD Zen 4<br>Intel<br>AMD Zen 3 |" in text
+    assert f"| {claim} | 1.5x (range 1.5 to 1.5) | AMD Zen 4 |" in text
+    assert "| accelerated, int8 | 15 | 1.5x (range 1.5 to 1.5) |" in text
+
+
+def test_the_evidence_says_where_a_peer_is_ahead(house: Path) -> None:
+    contents = measurement("a", 0.5)
+    for side, ratio in (("Numba, 1 thread", 0.5), ("Numba, all threads", 1.5)):
+        record = contents["records"][0] | {"side": f"tensor, relative to {side}", "median_ratio": ratio}
+        contents["records"].append(record)
+    write_results(house / "benchmarks/results/maze.json", "maze", **contents)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    assert "tensor, relative to Numba, 1 thread | 0.5x (range 0.5 to 0.5): Numba, 1 thread is ahead |" in text
+    assert "tensor, relative to Numba, all threads | 1.5x (range 0.5 to 0.5) |" in text
+
+
+def test_of_relative_times_the_weakest_is_the_highest(house: Path) -> None:
+    for processor, ratio in (("a", 0.5), ("b", 0.75)):
+        write_results(house / "benchmarks/results/text_startup.json", "text_startup", **measurement(processor, ratio))
+    mark = "<!-- from benchmarks/results/text_startup.json records.side=int8.median_ratio .2f -->0<!-- end -->"
+    (house / "README.md").write_text(mark)
+    evidence.publish()
+    assert ".2f -->0.75<!-- end -->" in (house / "README.md").read_text()
+
+
 def test_unknown_table_is_refused(house: Path) -> None:
     readme = house / "README.md"
     readme.write_text("<!-- table nonsense -->\n<!-- end table -->")
@@ -426,101 +412,3 @@ def test_every_proof_in_the_documentation_is_a_test() -> None:
         assert re.search(rf"^def {proof.test}\(", tests, re.MULTILINE), proof.test
         skipped_without_data = re.search(rf"^@needs_\w+\n(?:@.*\n)*def {proof.test}\(", tests, re.MULTILINE)
         assert (proof.runs == evidence_claims.RUNS_WITH_TEST_DATA) == bool(skipped_without_data), proof.test
-
-
-# --- the benchmark scripts, in minimal runs ---------------------------------------------------------------------------
-
-
-def test_records_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
-    path = tmp_path / "records.json"
-    record = new_record("Reacher-v5", "a", ENVIRONMENT, seed=0)
-    ResumableResults(path, "x", {"episodes": 3}).add(record)
-    again = ResumableResults(path, "x", {"episodes": 3})
-    assert again.find(side="a", seed=0) == [record]
-    assert again.find(side="a", seed=1) == []
-    again.finish(ENVIRONMENT, summary=[{"side": "a", "mean": 1}])
-    contents = json.loads(path.read_text())
-    assert schema_problems(contents) == []
-    assert contents["summary"] == [{"side": "a", "mean": 1}]
-    with pytest.raises(UserError, match="records of other settings"):
-        ResumableResults(path, "x", {"episodes": 4})
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"records\.json"):
-        ResumableResults(path, "x", {"episodes": 3})
-
-
-def test_ablation_resumes_and_counts_divergence_as_random_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ablation = script_module("ablation")
-    trained: list[Any] = []
-
-    def train_and_evaluate(settings: Any, episodes: int) -> tuple[float, float, None]:
-        if not settings.clip_gradients:
-            raise UserError("diverged in iteration 2")
-        trained.append(settings)
-        return 1.0, -3.5 - settings.seed / 10 - (not settings.normalize_observations), None
-
-    monkeypatch.setattr(ablation, "train_and_evaluate", train_and_evaluate)
-    output = tmp_path / "ablation.json"
-    ablation.main(ablation.Config(output=output, seeds=1, episodes=20, num_iterations=1))
-    assert len(trained) == 8
-    options = [option for option in ablation.VARIANTS.values() if option is not None]
-    saved = [config_to_file(settings) for settings in trained]
-    switched_off = [name for settings in saved for name in options if not settings[name]]
-    assert switched_off == [name for name in options if name != "clip_gradients"]
-    ablation.main(ablation.Config(output=output, seeds=2, episodes=20, num_iterations=1))
-    assert len(trained) == 16  # seed 0 was not trained again
-    contents = json.loads(output.read_text())
-    assert schema_problems(contents) == []
-    summary = {row["switched_off"]: row for row in contents["summary"]}
-    assert summary["normalize_observations"]["difference"] == pytest.approx(-1)
-    assert summary["clip_gradients"]["diverged"] == 2
-    assert summary["clip_gradients"]["mean"] == contents["random_return"] < -20
-    assert "diverged" in capsys.readouterr().out
-
-
-def test_other_libraries_are_measured_or_give_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = script_module("ppo_peers")
-    monkeypatch.setattr(peers, "SIDES", ("ours", "Stable-Baselines3, our settings", "SBX, our settings"))
-    output = tmp_path / "peers.json"
-    short = {"num_iterations": 2, "episodes": 4, "curve_episodes": 4, "seeds": 1, "our_seeds": 1}
-    peers.main(peers.Config(output=output, **short))
-    contents = json.loads(output.read_text())
-    assert schema_problems(contents) == []
-    measured = [record["side"] for record in contents["records"]]
-    assert measured[:2] == ["ours", "Stable-Baselines3, our settings"]
-    if importlib.util.find_spec("sbx") is None:
-        assert "sbx" in contents["summary"][2]["not_measured"] or "flax" in contents["summary"][2]["not_measured"]
-    for record in contents["records"]:
-        assert record["curve_steps"] == [2048, 4096]
-        assert 0 < record["curve_seconds"][0] < record["curve_seconds"][1]
-        assert -60 < record["return"] < 0
-        assert record["versions"]["torch"]
-    monkeypatch.setattr(peers, "run", lambda *_: {"not_measured": "run again"})
-    peers.main(peers.Config(output=output, **short))
-    assert [record["side"] for record in json.loads(output.read_text())["records"]] == measured
-
-
-def test_time_to_threshold_of_a_learning_curve() -> None:
-    peers = script_module("ppo_peers")
-    record = {"curve_steps": [1, 2, 3], "curve_seconds": [0.1, 0.2, 0.3], "curve_return": [-9, -3.7, -4]}
-    assert peers.time_to_threshold(record, -3.75) == (2, 0.2)
-    assert peers.time_to_threshold(record, -3.0) is None
-
-
-def test_scaling_measures_throughput_and_upper_bound(tmp_path: Path) -> None:
-    flags = (
-        "--repetitions 1 --seconds 0 --threads 1 --environments 64 --batches 2 --contexts 8 9999 --agents 3 --mazes 4"
-    )
-    done = run_script(
-        "scaling", "--output", str(tmp_path / "s.json"), "--model", str(MODELS / "language"), *flags.split()
-    )
-    assert done.returncode == 0, done.stderr
-    contents = json.loads((tmp_path / "s.json").read_text())
-    assert schema_problems(contents) == []
-    where = {"environments": 64, "threads": 1}, {"batch": 2, "context": 8}, {"agents": 3, "maze": 4}
-    for record, at, part in zip(contents["records"], where, contents["parts"], strict=True):
-        assert record["configuration"] == part["configuration"]
-        assert {name: record[name] for name in (part["axis"], part["series"])} == at
-        assert min(record["per_second"], record["limit_per_second"]) > 0

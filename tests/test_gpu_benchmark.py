@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_bench import run_script, script_module
+from bench_results import run_script, script_module
 
 from lab.errors import UserError
 from lab.results import schema_problems
@@ -28,7 +28,7 @@ def quick(gpu: ModuleType, output: Path, *parts: str) -> list[dict[str, Any]]:
     contents = json.loads(output.read_text())
     assert schema_problems(contents) == []
     assert contents["benchmark"] == "gpu"
-    return contents["records"]
+    return contents["runs"][0]["records"]
 
 
 def by_side(records: list[dict[str, Any]], configuration: str) -> dict[str, dict[str, Any]]:
@@ -118,7 +118,8 @@ def test_records_are_written_one_by_one(gpu: ModuleType, tmp_path: Path, monkeyp
     monkeypatch.setitem(gpu.PARTS, "maze", (interrupted, 10))
     with pytest.raises(KeyboardInterrupt):
         quick(gpu, tmp_path / "gpu.json", "maze")
-    assert [record["side"] for record in json.loads((tmp_path / "gpu.json").read_text())["records"]] == ["first"]
+    (run,) = json.loads((tmp_path / "gpu.json").read_text())["runs"]
+    assert [record["side"] for record in run["records"]] == ["first"]
 
 
 def test_time_of_all_parts_together_is_limited(

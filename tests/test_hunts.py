@@ -200,7 +200,8 @@ def test_the_benchmark_measures_the_hunts_that_are_named(tmp_path: Path) -> None
     output = tmp_path / "bug_hunts.json"
     flags = ["--hunts", "stuck_mouse", "--seeds", "1", "--length", "0.2", "--output", str(output)]
     subprocess.run([sys.executable, ROOT / "benchmarks/bug_hunts.py", *flags], check=True, capture_output=True)
-    records = json.loads(output.read_text())["records"]
+    (run,) = json.loads(output.read_text())["runs"]
+    records = run["records"]
     assert [(record["configuration"], record["side"]) for record in records] == [
         ("stuck_mouse", side) for side in SIDES
     ]

@@ -189,7 +189,7 @@ def test_an_environment_of_the_current_folder_is_found(tmp_path: Path) -> None:
 
 
 def test_reference_band_is_only_for_the_options_of_the_reference_runs() -> None:
-    measured = json.loads(ppo_reports.REFERENCE_RUNS.read_text())
+    measured = json.loads(ppo_reports.REFERENCE_RUNS.read_text())["runs"][0]
     band = ppo_reports.reference_band(PPOConfig(seed=77, checkpoint_every=3))
     assert band is not None, "the reference runs do not have the default options: run benchmarks/ppo_reacher.py"
     assert band[0].shape == (PPOConfig().num_iterations,)

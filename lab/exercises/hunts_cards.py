@@ -43,10 +43,10 @@ def points(states: Mapping[str, State]) -> int:
 
 def read_records(hunt: Hunt) -> dict[str, list[Record]]:
     """Return the measured runs of a hunt, by side. Raises UserError if there are none."""
-    contents = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"records": []}
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
+    records = runs[0]["records"] if runs else []  # those of one processor
     sides = {
-        side: [each for each in contents["records"] if (each["configuration"], each["side"]) == (hunt.name, side)]
-        for side in SIDES
+        side: [each for each in records if (each["configuration"], each["side"]) == (hunt.name, side)] for side in SIDES
     }
     if not all(sides.values()):
         raise UserError(f"{display_path(RESULTS)}: no runs of {hunt.name}; measure them: lab bench bug_hunts")
