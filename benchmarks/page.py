@@ -68,7 +68,7 @@ class Config:
 def seconds_to_page() -> float:
     """Return the seconds from the command to the answer with the page."""
     started = time.perf_counter()
-    with running_server() as address, urllib.request.urlopen(address) as answer:
+    with running_server() as (address, _), urllib.request.urlopen(address) as answer:
         answer.read()
         return time.perf_counter() - started
 

@@ -5,11 +5,7 @@ A page fails its test if it asks for anything that is not on this machine, or pr
 
 import contextlib
 import os
-import re
-import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lab.files import ROOT
-
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SECONDS = 60  # that a slow machine may take for anything
+from lab.play.browser import CHROMIUM, SECONDS, running_browser, running_server
 
 
 def require_chromium() -> None:
@@ -32,24 +24,6 @@ def require_chromium() -> None:
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     pytest.importorskip("playwright")
-
-
-@contextlib.contextmanager
-def running_server(*flags: str, opens: bool = False) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `lab play` on a free port; yield its address and the process."""
-    command = [sys.executable, "-m", "lab", "play", "--port", "0", *([] if opens else ["--no_open"]), *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert ADDRESS.fullmatch(address), (address, process.stderr.read() if process.stderr else "")
-        yield address, process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(SECONDS)
-        finally:
-            process.kill()
 
 
 def wait_until(is_true: Callable[[], Any], seconds: float = SECONDS) -> Any:
@@ -106,12 +80,8 @@ def server() -> Iterator[str]:
 def browser() -> Iterator[Any]:
     """Chromium, for all tests of a file."""
     require_chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_browser() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
