@@ -208,6 +208,7 @@ class MazeJob:
             if message["do"] != "return":
                 raise Replaced(message) from None
             self.is_running, self.single_steps = False, 0
+            self.change(message["layout"], self.env.maze.slip)
             self.show()
 
     def after_other_panes(self, message: Message) -> Message:
@@ -235,8 +236,8 @@ class MazeJob:
         self.change(self.layout, message["slip"])
 
     def show_if_due(self) -> None:
-        """Show the state, unless the last frame is too new or frames take too much of the time."""
-        if self.control.is_due(PANE, "state") and time.perf_counter() >= self.next_frame_at:
+        """Show the state while it runs, unless the last frame is too new or frames take too much of the time."""
+        if self.is_running and self.control.is_due(PANE, "state") and time.perf_counter() >= self.next_frame_at:
             self.show()
 
     def show(self) -> None:
@@ -245,7 +246,7 @@ class MazeJob:
         if self.shows_optimum and not self.optimum and not self.problem:
             q_star = value_iteration.value_iteration(maze.outcomes(), self.agent.discount, tolerance=1e-9)
             self.optimum = to_json(np.round(q_star, DIGITS).tolist())
-        started = time.perf_counter()
+        started = time.thread_time()
         self.control.show(
             PANE,
             "state",
@@ -263,8 +264,8 @@ class MazeJob:
             curve=self.curve.all_points(),
             own_functions=self.own_functions,
         )
-        ended = time.perf_counter()
-        self.next_frame_at = ended + (ended - started) * (1 / TIME_FOR_FRAMES - 1)
+        cost = time.thread_time() - started
+        self.next_frame_at = time.perf_counter() + cost * (1 / TIME_FOR_FRAMES - 1)
 
 
 def sentence(error: UserError) -> str:

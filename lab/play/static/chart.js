@@ -3,13 +3,13 @@
 import { element, inWriting, setAttribute, svg } from "./dom.js";
 
 const WIDTH = 400;
-const LEFT = 46; // room for the numbers at the axes
+const LEFT = 52; // room for the numbers at the axes
 const TOP = 8;
 const BOTTOM = 20;
 
 // About four round numbers that `low` and `high` are between.
 function roundNumbers(low, high) {
-  const rough = (high - low) / 4;
+  const rough = (high - low || 4) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
   const [first, last] = [Math.floor(low / step), Math.ceil(high / step)];
@@ -29,7 +29,8 @@ export function chart(title, unit, { ticks = null, height = 120, scale = (y) => 
 
   function draw(points, lines, end = null) {
     const shown = points.filter(([, y]) => y !== null && Number.isFinite(scale(y)));
-    const ys = ticks ?? roundNumbers(...rangeOf([0, ...shown.map(([, y]) => y), ...lines.map(([y]) => y)]));
+    const all = [0, ...shown.map(([, y]) => y), ...lines.map(([y]) => y)];
+    const ys = ticks ?? roundNumbers(Math.min(...all), Math.max(...all));
     const xs = roundNumbers(0, end ?? Math.max(10, shown.at(-1)?.[0] ?? 0));
     const [low, high, right] = [scale(ys[0]), scale(ys.at(-1)), end ?? xs.at(-1)];
     const atX = (x) => LEFT + (x / right) * (WIDTH - LEFT - 8);
@@ -54,10 +55,6 @@ export function chart(title, unit, { ticks = null, height = 120, scale = (y) => 
     setAttribute(drawing, "aria-label", [`${title}; ${last}`, ...lines.map(([, label]) => label)].join("; "));
   }
   return { root, draw };
-}
-
-function rangeOf(values) {
-  return [Math.min(...values) - 1, Math.max(...values) + 1];
 }
 
 function textAt(x, y, anchor, text) {

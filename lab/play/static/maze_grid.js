@@ -92,6 +92,7 @@ export class MazeGrid {
     const whole = Math.min((width - 2) / this.columns, (innerHeight * 0.6) / this.layout.length);
     const size = Math.min(LARGEST, Math.max(this.fits ? 5 : SMALLEST, Math.floor(whole)));
     this.grid.style.setProperty("--cell", `${size}px`);
+    this.grid.style.setProperty("--columns", this.columns);
     this.size = size >= HOLDS_NUMBERS ? "large" : size >= SMALLEST ? "small" : "tiny";
     this.grid.className = this.size;
     this.lowest = null; // all cells are drawn again
