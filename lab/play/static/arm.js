@@ -56,7 +56,8 @@ function drawing() {
   view.links = svg("polyline", { class: "link" });
   view.elbow = svg("circle", { class: "joint", r: 0.008 });
   view.fingertip = svg("circle", { class: "fingertip", r: 0.009 });
-  view.target = svg("g", { class: "target" }, svg("circle", { class: "grip", r: 0.045 }), // for a finger to take
+  const take = (event) => event.preventDefault(); // a finger that starts here does not scroll
+  view.target = svg("g", { class: "target", ontouchstart: take }, svg("circle", { class: "grip", r: 0.045 }),
     svg("circle", { r: 0.014 }), svg("path", { d: "M-0.022 0H0.022M0 -0.022V0.022" }));
   view.svg = svg("svg", { viewBox: `${-VIEW} ${-VIEW} ${2 * VIEW} ${2 * VIEW}`, role: "img", "aria-label": "arm and target" },
     svg("g", { transform: "scale(1 -1)" }, svg("circle", { class: "within", r: REACH }),
