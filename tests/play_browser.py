@@ -3,12 +3,9 @@
 A page fails its test if it asks for anything that is not on this machine, or prints an error on its console.
 """
 
-import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,19 +97,3 @@ def violations(page: Any) -> list[str]:
 
     found = Axe().run(page).response["violations"]
     return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
-
-
-def processes_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes that a process has started and that are still there (Linux only)."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    others = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(each) for path in {children, *others} for each in path.read_text().split()]
-
-
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """Return the worker processes of a server, without Python's resource tracker."""
-    with contextlib.suppress(OSError):
-        return [
-            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
-        ]
-    return []

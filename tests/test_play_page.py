@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched, workers  # noqa: F401 - fixtures
+from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched  # noqa: F401 - fixtures
+
+from lab.play.browser import workers
 
 PANES = ("maze", "transformer", "arm")
 
@@ -240,7 +242,7 @@ def test_a_killed_worker_is_reported_and_every_pane_goes_on(browser: Any) -> Non
             page.open(pane)
             button(page, pane, "Start").click()
             page.wait_for(lambda frame: frame.get("is_running"))
-            (worker,) = wait_until(lambda: len(found := workers(process)) == 1 and found)
+            (worker,) = wait_until(lambda: len(found := workers(process.pid)) == 1 and found)
             os.kill(worker, signal.SIGKILL)
             wait_until(lambda: "The worker process has ended" in connection_of(page))
             wait_until(lambda: "Connected again" in connection_of(page))
@@ -262,15 +264,15 @@ def test_an_endless_loop_is_ended_by_restart(browser: Any, tmp_path: Path) -> No
         button(page, "maze", "Step").click()
         wait_until(restart.is_visible)
         assert violations(page.page) == []
-        (worker,) = workers(process)
+        (worker,) = workers(process.pid)
         for _ in range(300):  # nobody reads these
             button(page, "maze", "Pause").dispatch_event("click")
         restart.click()
         wait_until(lambda: "Connected again" in connection_of(page))
         assert not restart.is_visible()
         page.wait_for(lambda frame: frame["step"] == 0)
-        wait_until(lambda: len(workers(process)) == 1)
-        assert worker not in workers(process)
+        wait_until(lambda: len(workers(process.pid)) == 1)
+        assert worker not in workers(process.pid)
         open_tab(page, "arm")  # where the loop is not used
         page.wait_for(is_of("arm"))
         assert page.problems == []

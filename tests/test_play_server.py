@@ -17,10 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import websockets
 import websockets.exceptions
-from play_browser import processes_of, running_server, server, wait_until, workers  # noqa: F401 - fixtures
+from play_browser import running_server, server, wait_until  # noqa: F401 - fixtures
 
 from lab.errors import UserError
 from lab.files import ROOT
+from lab.play.browser import processes_of, workers
 from lab.play.command import listen
 from lab.play.messages import MAX_BYTES, MESSAGES, BadMessage, parse
 from lab.play.security import cookie_of, hosts_of
@@ -432,7 +433,7 @@ def test_no_process_is_left_after_twenty_closed_tabs() -> None:
 
         for number in range(20):
             asyncio.run(visit(number))
-        wait_until(lambda: len(processes_of(process)) <= 1)  # Python's own resource tracker stays
+        wait_until(lambda: len(processes_of(process.pid)) <= 1)  # Python's own resource tracker stays
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -442,11 +443,11 @@ def test_a_killed_worker_is_reported_and_replaced() -> None:
 
         async def talk() -> None:
             async with address.socket() as connection:
-                before = set(processes_of(process))
+                before = set(processes_of(process.pid))
                 assert (await next_frame(connection, "worker"))["state"] == "ready"
                 await connection.send(json.dumps(START | {"running": True}))
                 await next_frame(connection, "state")
-                for worker in workers(process) or before:
+                for worker in workers(process.pid) or before:
                     subprocess.run(["kill", "-9", str(worker)], check=True)
                 assert (await next_frame(connection, "worker"))["state"] == "ended"
                 assert (await next_frame(connection, "worker"))["state"] == "ready"
@@ -466,7 +467,7 @@ def test_a_signal_ends_the_server_and_its_workers(number: signal.Signals) -> Non
             async with address.socket() as connection:
                 await connection.send(json.dumps(START | {"running": True}))
                 await next_frame(connection, "state")
-                children = processes_of(process)
+                children = processes_of(process.pid)
                 process.send_signal(number)
                 await asyncio.to_thread(process.wait, 30)
                 wait_until(lambda: not any(is_alive(child) for child in children), 30)

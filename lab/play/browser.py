@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
@@ -73,3 +74,19 @@ def wait_for_frame(page: Any, pane: str, is_wanted: Callable[[dict[str, Any]], b
 def press(page: Any, name: str) -> None:
     """Press a button by its name."""
     page.get_by_role("button", name=name, exact=True).click()
+
+
+def processes_of(process: int) -> list[int]:
+    """Return the processes that a process has started and that are still there (Linux only)."""
+    children = Path(f"/proc/{process}/task/{process}/children")
+    others = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(each) for path in {children, *others} for each in path.read_text().split()]
+
+
+def workers(process: int) -> list[int]:
+    """Return the worker processes of a server, without Python's resource tracker."""
+    with suppress(OSError):
+        return [
+            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
+        ]
+    return []
