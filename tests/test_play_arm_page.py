@@ -160,6 +160,28 @@ def test_the_address_holds_the_state_and_nonsense_is_ignored(watched: WatchedPag
     wait_until(lambda: watched.page.evaluate("location.hash") == "#arm?seed=0&policy=trained")
 
 
+def test_a_frame_changes_little_of_the_page(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("arm")
+    watched.wait_for(lambda frame: is_state(frame) and frame["distance"] < 0.02)
+    changes, frames = watched.page.evaluate("""
+        async () => {
+            let changes = 0, frames = 0, last = null;
+            const observer = new MutationObserver((records) => (changes += records.length));
+            const what = { subtree: true, childList: true, attributes: true, characterData: true };
+            observer.observe(document.getElementById('arm'), what);
+            for (const start = performance.now(); performance.now() - start < 3000;) {
+                await new Promise(resolve => setTimeout(resolve, 2));
+                if (window.lab.frame !== last) frames += 1;
+                last = window.lab.frame;
+            }
+            observer.disconnect();
+            return [changes, frames];
+        }
+    """)
+    assert frames > 10
+    assert changes <= 7 * frames  # the links, the elbow, the fingertip, the caption, now and then the target
+
+
 def test_narrow_and_dark(watched: WatchedPage) -> None:  # noqa: F811
     watched.page.set_viewport_size({"width": 360, "height": 740})
     watched.page.emulate_media(color_scheme="dark")

@@ -27,7 +27,6 @@ let frame = null; // the one that is shown
 let chosen = null; // position of the chosen token; null: the one that the result is computed from
 let isStopped = false; // the job has ended with a problem
 let newest = null; // with reduced motion: the frame that is shown next
-const early = []; // messages from before the first frame
 const view = {};
 
 // --- what the pane holds --------------------------------------------------------------------------
@@ -163,8 +162,7 @@ function start() {
 // Tell the job something; where none is running, start one first.
 function act(message) {
   if (timer !== null || isStopped) start();
-  if (frame === null && !isStopped) early.push(message);
-  else lab.send(message);
+  lab.send(message);
   save();
 }
 
@@ -222,7 +220,6 @@ export function show(given) {
 
 function showNewest() {
   frame = newest;
-  for (const message of early.splice(0)) lab.send(message);
   view.note.textContent = frame.note;
   view.note.hidden = !frame.note;
   view.results.hidden = view.attention.hidden = false;
