@@ -43,7 +43,7 @@ export function mount(root, given) {
     title: "An arm learns to reach",
     explanation: "PPO trains a policy to turn two joints so that the fingertip (filled dot) gets to the target (ring). "
       + "The arm moves in real time with the newest weights: take the target and move it, also while the policy learns. "
-      + "One job runs at a time: to open another pane ends the training.",
+      + "One job runs at a time: opening another pane ends the training.",
     lesson: "/lesson/arm/#from-policy-gradient-to-ppo-step-by-step",
     stage: [buttonRow(actions), drawing(),
       element("p", { class: "numbers", id: "arm-keys" }, "Drag the target, or focus it and use the arrow keys."),

@@ -65,8 +65,10 @@ function tickOfY(y, text) {
   return svg("g", { class: "tick" }, svg("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y }), textAt(LEFT - 4, y + 4, "end", text));
 }
 
-// Its label stands where a rising curve is not: at the left of a high line, at the right of a low one.
+// Its label stands where a rising curve is not: at the left of a high line, at the right of a low one; above it, if
+// there is room.
 function reference(y, height, label) {
-  const text = y < height / 2 ? textAt(LEFT + 4, y + 12, "start", label) : textAt(WIDTH - 8, y - 4, "end", label);
+  const textY = y > TOP + 10 ? y - 4 : y + 12;
+  const text = y < height / 2 ? textAt(LEFT + 4, textY, "start", label) : textAt(WIDTH - 8, textY, "end", label);
   return [svg("line", { class: "reference", x1: LEFT, x2: WIDTH, y1: y, y2: y }), text];
 }

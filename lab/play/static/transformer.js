@@ -54,7 +54,7 @@ export function mount(root, given) {
   root.append(...paneShape({
     title: "A transformer reads a sentence",
     explanation: "The text becomes tokens, each token looks at others (attention), and from the result the model " +
-      "predicts the next token, or whether a review is positive. Change the sentence: all below is computed anew by " +
+      "predicts the next token, or whether a review is positive. Change the sentence: all below is computed again by " +
       "the lab's own small models.",
     lesson: "/lesson/transformer/#from-one-head-to-gpt-2",
     stage: [tasks(), element("label", { class: "sentence" }, "Sentence", view.box), buttons(), view.note, view.results],
