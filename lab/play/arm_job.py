@@ -26,8 +26,6 @@ PANE = "arm"
 SCRIPT = "03_ppo_reacher/train.py"  # whose --with the learner's functions are
 RESULTS = ROOT / "03_ppo_reacher/results"
 ENV_ID = PPOConfig().env_id
-FRAME_SECONDS = 1 / 30  # between two frames, in which the arm makes one or two steps: each takes time from the training
-MAX_LAG = 0.1  # seconds that the arm may be late and make up for
 LINES = ("random policy", "inverse kinematics + PD")  # of the curve of returns
 
 
@@ -97,18 +95,14 @@ class ArmJob:
 
     def run(self, own_functions: list[str]) -> None:
         """Move the arm in real time until another job is wanted. Raises what has ended the training early."""
-        next_step_at = next_frame_at = time.perf_counter()
+        next_step_at = time.perf_counter()
         self.training.start()
         try:
             while (error := self.training.error) is None:
-                self.wait(next_frame_at)
-                now = time.perf_counter()
-                next_step_at, next_frame_at = max(next_step_at, now - MAX_LAG), max(next_frame_at, now - MAX_LAG)
-                while next_step_at <= now:
-                    self.move()
-                    next_step_at += STEP_SECONDS
+                self.wait(next_step_at)
+                self.move()
                 self.show(own_functions)
-                next_frame_at += FRAME_SECONDS
+                next_step_at = max(next_step_at, time.perf_counter() - 0.1) + STEP_SECONDS
             self.show(own_functions)
             raise error
         finally:
