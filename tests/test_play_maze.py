@@ -18,6 +18,8 @@ from own_answers import answer
 from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched  # noqa: F401 - fixtures
 
 from lab.errors import UserError
+from lab.exercises import own
+from lab.files import ROOT
 from lab.play import maze_job
 from lab.play.maze_job import MAX_POINTS, Curve, WrittenValues
 from lab.play.messages import MESSAGES, BadMessage, parse
@@ -314,6 +316,20 @@ def test_functions_of_a_learner_do_the_work(name: str, tmp_path: Path) -> None:
     frames = run(Page([STEP] * 120), [file])
     assert name in frames[0]["own_functions"][0]
     np.testing.assert_allclose(frames[-1]["q"], trained(120)[0], atol=1e-7, rtol=0)
+
+
+def test_functions_of_a_learner_stay_in_use_while_another_script_runs(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.py" for name in ("q_update", "compute_gae")]
+    for file in files:
+        file.write_text(answer(file.stem), encoding="utf-8")
+    maze, arm = own.script_at(ROOT / maze_job.SCRIPT), own.script_at(ROOT / "03_ppo_reacher/train.py")
+    assert maze is not None
+    assert arm is not None
+    with maze.in_use(files[:1]):
+        with arm.in_use(files[1:]):
+            assert [each.name for each in own.IN_USE] == ["compute_gae"]
+        assert [each.name for each in own.IN_USE] == ["q_update"]
+    assert own.IN_USE == []
 
 
 def test_a_wrong_function_of_a_learner_shows(tmp_path: Path) -> None:
