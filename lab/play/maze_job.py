@@ -250,7 +250,10 @@ class MazeJob:
         self.control.show(
             PANE,
             "state",
-            {"q": self.values.write(self.agent.q_table), "optimum": (self.shows_optimum and self.optimum) or "null"},
+            written={
+                "q": self.values.write(self.agent.q_table),
+                "optimum": (self.shows_optimum and self.optimum) or "null",
+            },
             layout=self.layout,
             problem=self.problem,
             state=int(maze.state),

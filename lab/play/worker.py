@@ -68,7 +68,7 @@ class Control:
         """Return True if the last frame of this kind is old enough for another one."""
         return time.perf_counter() - self.shown_at.get((pane, kind), -math.inf) >= 1 / FRAMES_PER_SECOND
 
-    def show(self, pane: str, kind: str, written: Mapping[str, str] = MappingProxyType({}), **values: Any) -> None:
+    def show(self, pane: str, kind: str, *, written: Mapping[str, str] = MappingProxyType({}), **values: Any) -> None:
         """Send a frame, a complete picture of its kind: the page may skip older ones. NaN becomes null.
 
         `written` holds further values, as JSON.
