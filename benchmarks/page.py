@@ -1,7 +1,8 @@
 """Speed of the page of `lab play`: start, first value, frames, pointer, and the cost of watching a training.
 
 Needs Playwright (pip install -e '.[test]') and Chromium. The training is measured in interleaved rounds, alone and
-watched by the page, so that other load on the machine affects both.
+watched by the page, so that other load on the machine affects both. With --memory_minutes it measures the memory of a
+page that stays open instead (Linux only).
 """
 
 if __name__ == "__main__":
@@ -19,7 +20,7 @@ from typing import Any
 from lab.errors import require_at_least
 from lab.files import ROOT, writable_folder
 from lab.launch import launch
-from lab.play.browser import opened_page, press, running_server, wait_for_frame
+from lab.play.browser import opened_page, press, running_browser, running_server, wait_for_frame, workers
 from lab.record import environment_info
 from lab.results import new_record, ratio_statistics, write_results
 
@@ -60,15 +61,18 @@ class Config:
     """Rounds of every measurement."""
     iterations: int = 60
     """Iterations of a training that is timed."""
+    memory_minutes: float = 0.0
+    """Minutes that each pane runs while its memory is measured, instead of the speed; 0: measure the speed."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "repetitions", "iterations")
+        require_at_least(0, self, "memory_minutes")
 
 
 def seconds_to_page() -> float:
     """Return the seconds from the command to the answer with the page."""
     started = time.perf_counter()
-    with running_server() as address, urllib.request.urlopen(address) as answer:
+    with running_server() as (address, _), urllib.request.urlopen(address) as answer:
         answer.read()
         return time.perf_counter() - started
 
@@ -124,6 +128,54 @@ def rate_alone(iterations: int) -> float:
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
+def resident_megabytes(process: int) -> float:
+    """Return the resident memory of a process, in MB (Linux only)."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1000
+
+
+def memory(page: Any, server: int) -> dict[str, float]:
+    """Return the memory of server, worker and JavaScript in MB, the last without what is garbage."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.enable")
+    session.send("HeapProfiler.collectGarbage")
+    heap = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    (worker,) = workers(server)
+    return {"server": resident_megabytes(server), "worker": resident_megabytes(worker), "JavaScript heap": heap / 1e6}
+
+
+def keep_running(page: Any, seconds: float) -> None:
+    """Let a pane run; a training that is over is started again."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not page.evaluate("window.lab.frame").get("is_running", True):
+            press(page, "Start")
+        time.sleep(1)
+
+
+def memory_records(pane: str, seconds: float, environment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the memory at the start and at the end of some time that a pane runs."""
+    with running_server() as (address, process), running_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{address}#{pane}")
+        wait_for_frame(page, pane.partition("?")[0])
+        keep_running(page, 30)  # all libraries are there then
+        start = memory(page, process.pid)
+        keep_running(page, seconds)
+        end = memory(page, process.pid)
+    return [
+        new_record(
+            f"{pane.partition('?')[0]}: {name}, MB",
+            "lab play",
+            environment,
+            start=round(start[name], 1),
+            end=round(end[name], 1),
+        )
+        for name in start
+    ]
+
+
 def quantile(values: list[float], fraction: float) -> float:
     """Return the value that this fraction of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, int(fraction * len(values)))]
@@ -133,6 +185,25 @@ def main(config: Config) -> None:
     """Measure, print and write."""
     writable_folder(config.output.parent)
     environment = environment_info()
+    if config.memory_minutes:
+        measure_memory(config, environment)
+    else:
+        measure_speed(config, environment)
+
+
+def measure_memory(config: Config, environment: dict[str, Any]) -> None:
+    """Measure, print and write the memory of a page that stays open."""
+    settings = {"minutes": config.memory_minutes}
+    records = []
+    for pane in ("maze?speed=5000", "arm"):
+        records += memory_records(pane, 60 * config.memory_minutes, environment)
+        write_results(config.output, "page_memory", records, settings=settings, environment=environment)
+    for record in records:
+        print(f"{record['configuration']}: {record['start']} at the start, {record['end']} at the end")
+
+
+def measure_speed(config: Config, environment: dict[str, Any]) -> None:
+    """Measure, print and write how fast the page is."""
     starts = [seconds_to_page() for _ in range(config.repetitions)]
     gaps: list[float] = []
     delays: list[float] = []

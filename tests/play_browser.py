@@ -3,26 +3,15 @@
 A page fails its test if it asks for anything that is not on this machine, or prints an error on its console.
 """
 
-import contextlib
 import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from lab.files import ROOT
-
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SECONDS = 60  # that a slow machine may take for anything
+from lab.play.browser import CHROMIUM, SECONDS, running_browser, running_server
 
 
 def require_chromium() -> None:
@@ -32,24 +21,6 @@ def require_chromium() -> None:
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     pytest.importorskip("playwright")
-
-
-@contextlib.contextmanager
-def running_server(*flags: str, opens: bool = False) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `lab play` on a free port; yield its address and the process."""
-    command = [sys.executable, "-m", "lab", "play", "--port", "0", *([] if opens else ["--no_open"]), *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert ADDRESS.fullmatch(address), (address, process.stderr.read() if process.stderr else "")
-        yield address, process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(SECONDS)
-        finally:
-            process.kill()
 
 
 def wait_until(is_true: Callable[[], Any], seconds: float = SECONDS) -> Any:
@@ -106,12 +77,8 @@ def server() -> Iterator[str]:
 def browser() -> Iterator[Any]:
     """Chromium, for all tests of a file."""
     require_chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_browser() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -130,19 +97,3 @@ def violations(page: Any) -> list[str]:
 
     found = Axe().run(page).response["violations"]
     return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
-
-
-def processes_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes that a process has started and that are still there (Linux only)."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    others = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(each) for path in {children, *others} for each in path.read_text().split()]
-
-
-def workers(process: subprocess.Popen[str]) -> list[int]:
-    """Return the worker processes of a server, without Python's resource tracker."""
-    with contextlib.suppress(OSError):
-        return [
-            child for child in processes_of(process) if b"spawn_main" in open(f"/proc/{child}/cmdline", "rb").read()
-        ]
-    return []

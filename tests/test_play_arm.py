@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,18 @@ def test_a_picture_is_that_of_the_joints() -> None:
     assert picture["fingertip"] == pytest.approx(fingertip.tolist(), abs=1e-9)
     assert picture["target"] == [0.1, -0.05]
     assert picture["distance"] == pytest.approx(np.linalg.norm(fingertip - [0.1, -0.05]), abs=1e-9)
+
+
+def test_a_step_observes_the_arm_once() -> None:
+    player = Player()
+    counted = Counter()
+    observe = player.world.observe
+    player.world.observe = lambda: counted.update(["observed"]) or observe()  # pyright: ignore[reportAttributeAccessIssue]
+    for _ in range(40):
+        player.step()
+        player.picture()
+    assert counted["observed"] == 40
+    assert np.array_equal(player.observations, observe()[0])
 
 
 @pytest.mark.parametrize(("given", "placed"), [((0.05, -0.1), (0.05, -0.1)), ((0.2, 0.2), (2**-0.5 * REACH,) * 2)])

@@ -1,5 +1,6 @@
 """The arm pane in Chromium: the buttons, the target by pointer and keys, the address, narrow, dark and still."""
 
+import re
 import time
 from typing import Any
 
@@ -60,7 +61,10 @@ def test_start_pause_step_and_reset(watched: WatchedPage) -> None:  # noqa: F811
     points = watched.page.locator("#arm .curve").first.get_attribute("points").split()
     assert len(points) == paused["iteration"]
     numbers = watched.page.locator("#arm .numbers").last.text_content()
-    assert f"{paused['steps']:,} steps: return {paused['return']:.2f}" in numbers
+    assert f"{paused['steps']:,} steps: return {paused['return']:.2f}".replace("-", "−") in numbers
+    charts = " ".join(watched.page.locator("#arm .chart").all_inner_texts())
+    assert "PD −3.6" in charts
+    assert re.search(r"-\d", charts) is None  # a hyphen is no minus sign
     assert violations(watched.page) == []
     button(watched, "Reset").click()
     watched.wait_for(lambda frame: is_state(frame) and frame["steps"] == 0)
@@ -84,6 +88,39 @@ def test_the_pointer_moves_the_target_while_it_learns(watched: WatchedPage) -> N
     later = watched.wait_for(lambda frame: is_state(frame) and frame["steps"] > moved["steps"])
     assert is_at(later, 0.2, 0.0)
     wait_until(lambda: "x=20&y=0" in watched.page.evaluate("location.hash"))
+
+
+def test_a_finger_moves_the_target_taps_and_scrolls(server: str, browser: Any) -> None:  # noqa: F811
+    context = browser.new_context(viewport={"width": 360, "height": 500}, has_touch=True, is_mobile=True)
+    touched = WatchedPage(context.new_page(), server)
+    touched.open("arm?policy=controller&x=0&y=10")
+    page = touched.page
+    page.locator("#arm .handle").evaluate("each => each.scrollIntoView()")
+    device = context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        device.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+    def swipe(start: tuple[float, float], end: tuple[float, float]) -> None:
+        touch("touchStart", start)
+        for part in range(1, 11):
+            touch("touchMove", (start[0] + (end[0] - start[0]) * part / 10, start[1] + (end[1] - start[1]) * part / 10))
+        touch("touchEnd")
+
+    scrolled = page.evaluate("scrollY")
+    swipe(pixels(touched, 0.0, 0.1), pixels(touched, 0.1, 0.0))  # from the target
+    touched.wait_for(lambda frame: is_at(frame, 0.1, 0.0))
+    assert page.evaluate("scrollY") == scrolled
+    swipe(pixels(touched, -0.1, -0.1), pixels(touched, -0.1, 0.1))  # from elsewhere
+    wait_until(lambda: page.evaluate("scrollY") > scrolled)
+    assert touched.wait_for(is_state)["target"] == pytest.approx([0.1, 0.0], abs=0.002)
+    page.wait_for_timeout(500)  # the page comes to rest
+    page.locator("#arm .handle").evaluate("each => each.scrollIntoView()")
+    page.touchscreen.tap(*pixels(touched, -0.1, -0.1))
+    touched.wait_for(lambda frame: is_at(frame, -0.1, -0.1))
+    wait_until(lambda: "x=-10&y=-10" in page.evaluate("location.hash"))
+    assert touched.problems == []
+    context.close()
 
 
 def test_everything_works_by_keyboard(watched: WatchedPage) -> None:  # noqa: F811
@@ -121,6 +158,28 @@ def test_the_address_holds_the_state_and_nonsense_is_ignored(watched: WatchedPag
     watched.page.evaluate("location.hash = '#arm?seed=-1&policy=best&x=a&y=1e9&without=everything'")
     watched.wait_for(lambda frame: is_state(frame) and frame["wanders"])
     wait_until(lambda: watched.page.evaluate("location.hash") == "#arm?seed=0&policy=trained")
+
+
+def test_a_frame_changes_little_of_the_page(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("arm")
+    watched.wait_for(lambda frame: is_state(frame) and frame["distance"] < 0.02)
+    changes, frames = watched.page.evaluate("""
+        async () => {
+            let changes = 0, frames = 0, last = null;
+            const observer = new MutationObserver((records) => (changes += records.length));
+            const what = { subtree: true, childList: true, attributes: true, characterData: true };
+            observer.observe(document.getElementById('arm'), what);
+            for (const start = performance.now(); performance.now() - start < 3000;) {
+                await new Promise(resolve => setTimeout(resolve, 2));
+                if (window.lab.frame !== last) frames += 1;
+                last = window.lab.frame;
+            }
+            observer.disconnect();
+            return [changes, frames];
+        }
+    """)
+    assert frames > 10
+    assert changes <= 7 * frames  # the links, the elbow, the fingertip, the caption, now and then the target
 
 
 def test_narrow_and_dark(watched: WatchedPage) -> None:  # noqa: F811

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from own_answers import answer
 from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched  # noqa: F401 - fixtures
 
 from lab.errors import UserError
+from lab.exercises import own
+from lab.files import ROOT
 from lab.play import maze_job
-from lab.play.maze_job import MAX_POINTS, Curve
+from lab.play.maze_job import MAX_POINTS, Curve, WrittenValues
 from lab.play.messages import MESSAGES, BadMessage, parse
 from lab.play.worker import Control, Replaced
 from maze_env import SimpleMaze
@@ -236,6 +238,71 @@ def test_a_curve_stays_small_and_its_points_are_means() -> None:
         np.testing.assert_allclose(episodes[k], np.arange(1, 5001)[k * size : (k + 1) * size].mean())
 
 
+def test_only_rows_that_changed_are_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counter()
+    monkeypatch.setattr(maze_job, "to_json", lambda row: counted.update(["rows"]) or json.dumps(row))
+    generator = np.random.default_rng(0)
+    values, table, expected = WrittenValues(50, 4), {}, np.zeros((50, 4))
+    for _ in range(20):
+        counted.clear()
+        states = generator.choice(50, 3, replace=False)
+        for state in states:
+            action, q = int(generator.integers(4)), float(generator.normal())
+            table[int(state), action] = expected[state, action] = q
+        np.testing.assert_allclose(json.loads(values.write(table)), expected, atol=1e-7, rtol=0)
+        assert counted["rows"] == 3
+    assert values.write(table) == values.write(table)
+    assert counted["rows"] == 3
+    table[0, 0] = float("nan")
+    monkeypatch.undo()
+    assert json.loads(values.write(table))[0][0] is None
+
+
+def test_the_maze_waits_while_the_jobs_of_other_panes_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that comes back finds it paused, and what it learns from then on is what it would have learned."""
+    others = []
+
+    def other_job(control: Control, message: dict[str, Any]) -> None:
+        others.append(message["number"])
+        control.show("maze", "random")  # whatever it shows
+        for _ in control.messages(None):
+            pytest.fail("a message for the maze")
+
+    monkeypatch.setattr("lab.play.worker.find_job", lambda message: other_job)
+    leave = [{"pane": "arm", "do": "start", "number": number} for number in (1, 2)]
+    back = {"do": "return", "layout": MAZE}
+    page = Page([*[STEP] * 60, *leave, back, *[STEP] * 60, leave[0], back])
+    frames = [frame for frame in run(page) if frame["kind"] == "state"]
+    assert others == [1, 2, 1]
+    assert [frame["step"] for frame in frames] == [0, *range(61), *[60] * 2, *range(61, 121), *[120] * 2]
+    assert not any(frame["is_running"] for frame in frames)
+    q, records = trained(120)
+    np.testing.assert_allclose(frames[-1]["q"], q, atol=1e-7, rtol=0)
+    assert frames[-1]["curve"] == [[record.number, record.total_reward] for record in records]
+
+
+def test_a_running_maze_is_paused_when_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.play.worker.find_job", lambda message: lambda control, message: None)
+    leave = {"pane": "transformer", "do": "classify"}
+    page = Page([{"do": "return", "layout": MAZE}], lambda poll: leave if poll == 300 else None)
+    frames = run(page, running=True)
+    assert frames[-3]["is_running"]
+    assert not frames[-2]["is_running"]
+    assert frames[-2]["step"] > 10
+
+
+def test_a_maze_that_was_changed_and_left_at_once_comes_back_as_it_is_drawn() -> None:
+    changed = ["S.X.", ".X..", "..X.", "...G"]
+    frames = run(Page([*[STEP] * 5, {"do": "return", "layout": changed}, STEP]))
+    assert frames[-1]["layout"] == changed
+    assert frames[-1]["step"] == 6
+
+
+def test_problems_with_a_random_maze_are_sentences() -> None:
+    with pytest.raises(UserError, match=r"^A maze of 1 x 1 cells .*\.$"):
+        maze_job.make_random(Control(Page()), {"rows": 1, "columns": 1, "seed": 5})  # pyright: ignore[reportArgumentType]
+
+
 def test_a_random_maze_is_the_labs() -> None:
     page: Any = Page()
     maze_job.make_random(Control(page), {"rows": 9, "columns": 12, "seed": 5})
@@ -249,6 +316,20 @@ def test_functions_of_a_learner_do_the_work(name: str, tmp_path: Path) -> None:
     frames = run(Page([STEP] * 120), [file])
     assert name in frames[0]["own_functions"][0]
     np.testing.assert_allclose(frames[-1]["q"], trained(120)[0], atol=1e-7, rtol=0)
+
+
+def test_functions_of_a_learner_stay_in_use_while_another_script_runs(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.py" for name in ("q_update", "compute_gae")]
+    for file in files:
+        file.write_text(answer(file.stem), encoding="utf-8")
+    maze, arm = own.script_at(ROOT / maze_job.SCRIPT), own.script_at(ROOT / "03_ppo_reacher/train.py")
+    assert maze is not None
+    assert arm is not None
+    with maze.in_use(files[:1]):
+        with arm.in_use(files[1:]):
+            assert [each.name for each in own.IN_USE] == ["compute_gae"]
+        assert [each.name for each in own.IN_USE] == ["q_update"]
+    assert own.IN_USE == []
 
 
 def test_a_wrong_function_of_a_learner_shows(tmp_path: Path) -> None:
@@ -278,6 +359,7 @@ def test_settings_outside_their_range_are_refused(change: dict[str, Any]) -> Non
 def test_every_message_of_the_page_is_answered() -> None:
     source = inspect.getsource(maze_job.MazeJob.answer)
     assert {name for name in MESSAGES["maze"] if f'"{name}"' not in source} == {"start", "random"}
+    assert set(MESSAGES["maze"]["start"]) == set(MESSAGES["maze"]["return"])
 
 
 # --- the pane, in Chromium --------------------------------------------------------------------------------------------
@@ -459,6 +541,44 @@ def test_it_is_quick(watched: WatchedPage) -> None:  # noqa: F811
     assert min(first_values) < 100
     gaps = [watched.page.evaluate(GAPS, 1000) for _ in range(5)]
     assert min(each[len(each) // 2] for each in gaps) <= 1000 / 25
+
+
+WRITTEN = """async (name) => {
+  const cells = new Set(), note = (records) => records.forEach(({ target }) =>
+    cells.add((target.closest ? target : target.parentElement).closest("[role=gridcell]")));
+  const observer = new MutationObserver(note), step = window.lab.frame.step;
+  observer.observe(document.querySelector("#maze [role=grid]"), { subtree: true, childList: true, attributes: true });
+  [...document.querySelectorAll("#maze button")].find((each) => each.textContent === name).click();
+  while (window.lab.frame.step === step) await new Promise((done) => setTimeout(done, 1));
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 1)));
+  note(observer.takeRecords());
+  observer.disconnect();
+  return cells.size;
+}"""
+
+
+def test_a_large_maze_is_drawn_many_times_a_second(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open(f"maze?speed=5000&maze={'_'.join(random_maze(64, 64, 1))}")
+    written = [watched.page.evaluate(WRITTEN, "Step") for _ in range(20)]
+    assert max(written) <= 4  # the mouse's cells before and after, and little else
+    positioned = watched.page.locator("#maze [role=gridcell]").evaluate_all(
+        "all => all.filter(each => getComputedStyle(each).position !== 'static').length"
+    )
+    assert positioned <= 2  # the start and the mouse: a layer for each of the cells would be slow
+    press(watched.page, "Start")
+    watched.wait_for(lambda frame: frame["step"] > 1000)
+    gaps = [watched.page.evaluate(GAPS, 1000) for _ in range(5)]
+    assert min(each[len(each) // 2] for each in gaps) <= 1000 / 15
+    press(watched.page, "Pause")
+    watched.wait_for(lambda frame: not frame["is_running"])
+    first = watched.page.locator("#maze [role=gridcell][tabindex='0']")
+    first.focus()
+    for key in ("ArrowDown", "End", "ArrowUp", "ArrowLeft"):
+        watched.page.keyboard.press(key)
+    assert watched.page.evaluate("document.activeElement.ariaLabel").startswith("row 1, column 63, ")
+    q = watched.frame()["q"][62]
+    described = watched.page.locator("#maze-cell").inner_text()
+    assert "wall" in described or f"up {q[0]:.2f}".replace("-", "−") in described
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,11 +3,14 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched, workers  # noqa: F401 - fixtures
+from play_browser import WatchedPage, browser, running_server, server, violations, wait_until, watched  # noqa: F401 - fixtures
+
+from lab.play.browser import workers
 
 PANES = ("maze", "transformer", "arm")
 
@@ -83,6 +86,60 @@ def test_back_and_forward_lead_from_pane_to_pane(watched: WatchedPage) -> None: 
     watched.page.go_forward()
     watched.wait_for(is_of("arm"))
     wait_until(lambda: watched.page.evaluate("location.hash") == "#arm?seed=0&policy=trained")
+
+
+def test_a_maze_that_was_left_is_found_as_it_was(watched: WatchedPage) -> None:  # noqa: F811
+    page = watched.page
+    watched.open("maze?speed=1000&optimum=1&learning_rate=0.3")
+    button(watched, "maze", "Start").click()
+    watched.wait_for(lambda frame: frame["step"] > 300)
+    for pane in ("transformer", "arm"):
+        open_tab(watched, pane)
+        watched.wait_for(lambda frame, pane=pane: frame["pane"] == pane)
+    open_tab(watched, "maze")
+    left = watched.wait_for(is_of("maze"))
+    assert left["step"] > 300
+    assert not left["is_running"]
+    assert left["optimum"]
+    assert len(left["curve"]) > 0
+    page.go_back()
+    watched.wait_for(is_of("arm"))
+    page.go_back()
+    page.go_back()  # to the address of the maze, with its settings
+    back = watched.wait_for(is_of("maze"))
+    assert (back["step"], back["q"]) == (left["step"], left["q"])
+    button(watched, "maze", "Start").click()
+    watched.wait_for(lambda frame: frame["step"] > left["step"])
+    page.evaluate("location.hash = location.hash.replace('learning_rate=0.3', 'learning_rate=0.4')")
+    watched.wait_for(lambda frame: frame["step"] == 0)
+
+
+def test_an_address_that_is_reloaded_at_once_has_the_last_change(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    for row, column in ((1, 2), (1, 3), (1, 4)):
+        watched.page.evaluate(f"document.querySelector('#maze [aria-label^=\"row {row}, column {column},\"]').click()")
+    watched.page.reload()
+    watched.wait_for(lambda frame: frame["layout"] == ["SXXX", ".X..", "..X.", "...G"])
+
+
+def test_an_address_that_changes_all_the_time_is_not_refused(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    written = watched.page.evaluate("""
+        async () => {
+            const slider = document.querySelector('#maze .slider input');
+            const replace = history.replaceState;
+            let calls = 0;
+            history.replaceState = function (...all) { calls += 1; replace.apply(this, all); };
+            for (let k = 0; k < 300; k += 1) {
+                slider.value = k % 2;
+                slider.dispatchEvent(new Event('input'));
+                await new Promise((done) => setTimeout(done, 1));
+            }
+            return calls;
+        }
+    """)
+    assert written <= 60
+    wait_until(lambda: "speed=5000" in watched.page.evaluate("location.hash"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +242,7 @@ def test_a_killed_worker_is_reported_and_every_pane_goes_on(browser: Any) -> Non
             page.open(pane)
             button(page, pane, "Start").click()
             page.wait_for(lambda frame: frame.get("is_running"))
-            (worker,) = wait_until(lambda: len(found := workers(process)) == 1 and found)
+            (worker,) = wait_until(lambda: len(found := workers(process.pid)) == 1 and found)
             os.kill(worker, signal.SIGKILL)
             wait_until(lambda: "The worker process has ended" in connection_of(page))
             wait_until(lambda: "Connected again" in connection_of(page))
@@ -193,6 +250,45 @@ def test_a_killed_worker_is_reported_and_every_pane_goes_on(browser: Any) -> Non
             button(page, pane, "Start").click()
             page.wait_for(lambda frame: frame.get("is_running"))
         assert page.problems == []
+
+
+def test_an_endless_loop_is_ended_by_restart(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def q_update(q_table, state, action, target, alpha):\n    while True:\n        pass\n", encoding="utf-8"
+    )
+    with running_server("--with", str(file)) as (address, process):
+        page = WatchedPage(browser.new_page(), address)
+        page.open("maze")
+        restart = page.page.get_by_role("button", name="Restart")
+        button(page, "maze", "Step").click()
+        wait_until(restart.is_visible)
+        assert violations(page.page) == []
+        (worker,) = workers(process.pid)
+        for _ in range(300):  # nobody reads these
+            button(page, "maze", "Pause").dispatch_event("click")
+        restart.click()
+        wait_until(lambda: "Connected again" in connection_of(page))
+        assert not restart.is_visible()
+        page.wait_for(lambda frame: frame["step"] == 0)
+        wait_until(lambda: len(workers(process.pid)) == 1)
+        assert worker not in workers(process.pid)
+        open_tab(page, "arm")  # where the loop is not used
+        page.wait_for(is_of("arm"))
+        assert page.problems == []
+        page.page.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+
+
+def test_a_worker_that_works_is_left_alone(watched: WatchedPage) -> None:  # noqa: F811
+    """Also if it is asked while it computes, while it is paused, and while no job runs."""
+    watched.open("maze?speed=5000")
+    button(watched, "maze", "Start").click()
+    watched.page.wait_for_timeout(7000)
+    button(watched, "maze", "Pause").click()
+    watched.page.wait_for_timeout(7000)
+    assert not watched.page.get_by_role("button", name="Restart").is_visible()
 
 
 def test_a_server_that_is_started_anew_is_told_from_one_that_is_gone(browser: Any) -> None:  # noqa: F811

@@ -17,10 +17,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import websockets
 import websockets.exceptions
-from play_browser import processes_of, running_server, server, wait_until, workers  # noqa: F401 - fixtures
+from play_browser import running_server, server, wait_until  # noqa: F401 - fixtures
 
+from lab.errors import UserError
 from lab.files import ROOT
+from lab.play.browser import processes_of, workers
+from lab.play.command import listen
 from lab.play.messages import MAX_BYTES, MESSAGES, BadMessage, parse
+from lab.play.security import cookie_of, hosts_of
 from lab.play.server import MAX_SOCKETS
 from lab.play.sources import CODE, LESSONS, code_of, lesson_page, lesson_pictures
 
@@ -171,6 +175,32 @@ def test_at_port_80_browsers_send_the_name_alone() -> None:
         connection.close()
         connection.request("GET", "/static/app.js", headers={"Cookie": cookie})
         assert connection.getresponse().status == 200
+
+
+def test_cookies_have_names_that_browsers_accept() -> None:
+    hosts = hosts_of(["[::1]", "localhost"], 80) + hosts_of(["[::1]"], 8765)
+    assert hosts == ["[::1]", "localhost", "[::1]:8765"]
+    assert [cookie_of(host) for host in hosts] == ["lab_play_80", "lab_play_80", "lab_play_8765"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.2"])
+def test_other_names_of_the_loopback_interface_are_not_warned_of(host: str) -> None:
+    try:
+        listen(host, 0).close()
+    except UserError as error:
+        pytest.skip(f"needs {host}: {error}")
+    with running_server("--host", host) as (printed, process):
+        connection = http.client.HTTPConnection(host, urlsplit(printed).port or 0, timeout=30)
+        connection.request("GET", f"/?{urlsplit(printed).query}")
+        assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == ""
+
+
+@pytest.mark.parametrize("length", [10_000, 200_000, 3_000_000])
+def test_a_long_address_gets_an_answer(address: Address, length: int) -> None:
+    assert address.get(f"/?token={address.token}&x={'x' * length}")[0] == 414
+    assert address.get(f"/?token={address.token}&x={'x' * 5000}")[0] == 200
 
 
 def test_without_a_host_a_request_is_refused(address: Address) -> None:
@@ -324,6 +354,23 @@ def test_a_socket_that_sends_only_nonsense_is_closed(address: Address) -> None:
         asyncio.run(attack())
 
 
+def test_any_worker_answers_a_ping(address: Address) -> None:
+    async def talk() -> None:
+        async with address.socket() as connection:
+            ping = json.dumps({"pane": "", "do": "ping"})
+            await connection.send(ping)
+            await next_frame(connection, "alive")  # no job
+            await connection.send(json.dumps(START))
+            await next_frame(connection, "state")
+            await connection.send(ping)
+            await next_frame(connection, "alive")  # a job that waits
+            await connection.send(json.dumps({"pane": "maze", "do": "resume"}))
+            await connection.send(ping)
+            await next_frame(connection, "alive")
+
+    asyncio.run(talk())
+
+
 def test_an_oversized_message_closes_the_socket(address: Address) -> None:
     async def attack() -> int | None:
         async with address.socket() as connection:
@@ -386,7 +433,7 @@ def test_no_process_is_left_after_twenty_closed_tabs() -> None:
 
         for number in range(20):
             asyncio.run(visit(number))
-        wait_until(lambda: len(processes_of(process)) <= 1)  # Python's own resource tracker stays
+        wait_until(lambda: len(processes_of(process.pid)) <= 1)  # Python's own resource tracker stays
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -396,11 +443,11 @@ def test_a_killed_worker_is_reported_and_replaced() -> None:
 
         async def talk() -> None:
             async with address.socket() as connection:
-                before = set(processes_of(process))
+                before = set(processes_of(process.pid))
                 assert (await next_frame(connection, "worker"))["state"] == "ready"
                 await connection.send(json.dumps(START | {"running": True}))
                 await next_frame(connection, "state")
-                for worker in workers(process) or before:
+                for worker in workers(process.pid) or before:
                     subprocess.run(["kill", "-9", str(worker)], check=True)
                 assert (await next_frame(connection, "worker"))["state"] == "ended"
                 assert (await next_frame(connection, "worker"))["state"] == "ready"
@@ -420,7 +467,7 @@ def test_a_signal_ends_the_server_and_its_workers(number: signal.Signals) -> Non
             async with address.socket() as connection:
                 await connection.send(json.dumps(START | {"running": True}))
                 await next_frame(connection, "state")
-                children = processes_of(process)
+                children = processes_of(process.pid)
                 process.send_signal(number)
                 await asyncio.to_thread(process.wait, 30)
                 wait_until(lambda: not any(is_alive(child) for child in children), 30)

@@ -133,6 +133,7 @@ class Script:
         Raises UserError, one line, for whatever goes wrong in the block because of them.
         """
         functions = self.read(files)
+        outer = list(IN_USE)  # those of another script, which waits meanwhile
         IN_USE[:] = functions.values()
         undo: list[tuple[Any, str, Any]] = []
         try:
@@ -152,7 +153,7 @@ class Script:
         finally:
             for owner, name, value in reversed(undo):
                 setattr(owner, name, value)
-            IN_USE.clear()
+            IN_USE[:] = outer
 
     def _fill(self, place: Place, own: Functions) -> list[tuple[Any, str, Any]]:
         """Put the learner's functions into their place; return what was there, as (owner, name, value)."""

@@ -51,9 +51,9 @@ class Player:
             self._start_episode()
         elif not self.wanders and self.starts_again and self._has_failed():
             self._start_attempt(self.attempt + 1)
-        observations, _ = self.world.observe()  # (1, 10)
-        self.torques = np.nan_to_num(self.policy(observations))  # (1, 2)
+        self.torques = np.nan_to_num(self.policy(self.observations))  # (1, 2)
         self.world.step(self.torques)
+        self.observations, self.distances = self.world.observe()  # (1, 10), (1,)
         self.attempt_steps += 1
         self.lost_steps = self.lost_steps + 1 if self.distance() > LOST else 0
 
@@ -64,7 +64,7 @@ class Player:
 
     def distance(self) -> float:
         """Return the distance from the fingertip to the target in meters."""
-        return float(self.world.observe()[1][0])
+        return float(self.distances[0])
 
     def picture(self) -> dict[str, Any]:
         """Return what there is to see, in radians and meters."""
@@ -108,3 +108,4 @@ class Player:
     def _place(self, joints: NDArray[np.float64], target: NDArray[np.float64], velocities: NDArray[np.float64]) -> None:
         """Put the arm and the target somewhere; MuJoCo computes from it what a policy observes."""
         self.world.reset(0, np.concatenate([joints, target]), velocities.copy())
+        self.observations, self.distances = self.world.observe()  # (1, 10), (1,)

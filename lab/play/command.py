@@ -1,6 +1,7 @@
 """`lab play`: start the server, print its address, open the browser. Imports no torch."""
 
 import contextlib
+import ipaddress
 import secrets
 import socket
 import sys
@@ -19,7 +20,7 @@ from lab.launch import launch, warn_once
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("", "0.0.0.0", "::")  # all addresses of the machine: no name that a browser could send
-HTTP_PORT = 80  # which browsers leave out
+MAX_REQUEST = 4 * 1024 * 1024  # bytes; longer than any address that a browser sends, so that it gets an answer
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Play:
     port: int = 8765
     """Port of the server; 0 takes a free one."""
     host: str = LOOPBACK
-    """Address to listen on. Any other than 127.0.0.1 lets other machines use this one."""
+    """Address to listen on. One that is not this machine's own loopback lets other machines use this one."""
     no_open: bool = False
     """Print the address and open no browser."""
     own_functions: Annotated[
@@ -63,22 +64,27 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def is_loopback(listening: socket.socket) -> bool:
+    """Return True if only this machine can reach a socket."""
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def play(config: Play) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
     from lab.play.messages import MAX_BYTES
+    from lab.play.security import hosts_of
     from lab.play.server import create_app
 
     with contextlib.closing(listen(config.host, config.port)) as listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         shown = f"[{config.host}]" if ":" in config.host else config.host
-        names = {shown, "localhost"} if config.host == LOOPBACK else {shown}
-        if config.host != LOOPBACK:
+        names = {shown, "localhost"} if is_loopback(listening) else {shown}
+        if not is_loopback(listening):
             warn_once(f"--host {config.host}: other machines may reach this server; the token is its only lock")
-        hosts = [(name if port == HTTP_PORT else f"{name}:{port}").lower() for name in names]
-        app = create_app(hosts, token, [file.resolve() for file in config.own_functions])
+        app = create_app(hosts_of(names, port), token, [file.resolve() for file in config.own_functions])
         address = f"http://{shown}:{port}/?token={token}"
         settings = uvicorn.Config(
             app,
@@ -86,6 +92,8 @@ def play(config: Play) -> None:
             ws="websockets-sansio",
             ws_max_size=MAX_BYTES,
             ws_max_queue=8,
+            ws_per_message_deflate=False,  # on one machine it costs more than it saves
+            h11_max_incomplete_event_size=MAX_REQUEST,
             lifespan="off",
             timeout_graceful_shutdown=1,  # a page that does not answer cannot hold up Ctrl-C
         )

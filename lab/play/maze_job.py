@@ -6,7 +6,8 @@ and meanwhile the messages of the page are answered and what has been learned so
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 import q_learning_agent  # the modules, not their functions: `--with` puts a learner's functions into them
 import value_iteration
 from lab.errors import UserError
-from lab.play.worker import FRAMES_PER_SECOND, Control, Message
+from lab.play.worker import FRAMES_PER_SECOND, Control, Message, Replaced, run_jobs, to_json
 from maze_env import STEP_REWARD, SimpleMaze
 from maze_layout import random_maze
 
 PANE = "maze"
 SCRIPT = "01_q_learning_maze/train.py"  # whose --with the learner's functions are
+ACTIONS = 4
 EPISODES = 10**9  # until another job is wanted
 MAX_STEPS = 100  # of an episode, as `gymnasium.make` has it, or twice the number of cells if that is more
 EPSILON_MIN = 0.05
@@ -96,6 +98,29 @@ class Curve:
         return [*self.points, (self.total / self.count).tolist()] if self.count else self.points
 
 
+class WrittenValues:
+    """The Q-values of all states as JSON, (S, A): only the rows that have changed are written again."""
+
+    def __init__(self, num_states: int, num_actions: int) -> None:
+        self.q = [[0.0] * num_actions for _ in range(num_states)]  # (S, A)
+        self.rows = [to_json([0] * num_actions)] * num_states
+        self.values = np.zeros(0)  # of the Q-table, in its order: pairs are added at its end
+
+    def write(self, q_table: Mapping[tuple[int, int], float]) -> str:
+        """Return the Q-values of a table, rounded."""
+        values = np.fromiter(q_table.values(), float, len(q_table))
+        known = len(self.values)
+        changed = [*np.flatnonzero(values[:known] != self.values).tolist(), *range(known, len(values))]
+        pairs = list(q_table)
+        for number in changed:
+            state, action = pairs[number]
+            self.q[state][action] = round(float(values[number]), DIGITS)
+        for state in {pairs[number][0] for number in changed}:
+            self.rows[state] = to_json([q or 0 for q in self.q[state]])
+        self.values = values
+        return f"[{','.join(self.rows)}]"
+
+
 class MazeJob:
     """One training, its pace, and what of it is shown."""
 
@@ -112,10 +137,11 @@ class MazeJob:
         self.curve = Curve()
         self.own_functions: list[str] = []
         self.shows_optimum = False
-        self.optimum: list[list[float]] | None = None  # (S, A), computed when it is to be shown
+        self.optimum = ""  # (S, A) as JSON, computed when it is to be shown
         self.env = WatchedMaze(self.layout, message["slip"], self.before_step)
+        self.values = WrittenValues(self.env.maze.cells.size, ACTIONS)
         self.agent = q_learning_agent.QLearningAgent(
-            4,
+            ACTIONS,
             learning_rate=message["learning_rate"],
             discount=message["discount"],
             epsilon=message["epsilon"],
@@ -155,31 +181,48 @@ class MazeJob:
         return max(0.0, self.next_step_at - time.perf_counter()) if self.is_running else None
 
     def answer(self, wait: float | None) -> None:
-        """Do what the messages say; wait for the first."""
-        for message in self.control.messages(wait):
-            match message["do"]:
-                case "pause":
-                    self.is_running, self.single_steps = False, 0
-                case "resume":
-                    self.is_running, self.next_step_at = True, time.perf_counter()
-                case "step":
-                    self.is_running = False
-                    self.single_steps += 1
-                case "speed":
-                    self.steps_per_second, self.next_step_at = message["steps_per_second"], time.perf_counter()
-                case "layout":
-                    self.change(message["layout"], self.env.maze.slip)
-                case "settings":
-                    self.change_settings(message)
-                case "epsilon":
-                    self.agent.epsilon = message["epsilon"]
-                    self.agent.epsilon_min = min(EPSILON_MIN, message["epsilon"])
-                case "optimum":
-                    self.shows_optimum = message["optimum"]
+        """Do what the messages say; wait for the first. Raises Replaced if this job is over."""
+        try:
+            for message in self.control.messages(wait):
+                match message["do"]:
+                    case "pause":
+                        self.is_running, self.single_steps = False, 0
+                    case "resume":
+                        self.is_running, self.next_step_at = True, time.perf_counter()
+                    case "step":
+                        self.is_running = False
+                        self.single_steps += 1
+                    case "speed":
+                        self.steps_per_second, self.next_step_at = message["steps_per_second"], time.perf_counter()
+                    case "layout":
+                        self.change(message["layout"], self.env.maze.slip)
+                    case "settings":
+                        self.change_settings(message)
+                    case "epsilon":
+                        self.agent.epsilon = message["epsilon"]
+                        self.agent.epsilon_min = min(EPSILON_MIN, message["epsilon"])
+                    case "optimum":
+                        self.shows_optimum = message["optimum"]
+        except Replaced as newer:
+            message = self.after_other_panes(newer.message)
+            if message["do"] != "return":
+                raise Replaced(message) from None
+            self.is_running, self.single_steps = False, 0
+            self.change(message["layout"], self.env.maze.slip)
+            self.show()
+
+    def after_other_panes(self, message: Message) -> Message:
+        """Return the next message for this pane. Until then the jobs of other panes run, and this one waits."""
+        if message["pane"] != PANE:
+            try:
+                run_jobs(self.control, message, until_pane=PANE)
+            except Replaced as newer:
+                return newer.message
+        return message
 
     def change(self, layout: list[str], slip: float) -> None:
         """Change the maze. If it is none, learning waits, and the page is told why."""
-        self.layout, self.optimum = layout, None
+        self.layout, self.optimum = layout, ""
         try:
             self.env.change(layout, slip)
             self.problem = ""
@@ -193,24 +236,26 @@ class MazeJob:
         self.change(self.layout, message["slip"])
 
     def show_if_due(self) -> None:
-        """Show the state, unless the last frame is too new or frames take too much of the time."""
-        if self.control.is_due(PANE, "state") and time.perf_counter() >= self.next_frame_at:
+        """Show the state while it runs, unless the last frame is too new or frames take too much of the time."""
+        if self.is_running and self.control.is_due(PANE, "state") and time.perf_counter() >= self.next_frame_at:
             self.show()
 
     def show(self) -> None:
         """Show the Q-values, (S, A), and everything else that the pane draws."""
         maze, episode = self.env.maze, self.episode
-        if self.shows_optimum and self.optimum is None and not self.problem:
+        if self.shows_optimum and not self.optimum and not self.problem:
             q_star = value_iteration.value_iteration(maze.outcomes(), self.agent.discount, tolerance=1e-9)
-            self.optimum = rounded(q_star)
-        started = time.perf_counter()
+            self.optimum = to_json(np.round(q_star, DIGITS).tolist())
+        started = time.thread_time()
         self.control.show(
             PANE,
             "state",
+            written={
+                "q": self.values.write(self.agent.q_table),
+                "optimum": (self.shows_optimum and self.optimum) or "null",
+            },
             layout=self.layout,
             problem=self.problem,
-            q=rounded([self.agent.q_values(state) for state in range(maze.cells.size)]),
-            optimum=self.optimum if self.shows_optimum else None,
             state=int(maze.state),
             step=self.step,
             episode=episode.number if episode else 0,
@@ -222,13 +267,8 @@ class MazeJob:
             curve=self.curve.all_points(),
             own_functions=self.own_functions,
         )
-        ended = time.perf_counter()
-        self.next_frame_at = ended + (ended - started) * (1 / TIME_FOR_FRAMES - 1)
-
-
-def rounded(q: Any) -> list[list[float]]:
-    """Return Q-values, (S, A), as the page gets them."""
-    return np.round(q, DIGITS).tolist()
+        cost = time.thread_time() - started
+        self.next_frame_at = time.perf_counter() + cost * (1 / TIME_FOR_FRAMES - 1)
 
 
 def sentence(error: UserError) -> str:
@@ -237,15 +277,24 @@ def sentence(error: UserError) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def run(control: Control, message: Message) -> None:
-    """Run the job of a start message."""
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """Raise every UserError of the block with its message as a sentence."""
     try:
-        job = MazeJob(control, message)
+        yield
     except UserError as error:
         raise UserError(sentence(error)) from None
+
+
+def run(control: Control, message: Message) -> None:
+    """Run the job of a start message."""
+    with as_sentences():
+        job = MazeJob(control, message)
     job.run(message["seed"])
 
 
 def make_random(control: Control, message: Message) -> None:
     """Show a random maze of the lab, for the page to start with."""
-    control.show(PANE, "random", layout=random_maze(message["rows"], message["columns"], message["seed"]))
+    with as_sentences():
+        layout = random_maze(message["rows"], message["columns"], message["seed"])
+    control.show(PANE, "random", layout=layout)

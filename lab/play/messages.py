@@ -120,9 +120,12 @@ PPO_DETAILS = (
     "use_clipping",
 )
 ARM_POLICY = one_of("learning", "trained", "controller")
+MAZE_START: Fields = {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED}
 MESSAGES: Mapping[str, Mapping[str, Fields]] = {  # pane -> message -> its fields, all of them required
+    "": {"ping": {}},  # any worker answers it
     "maze": {
-        "start": {"seed": SEED, "running": boolean, **MAZE, **AGENT, **EPSILON, **SPEED},
+        "start": MAZE_START,
+        "return": MAZE_START,  # to the job that was left for another pane; starts one if there is none
         "random": {"rows": whole(1, MAX_SIDE), "columns": whole(1, MAX_SIDE), "seed": SEED},
         "pause": {},
         "resume": {},

@@ -6,6 +6,7 @@ random token, which only the printed address holds, must be in the address or in
 """
 
 import hmac
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,6 +14,8 @@ from urllib.parse import parse_qs
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+MAX_ADDRESS = 8 * 1024  # bytes of a request's path and query
+HTTP_PORT = "80"  # which browsers leave out
 HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -32,15 +35,17 @@ class Guard:
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with status 403."""
+        """Pass a request on, or answer it with status 403, or 414 if its address is too long."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        reason = self.refusal(scope)
+        is_long = len(scope["raw_path"]) + len(scope["query_string"]) > MAX_ADDRESS
+        reason = "the address is too long" if is_long else self.refusal(scope)
         if reason is None:
             await self.app(scope, receive, with_headers(send))
         elif scope["type"] == "http":
-            await PlainTextResponse(f"refused: {reason}\n", status_code=403)(scope, receive, with_headers(send))
+            answer = PlainTextResponse(f"refused: {reason}\n", status_code=414 if is_long else 403)
+            await answer(scope, receive, with_headers(send))
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": reason})  # the handshake gets status 403
 
@@ -62,9 +67,15 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
 
+def hosts_of(names: Iterable[str], port: int) -> list[str]:
+    """Return what browsers send as the Host of a server with these names, such as "127.0.0.1" or "[::1]"."""
+    return [(name if str(port) == HTTP_PORT else f"{name}:{port}").lower() for name in names]
+
+
 def cookie_of(host: str) -> str:
     """Return the name of the cookie of one server, "host:port": browsers share cookies between all ports of a host."""
-    return f"lab_play_{host.rpartition(':')[2]}"
+    port = re.search(r":(\d+)$", host)
+    return f"lab_play_{port[1] if port else HTTP_PORT}"
 
 
 def given_tokens(scope: Scope, headers: Iterable[tuple[str, str]], cookie: str) -> list[str]:

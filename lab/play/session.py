@@ -17,6 +17,7 @@ FRAMES_PER_SECOND = 30  # at most, whatever the worker computes
 
 RESTARTS = 5  # of a worker that keeps ending
 BAD_MESSAGES = 20  # then the socket is closed
+WAITING_MESSAGES = 100  # for a worker that does not read them; further ones are refused
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -68,10 +69,13 @@ class Session:
         self.has_started = asyncio.Event()  # the first worker
         self.has_ended = asyncio.Event()  # the present worker
         self.worker: WorkerProcess | None = None
+        self.messages: asyncio.Queue[dict] = asyncio.Queue(WAITING_MESSAGES)
 
     async def run(self) -> None:
         """Serve the page until it is gone."""
-        tasks = [asyncio.create_task(task) for task in (self.receive(), self.send(), self.keep_a_worker())]
+        tasks = [
+            asyncio.create_task(task) for task in (self.receive(), self.pass_on(), self.send(), self.keep_a_worker())
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -82,7 +86,7 @@ class Session:
                 await asyncio.to_thread(self.worker.end)
 
     async def receive(self) -> None:
-        """Check the messages of the page and pass them to the worker."""
+        """Check the messages of the page. Returns when it is gone, also while the worker does not answer."""
         bad = 0
         while bad < BAD_MESSAGES:
             try:
@@ -90,15 +94,22 @@ class Session:
                 if received["type"] != "websocket.receive":
                     return
                 message = parse(received.get("text") or received.get("bytes") or "")
+                self.messages.put_nowait(message)
             except WebSocketDisconnect:
                 return
+            except asyncio.QueueFull:
+                self.put(" refused", pane="", kind="refused", message="the worker does not answer")
             except BadMessage as error:
                 bad += 1
                 self.put(" refused", pane="", kind="refused", message=str(error))
-            else:
-                await self.has_started.wait()
-                assert self.worker is not None
-                await asyncio.to_thread(self.worker.send, message)
+
+    async def pass_on(self) -> None:
+        """Send the messages of the page to the worker."""
+        await self.has_started.wait()
+        while True:
+            message = await self.messages.get()
+            assert self.worker is not None
+            await asyncio.to_thread(self.worker.send, message)
 
     async def send(self) -> None:
         """Send the newest frame of every kind, at most so many times a second."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lab.errors import UserError
@@ -24,6 +25,7 @@ Job = Callable[["Control", Message], None]
 # What starts a job: (pane, message) -> module and function. The modules are imported when they are first needed.
 JOBS: Mapping[tuple[str, str], str] = {
     ("maze", "start"): "lab.play.maze_job:run",
+    ("maze", "return"): "lab.play.maze_job:run",  # unless one waits: see `MazeJob.answer`
     ("maze", "random"): "lab.play.maze_job:make_random",
     ("transformer", "generate"): "lab.play.transformer_job:generate",
     ("transformer", "classify"): "lab.play.sentiment_job:classify",
@@ -51,22 +53,30 @@ class Control:
 
         Raises Replaced for one that starts a job, EOFError if the page is gone.
         """
-        while self.connection.poll(wait):
+        ends_at = math.inf if wait is None else time.perf_counter() + wait
+        while self.connection.poll(None if wait is None else max(0.0, ends_at - time.perf_counter())):
             message = self.connection.recv()
+            if message["do"] == "ping":  # the page asks whether anybody is there
+                self.show("", "alive")
+                continue
             if (message["pane"], message["do"]) in JOBS:
                 raise Replaced(message)
             yield message
-            wait = 0.0
+            wait = ends_at = 0.0
 
     def is_due(self, pane: str, kind: str) -> bool:
         """Return True if the last frame of this kind is old enough for another one."""
         return time.perf_counter() - self.shown_at.get((pane, kind), -math.inf) >= 1 / FRAMES_PER_SECOND
 
-    def show(self, pane: str, kind: str, **values: Any) -> None:
-        """Send a frame, a complete picture of its kind: the page may skip older ones. NaN becomes null."""
+    def show(self, pane: str, kind: str, *, written: Mapping[str, str] = MappingProxyType({}), **values: Any) -> None:
+        """Send a frame, a complete picture of its kind: the page may skip older ones. NaN becomes null.
+
+        `written` holds further values, as JSON.
+        """
         self.shown_at[pane, kind] = time.perf_counter()
-        frame = json.dumps(finite({"pane": pane, "kind": kind, **values}), separators=(",", ":"))
-        self.connection.send((f"{pane} {kind}", frame))
+        frame = to_json({"pane": pane, "kind": kind, **values})
+        ready = "".join(f',"{name}":{text}' for name, text in written.items())
+        self.connection.send((f"{pane} {kind}", f"{frame[:-1]}{ready}}}"))
 
     @contextmanager
     def own_functions(self, script: str) -> Iterator[list[str]]:
@@ -78,6 +88,11 @@ class Control:
             return
         with found.in_use(files) as functions:
             yield own.notes(functions)
+
+
+def to_json(value: Any) -> str:
+    """Return plain data as JSON without spaces. NaN becomes null."""
+    return json.dumps(finite(value), separators=(",", ":"))
 
 
 def finite(value: Any) -> Any:
@@ -97,9 +112,11 @@ def find_job(message: Message) -> Job:
     return getattr(importlib.import_module(module), name)
 
 
-def run_jobs(control: Control) -> None:
-    """Run the jobs that the page wants, one after the other, until the page is gone."""
-    wanted: Message | None = None
+def run_jobs(control: Control, wanted: Message | None = None, until_pane: str = "") -> None:
+    """Run the jobs that the page wants, one after the other, until the page is gone.
+
+    Raises Replaced for one of `until_pane`, which waits meanwhile.
+    """
     while True:
         try:
             if wanted is not None:
@@ -109,6 +126,8 @@ def run_jobs(control: Control) -> None:
                 pass  # no job is running: nobody to tell
         except Replaced as newer:
             wanted = newer.message
+            if wanted["pane"] == until_pane:
+                raise
 
 
 def run_job(control: Control, message: Message) -> None:

@@ -4,13 +4,18 @@
 import * as maze from "./maze.js";
 import * as transformer from "./transformer.js";
 import * as arm from "./arm.js";
-import { atMostEvery } from "./dom.js";
+import { element, write } from "./dom.js";
 
 const panes = { maze, transformer, arm };
 const connection = document.getElementById("connection");
 const live = document.getElementById("live");
+const stuck = document.getElementById("stuck");
 const RECONNECT_MS = [250, 500, 1000, 2000, 4000];
-const SAVE_MS = 350; // browsers allow no more than about three changes of the address in a second
+const SAVES = 30; // changes of the address at once; after these, one in SAVE_MS: browsers allow about 100 in 30 s
+const SAVE_MS = 500;
+const PING_MS = 1000;
+const SILENT_MS = 5000; // after which the worker is taken to be stuck
+const LOADING_MS = 20000; // the same, while it loads the libraries of a pane
 const A_WHILE_MS = 15000; // that a line stays which needs no answer
 
 window.lab = { frame: null };
@@ -21,6 +26,8 @@ let isFirst = true; // the first socket is not open yet
 const early = []; // messages from before it is
 let isLost = false; // what the worker had computed
 let isNew = false; // the worker, which has got no message yet
+let pingedAt = null; // milliseconds, of the ping that has no answer yet
+let isLoading = true; // the worker, what the pane needs
 
 // --- the socket ---------------------------------------------------------------------------------
 
@@ -36,6 +43,7 @@ function connect() {
   };
   opened.onmessage = (event) => receive(JSON.parse(event.data));
   opened.onclose = async (event) => {
+    forgetPing();
     const wait = RECONNECT_MS[Math.min(attempts, RECONNECT_MS.length - 1)];
     attempts += 1;
     isLost = true;
@@ -48,7 +56,7 @@ function connect() {
 async function reasonOf() {
   try {
     const answer = await fetch(`/?token=${encodeURIComponent(token)}`, { method: "HEAD" });
-    if (answer.status === 403) return "lab play was started anew; open the address that it has printed";
+    if (answer.status === 403) return "lab play was started again; open the address that it has printed";
     return "the connection was lost";
   } catch {
     return "the server does not answer";
@@ -65,15 +73,29 @@ function receive(frame) {
   if (frame.kind === "worker") {
     if (frame.state === "ready") hasWorker();
     else lost("The worker process has ended. Another one is being started …");
+  } else if (frame.kind === "alive") {
+    pingedAt = null;
   } else if (frame.kind === "refused") {
     sayAWhile(`The server refused a message: ${frame.message}`);
   } else if (frame.pane === current) { // those of another pane come too late
-    panes[current].show(frame);
-    if (frame.kind !== "error") window.lab.frame = frame;
+    showFrame(frame, document.getElementById(current));
   }
 }
 
+function showFrame(frame, root) {
+  isLoading = false;
+  if (frame.kind === "error") write(root.querySelector(".problem"), frame.message);
+  else window.lab.frame = frame;
+  if (frame.own_functions) write(root.querySelector(".own"), frame.own_functions.map(ownFunction).join(" "));
+  panes[current].show(frame);
+}
+
+function ownFunction(line) {
+  return `Runs your own ${line.replace(" does the work of ", " in place of ")}.`;
+}
+
 function lost(text) {
+  forgetPing();
   isLost = isNew = true;
   say(text);
 }
@@ -91,8 +113,29 @@ function sayAWhile(text) {
 }
 
 function say(text) {
-  if (connection.textContent !== text) connection.textContent = text;
+  write(connection, text);
 }
+
+// --- a worker that does not answer: an endless loop in a learner's function, for example ------------------
+
+setInterval(() => {
+  const patience = isLoading ? LOADING_MS : SILENT_MS;
+  stuck.hidden = pingedAt === null || performance.now() - pingedAt < patience;
+  if (pingedAt !== null || socket?.readyState !== WebSocket.OPEN) return;
+  pingedAt = performance.now();
+  socket.send(JSON.stringify({ pane: "", do: "ping" }));
+}, PING_MS);
+
+function forgetPing() {
+  pingedAt = null;
+  isLoading = true;
+}
+
+// The server ends the worker together with its socket, and starts another one for the next socket.
+stuck.querySelector("button").addEventListener("click", () => {
+  stuck.hidden = true;
+  socket.close(1000, "the worker is being restarted");
+});
 
 // --- announcements: polite, and at most one a second ----------------------------------------------
 
@@ -118,17 +161,26 @@ function stateInAddress() {
   return [Object.hasOwn(panes, name) ? name : "maze", state];
 }
 
+let saves = SAVES; // that are allowed now
 let unsaved = null; // name of the pane, and its state
-
-const saveSoon = atMostEvery(SAVE_MS, () => {
-  const [name, state] = unsaved;
-  if (name === current) history.replaceState(null, "", `#${name}?${new URLSearchParams(state)}`);
-});
 
 function save(name, state) {
   unsaved = [name, state];
-  saveSoon();
+  writeAddress();
 }
+
+function writeAddress() {
+  if (unsaved === null || saves === 0) return;
+  const [name, state] = unsaved;
+  unsaved = null;
+  saves -= 1;
+  if (name === current) history.replaceState(null, "", `#${name}?${new URLSearchParams(state)}`);
+}
+
+setInterval(() => {
+  saves = Math.min(SAVES, saves + 1);
+  writeAddress();
+}, SAVE_MS);
 
 // --- tabs -----------------------------------------------------------------------------------------------
 
@@ -140,6 +192,7 @@ function nameOf(tab) {
 
 function open(name, state) {
   current = name;
+  isLoading = true;
   for (const tab of tabs) {
     const chosen = nameOf(tab) === name;
     tab.setAttribute("aria-selected", String(chosen));
@@ -174,19 +227,10 @@ async function showCode(name, root) {
   const answer = await fetch(`/code/${name}`);
   if (!box || !answer.ok) return;
   for (const part of await answer.json()) {
-    const title = document.createElement("h3");
-    title.textContent = `${part.file}: ${part.name}`;
-    const code = document.createElement("pre");
-    code.tabIndex = 0;
-    code.setAttribute("aria-label", `source code of ${part.name}`);
-    for (const line of part.lines) {
-      const row = document.createElement("span");
-      row.className = "line";
-      row.dataset.number = line.number;
-      row.textContent = line.text + "\n";
-      code.append(row);
-    }
-    box.append(title, code);
+    const lines = part.lines.map(({ number, text }) =>
+      element("span", { class: "line", "data-number": number }, `${text}\n`));
+    const code = element("pre", { tabindex: 0, "aria-label": `source code of ${part.name}` }, lines);
+    box.append(element("h3", {}, `${part.file}: ${part.name}`), code);
   }
 }
 

@@ -1,8 +1,8 @@
 // The arm pane: PPO learns to reach, and an arm shows in real time what it has learned so far.
 // Frames: "state" is the arm, "curve" is the training. Lengths are meters in messages and centimeters on the page.
 
-import { element, paneShape, svg } from "./dom.js";
 import { chart } from "./chart.js";
+import { buttonRow, choice, element, inWriting, paneShape, setAttribute, svg, wholeNumber, write } from "./dom.js";
 
 const REACH = 0.2; // meters: targets are within it
 const VIEW = 0.24; // meters from the center of the drawing to its edge
@@ -23,7 +23,7 @@ const DETAILS = {
   clip_gradients: "7: clipped gradients",
   use_clipping: "8: the clipped objective",
 };
-const SEEDS = 2 ** 31;
+const MAX_SEED = 2 ** 31 - 1;
 const isStill = window.matchMedia("(prefers-reduced-motion: reduce)"); // one frame a second then
 
 let lab = null;
@@ -38,73 +38,67 @@ let announced = 0; // the last iteration that was announced
 
 export function mount(root, given) {
   lab = given;
+  const actions = { Start: start, Pause: () => lab.send({ do: "pause" }), Step: step, Reset: () => restart(false) };
   root.append(...paneShape({
     title: "An arm learns to reach",
     explanation: "PPO trains a policy to turn two joints so that the fingertip (filled dot) gets to the target (ring). "
-      + "The arm moves in real time with the newest weights: take the target and move it, also while the policy learns.",
+      + "The arm moves in real time with the newest weights: take the target and move it, also while the policy learns. "
+      + "One job runs at a time: opening another pane ends the training.",
     lesson: "/lesson/arm/#from-policy-gradient-to-ppo-step-by-step",
-    stage: [buttons(), drawing(), element("p", { class: "numbers", id: "arm-keys" }, "Drag the target, or focus it and use the arrow keys."),
+    stage: [buttonRow(actions), drawing(),
+      element("p", { class: "numbers", id: "arm-keys" }, "Drag the target, or focus it and use the arrow keys."),
       policyChooser(), targetFields()],
     controls: [settings(), ...curves()],
   }));
-  view.problem = root.querySelector(".problem");
 }
 
 function drawing() {
-  view.upperArm = svg("line", { class: "link", x1: 0, y1: 0 });
-  view.forearm = svg("line", { class: "link" });
+  view.links = svg("polyline", { class: "link" });
   view.elbow = svg("circle", { class: "joint", r: 0.008 });
   view.fingertip = svg("circle", { class: "fingertip", r: 0.009 });
-  view.target = svg("g", { class: "target" },
+  const take = (event) => event.preventDefault(); // a finger that starts here does not scroll
+  view.target = svg("g", { class: "target", ontouchstart: take }, svg("circle", { class: "grip", r: 0.045 }),
     svg("circle", { r: 0.014 }), svg("path", { d: "M-0.022 0H0.022M0 -0.022V0.022" }));
   view.svg = svg("svg", { viewBox: `${-VIEW} ${-VIEW} ${2 * VIEW} ${2 * VIEW}`, role: "img", "aria-label": "arm and target" },
     svg("g", { transform: "scale(1 -1)" }, svg("circle", { class: "within", r: REACH }),
-      view.target, view.upperArm, view.forearm, svg("circle", { class: "joint", r: 0.01 }), view.elbow, view.fingertip));
+      view.links, svg("circle", { class: "joint", r: 0.01 }), view.elbow, view.fingertip, view.target));
   view.caption = element("p", { class: "numbers" }, "Waiting for the arm …");
   view.handle = element("div", { class: "handle", role: "application", tabindex: 0, "aria-label": "Target of the arm",
-    "aria-describedby": "arm-keys", onpointerdown: grab, onpointermove: drag, onpointerup: save, onkeydown: press, onkeyup: save }, view.svg);
+    "aria-describedby": "arm-keys", onpointerdown: grab, onpointermove: drag, onpointerup: save, onclick: moveHere,
+    onkeydown: press, onkeyup: save }, view.svg);
   return element("div", {}, view.handle, view.caption);
 }
 
-function buttons() {
-  const button = (name, onclick, kind = "") => element("button", { class: kind, onclick }, name);
-  return element("div", { class: "buttons" }, button("Start", start, "main"), button("Pause", () => lab.send({ do: "pause" })),
-    button("Step", step), button("Reset", () => restart(false)));
-}
-
 function policyChooser() {
-  view.policies = Object.entries(POLICIES).map(([name, label]) => {
-    const input = element("input", { type: "radio", name: "arm-policy", value: name, onchange: () => choose(name) });
-    return [input, element("label", {}, input, label)];
-  });
-  return element("fieldset", {}, element("legend", {}, "Who moves the arm"), ...view.policies.map(([, label]) => label));
+  view.policies = Object.entries(POLICIES).map(([value, label]) =>
+    choice("radio", label, { name: "arm-policy", value, onchange: () => choose(value) }));
+  return element("fieldset", {}, element("legend", {}, "Who moves the arm"), view.policies.map(({ root }) => root));
 }
 
 function targetFields() {
-  const field = (axis) => element("input", { type: "number", id: `arm-${axis}`, min: -100 * REACH, max: 100 * REACH, step: 0.5, onchange: typed });
-  view.x = field("x");
-  view.y = field("y");
+  const field = () => element("input", { type: "number", min: -100 * REACH, max: 100 * REACH, step: 0.5, onchange: typed });
+  [view.x, view.y] = [field(), field()];
   return element("fieldset", {}, element("legend", {}, "Target, in centimeters from the shoulder"),
     element("label", {}, "x ", view.x), element("label", {}, "y ", view.y));
 }
 
 function settings() {
-  view.seed = element("input", { type: "number", min: 0, max: SEEDS - 1, step: 1, value: 0, onchange: () => restart(false) });
+  view.seed = wholeNumber("Random seed", 0, MAX_SEED, 0, () => restart(false));
   view.without = element("select", { onchange: () => restart(false) },
     ...Object.entries(DETAILS).map(([value, label]) => element("option", { value }, label)));
-  return element("div", { class: "settings" }, element("label", {}, "Random seed ", view.seed),
-    element("label", {}, "Leave out ", view.without));
+  return element("div", { class: "settings" }, view.seed.root, element("label", {}, "Leave out ", view.without));
 }
 
 function curves() {
   view.progress = element("p", { class: "numbers" });
-  view.own = element("p", { class: "own" });
-  const hundredths = (value) => value.toFixed(2);
-  view.returns = chart("Mean return per episode, exploring", { ticks: [-50, -20, -10, -5, -2], height: 150, scale: (value) => -Math.log(-value) });
-  view.kl = chart("KL divergence of an update", { ticks: [0, 0.02, 0.04, 0.06], format: hundredths });
-  view.clipped = chart("Fraction of clipped ratios", { ticks: [0, 0.2, 0.4, 0.6], format: (value) => `${Math.round(100 * value)}%` });
+  const returns = { ticks: [-50, -20, -10, -5, -2], height: 160, scale: (value) => -Math.log(-value) };
+  const hundredths = { ticks: [0, 0.02, 0.04, 0.06], format: (value) => value.toFixed(2) };
+  const percent = { ticks: [0, 0.2, 0.4, 0.6], format: (value) => `${Math.round(100 * value)}%` };
+  view.returns = chart("Mean return per episode, exploring", "steps", returns);
+  view.kl = chart("KL divergence of an update", "steps", hundredths);
+  view.clipped = chart("Fraction of clipped ratios", "steps", percent);
   const normal = element("a", { href: "/lesson/arm/#is-my-run-normal", target: "_blank" }, "Is my run normal?");
-  return [view.progress, view.own, view.returns.root, view.kl.root, view.clipped.root, element("p", {}, normal)];
+  return [view.progress, view.returns.root, view.kl.root, view.clipped.root, element("p", {}, normal)];
 }
 
 // --- what the user does ---------------------------------------------------------------------------
@@ -125,22 +119,17 @@ function restart(running) {
   arm = null;
   announced = 0;
   if (running) check("learning");
-  lab.send({ do: "start", running, policy: chosen(), seed: seedOf(view.seed.value), without: view.without.value });
+  lab.send({ do: "start", running, policy: chosen(), seed: view.seed.get(), without: view.without.value });
   if (target) sendTarget();
   save();
 }
 
-function seedOf(text) {
-  const seed = Number(text);
-  return text !== "" && Number.isInteger(seed) && seed >= 0 && seed < SEEDS ? seed : 0;
-}
-
 function chosen() {
-  return view.policies.find(([input]) => input.checked)[0].value;
+  return view.policies.find(({ input }) => input.checked).input.value;
 }
 
 function check(policy) {
-  for (const [input] of view.policies) input.checked = input.value === policy;
+  for (const { input } of view.policies) input.checked = input.value === policy;
 }
 
 function choose(policy) {
@@ -150,7 +139,7 @@ function choose(policy) {
 }
 
 function save() {
-  const state = { seed: seedOf(view.seed.value), policy: chosen() };
+  const state = { seed: view.seed.get(), policy: chosen() };
   if (view.without.value) state.without = view.without.value;
   if (target) [state.x, state.y] = target.map(centimeters);
   lab.save(state);
@@ -158,16 +147,22 @@ function save() {
 
 // --- the target -------------------------------------------------------------------------------------
 
+// The mouse takes the target from anywhere. A finger that starts elsewhere than at the target scrolls, or taps.
 function grab(event) {
+  if (event.pointerType !== "mouse" && !view.target.contains(event.target)) return;
   view.handle.setPointerCapture(event.pointerId);
-  drag(event);
+  moveHere(event);
 }
 
 function drag(event) {
-  if (!view.handle.hasPointerCapture(event.pointerId)) return;
+  if (view.handle.hasPointerCapture(event.pointerId)) moveHere(event);
+}
+
+function moveHere(event) {
   const box = view.svg.getBoundingClientRect();
   moveTarget([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
     .map((share, axis) => (axis ? -1 : 1) * (2 * share - 1) * VIEW));
+  if (event.type === "click") save();
 }
 
 function press(event) {
@@ -208,7 +203,8 @@ function centimeters(meters) {
 export function open(state) {
   const point = [Number(state.x) / 100, Number(state.y) / 100];
   target = point.every(Number.isFinite) ? within(point) : null;
-  view.seed.value = seedOf(state.seed ?? "");
+  view.seed.input.value = state.seed ?? 0;
+  view.seed.input.value = view.seed.get();
   view.without.value = Object.hasOwn(DETAILS, state.without ?? "") ? state.without ?? "" : "";
   check(Object.hasOwn(POLICIES, state.policy ?? "") ? state.policy : "trained");
 }
@@ -219,7 +215,6 @@ export function ready() {
 
 export function show(frame) {
   if (frame.kind === "error") {
-    view.problem.textContent = frame.message;
     hasFailed = frame.message !== "";
   } else if (frame.kind === "curve") {
     showCurve(frame);
@@ -231,14 +226,14 @@ export function show(frame) {
   }
 }
 
-function drawArm(frame) {
-  const [elbow, fingertip] = [frame.elbow, frame.fingertip];
-  place(view.upperArm, { x2: elbow[0], y2: elbow[1] });
-  place(view.forearm, { x1: elbow[0], y1: elbow[1], x2: fingertip[0], y2: fingertip[1] });
-  place(view.elbow, { cx: elbow[0], cy: elbow[1] });
-  place(view.fingertip, { cx: fingertip[0], cy: fingertip[1] });
+function drawArm({ elbow, fingertip, ...frame }) {
+  setAttribute(view.links, "points", `0,0 ${elbow} ${fingertip}`);
+  for (const [shape, [x, y]] of [[view.elbow, elbow], [view.fingertip, fingertip]]) {
+    setAttribute(shape, "cx", x);
+    setAttribute(shape, "cy", y);
+  }
   drawTarget(target ?? frame.target);
-  view.caption.textContent = captionOf(frame);
+  write(view.caption, captionOf(frame));
 }
 
 function captionOf(frame) {
@@ -247,26 +242,22 @@ function captionOf(frame) {
   return `Fingertip to target: ${centimeters(frame.distance).toFixed(1)} cm${attempt}`;
 }
 
-function drawTarget([x, y]) {
-  view.target.setAttribute("transform", `translate(${x} ${y})`);
-  for (const [field, value] of [[view.x, x], [view.y, y]]) {
-    if (field !== document.activeElement) field.value = centimeters(value);
+function drawTarget(point) {
+  setAttribute(view.target, "transform", `translate(${point})`);
+  for (const [field, value] of [[view.x, centimeters(point[0])], [view.y, centimeters(point[1])]]) {
+    if (field !== document.activeElement && field.value !== String(value)) field.value = value;
   }
 }
 
-function place(shape, attributes) {
-  for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
-}
-
 function showCurve(frame) {
-  const width = frame.iterations * frame.steps_per_iteration;
+  const end = frame.iterations * frame.steps_per_iteration;
   const column = (number) => frame.rows.map((row) => [row[1], row[number]]);
-  view.returns.draw(column(2), width, frame.lines);
-  view.kl.draw(column(3), width, {});
-  view.clipped.draw(column(4), width, {});
-  view.own.textContent = frame.own_functions.map((line) => `Runs your own: ${line}.`).join(" ");
+  const lines = Object.entries(frame.lines).map(([name, value]) => [value, `${name} ${inWriting(value, 2)}`]);
+  view.returns.draw(column(2), lines, end);
+  view.kl.draw(column(3), [], end);
+  view.clipped.draw(column(4), [], end);
   const text = progressOf(frame);
-  view.progress.textContent = text;
+  write(view.progress, text);
   if (frame.iteration < announced + 20) return;
   announced = frame.iteration;
   lab.announce(text);
@@ -275,6 +266,6 @@ function showCurve(frame) {
 function progressOf(frame) {
   if (!frame.rows.length) return "Not trained yet: Start trains, Step does one iteration.";
   const [iteration, steps, mean, kl, clipped] = frame.rows.at(-1);
-  return `Iteration ${iteration} of ${frame.iterations}, ${steps.toLocaleString("en")} steps: return `
-    + `${mean?.toFixed(2) ?? "?"}, KL ${kl?.toFixed(3) ?? "?"}, clipped ${Math.round(100 * clipped)}%`;
+  return `Iteration ${iteration} of ${frame.iterations}, ${inWriting(steps)} steps: return ${inWriting(mean, 2)}, `
+    + `KL ${inWriting(kl, 3)}, clipped ${Math.round(100 * clipped)}%`;
 }

@@ -21,34 +21,60 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
+// Write a text, or an attribute, only where it changes: the browser has less to do then.
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export function setAttribute(node, name, value) {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+
+// A number as people write it: "−3.68", "1,000". What the worker could not compute is null.
+export function inWriting(number, digits = null) {
+  const text = digits === null ? (number ?? NaN).toLocaleString("en") : (number ?? NaN).toFixed(digits);
+  return text.replace("-", "−");
+}
+
+// The row of buttons of a pane; `actions`: name -> what it does.
+export function buttonRow(actions, ...others) {
+  const buttons = Object.entries(actions).map(([name, onclick]) =>
+    element("button", { type: "button", class: name === "Start" && "main", onclick }, name));
+  return element("div", { class: "buttons" }, buttons, ...others);
+}
+
+// A check box or radio button with its label: {input, root}.
+export function choice(type, label, attributes) {
+  const input = element("input", { type, ...attributes });
+  return { input, root: element("label", { class: "check" }, input, ` ${label}`) };
+}
+
+// A field for a whole number: {input, root, get}; `get` returns the smallest one if it holds none that it allows.
+export function wholeNumber(label, min, max, value, onchange) {
+  const input = element("input", { type: "number", min, max, value, required: true, onchange });
+  const get = () => (input.checkValidity() ? Number(input.value) : min);
+  return { input, root: element("label", {}, `${label} `, input), get };
+}
+
 // A labelled slider with its value beside it; `onchange` gets the number. Returns {root, get, set}.
 export function slider(label, { min, max, step, value, format = String, onchange = () => {} }) {
   const output = element("output", {});
   const input = element("input", { type: "range", min, max, step, value });
-  const write = () => {
-    output.textContent = format(Number(input.value));
+  const get = () => Number(input.value);
+  const show = () => {
+    output.textContent = format(get());
     input.setAttribute("aria-valuetext", output.textContent);
   };
-  write();
+  show();
   input.addEventListener("input", () => {
-    write();
-    onchange(Number(input.value));
+    show();
+    onchange(get());
   });
-  const root = element("label", { class: "slider" }, element("span", {}, label), input, output);
-  return {
-    root,
-    get: () => Number(input.value),
-    set: (number) => {
-      input.value = number;
-      write();
-    },
+  const set = (number) => {
+    input.value = number;
+    show();
   };
-}
-
-// The whole number that an input holds; its smallest one if it holds none that it allows.
-export function wholeNumber(input) {
-  const isWhole = input.value !== "" && Number.isInteger(Number(input.value));
-  return isWhole && input.checkValidity() ? Number(input.value) : Number(input.min);
+  return { root: element("label", { class: "slider" }, element("span", {}, label), input, output), get, set };
 }
 
 // Return a function that does the action now, or as soon as the last time is so many milliseconds ago.
@@ -56,17 +82,14 @@ export function atMostEvery(milliseconds, action) {
   let isWaiting = false;
   let isWanted = false;
   return function call() {
-    if (isWaiting) {
-      isWanted = true;
-      return;
-    }
+    isWanted = isWaiting;
+    if (isWaiting) return;
     isWaiting = true;
     action();
     setTimeout(() => {
       isWaiting = false;
       if (isWanted) call();
     }, milliseconds);
-    isWanted = false;
   };
 }
 
@@ -78,7 +101,7 @@ export function paneShape({ title, explanation, lesson, stage, controls }) {
     element("p", { class: "problem", role: "alert" }),
     element("div", { class: "columns" },
       element("div", { class: "stage" }, ...stage),
-      element("div", { class: "controls" }, ...controls),
+      element("div", { class: "controls" }, element("p", { class: "own" }), ...controls),
       element("details", { class: "code", open: true }, element("summary", {}, "The code that computes this"))),
   ];
 }

@@ -1,7 +1,7 @@
 // The maze pane: Q-learning as it happens, in a maze that can be changed meanwhile.
 
-import { curve } from "./curve.js";
-import { atMostEvery, element, paneShape, slider, wholeNumber } from "./dom.js";
+import { chart } from "./chart.js";
+import { atMostEvery, buttonRow, choice, element, inWriting, paneShape, slider, wholeNumber, write } from "./dom.js";
 import { KINDS, MazeGrid } from "./maze_grid.js";
 
 const LABS_MAZE = ["S...", ".X..", "..X.", "...G"];
@@ -26,6 +26,7 @@ let newest = null; // frame
 let drawing = null; // asked for
 let isRunning = false;
 let hasJob = false; // of the worker; an error ends it
+let isOther = false; // the address asks for another maze or other settings than those that were left
 let spoken = { at: 0, step: 0 }; // milliseconds; step
 const view = {};
 
@@ -33,64 +34,44 @@ const view = {};
 
 export function mount(root, given) {
   lab = given;
-  view.grid = new MazeGrid(edit, () => (view.cell.textContent = view.grid.describe()));
+  view.grid = new MazeGrid(edit, () => write(view.cell, view.grid.describe()));
   view.numbers = element("p", { class: "numbers" }, "Waiting for the mouse …");
   view.cell = element("p", { class: "numbers", id: "maze-cell" });
-  view.own = element("p", { class: "own" });
-  view.curve = curve("episode", "return (sum of rewards of an episode)");
+  view.curve = chart("Return (sum of rewards) of an episode", "episodes", { height: 200 });
   view.newest = element("button", { type: "button", onclick: drawSoon }, "Show the newest");
+  const actions = { Start: () => run(true), Pause: () => run(false), Step: step, Reset: () => start(false) };
   root.append(...paneShape({
     title: "A mouse learns a maze",
     explanation: "The dot is a mouse that looks for the goal: +10 for reaching it, −1 for every other step. "
       + "Each cell shows what it has learned from its own steps alone: the action that it thinks best there (arrow) "
       + "and the reward that it expects from there on (number, and shade). Press Start, and draw walls while it learns.",
     lesson: "/lesson/maze/#from-equation-to-code",
-    stage: [buttons(), view.numbers, view.grid.root, view.cell, tools()],
-    controls: [view.own, view.curve.root, ...settings(), sizes()],
+    stage: [buttonRow(actions, view.newest), view.numbers, view.grid.root, view.cell, tools()],
+    controls: [view.curve.root, ...settings(), sizes()],
   }));
-  view.root = root;
   view.problem = root.querySelector(".problem");
   motion.addEventListener("change", updateMotion);
   updateMotion();
   setLayout(layout);
 }
 
-function button(text, onclick, className = null) {
-  return element("button", { type: "button", class: className, onclick }, text);
-}
-
-function buttons() {
-  return element("div", { class: "buttons" },
-    button("Start", () => run(true), "main"), button("Pause", () => run(false)), button("Step", step),
-    button("Reset", () => start(false)), view.newest);
-}
-
 // What a click does, and what the keys do.
 function tools() {
-  const choice = (kind) => element("label", {},
-    element("input", { type: "radio", name: "tool", checked: kind === "X", onchange: () => (view.grid.tool = kind) }),
-    ` ${KINDS[kind]} `);
-  view.optimum = checkbox("Show the exact optimum (value iteration)", (optimum) => change({ do: "optimum", optimum }));
-  view.fits = checkbox("Fit the whole maze", (fits) => {
-    view.grid.fits = fits;
-    view.grid.fit();
-  });
+  const kinds = ["X", "S", "G"].map((kind) => choice("radio", KINDS[kind],
+    { name: "tool", checked: kind === "X", onchange: () => (view.grid.tool = kind) }));
+  view.optimum = choice("checkbox", "Show the exact optimum (value iteration)",
+    { onchange: () => change({ do: "optimum", optimum: view.optimum.input.checked }) });
+  view.fits = choice("checkbox", "Fit the whole maze", { onchange: () => view.grid.fit(view.fits.input.checked) });
   return element("div", { class: "tools" },
-    element("fieldset", {}, element("legend", {}, "A click in the maze makes"), ["X", "S", "G"].map(choice)),
+    element("fieldset", {}, element("legend", {}, "A click in the maze makes"), kinds.map((each) => each.root)),
     element("p", { class: "numbers" },
       "Keys in the maze: arrows move, space makes or removes a wall, s sets the start, g a goal."),
     view.optimum.root, view.fits.root);
 }
 
-function checkbox(label, onchange) {
-  const input = element("input", { type: "checkbox", onchange: () => onchange(input.checked) });
-  return { input, root: element("label", { class: "check" }, input, ` ${label}`) };
-}
-
 function settings() {
   view.speed = slider("Speed (steps/s)", {
-    min: 0, max: 1, step: 0.01, value: positionOf(FIRST_SPEED),
-    format: (position) => speedAt(position).toLocaleString("en"),
+    min: 0, max: 1, step: 0.01, value: positionOf(FIRST_SPEED), format: (position) => inWriting(speedAt(position)),
     onchange: () => change({ do: "speed", steps_per_second: speed() }),
   });
   view.sliders = Object.fromEntries(Object.entries(SLIDERS).map(([name, [label, range]]) => {
@@ -101,18 +82,12 @@ function settings() {
 }
 
 function sizes() {
-  const field = (label, min, max, value, onchange) => {
-    const range = { min, max, value, required: true };
-    const input = element("input", { type: "number", ...range, onchange: () => input.reportValidity() && onchange() });
-    return { input, root: element("label", {}, `${label} `, input) };
-  };
-  view.rows = field("Rows", 1, MAX_SIDE, 4, resize);
-  view.columns = field("Columns", 1, MAX_SIDE, 4, resize);
-  view.seed = field("Seed", 0, MAX_SEED, 0, () => start(isRunning));
+  const valid = (action) => (event) => event.target.reportValidity() && action();
+  view.rows = wholeNumber("Rows", 1, MAX_SIDE, 4, valid(resize));
+  view.columns = wholeNumber("Columns", 1, MAX_SIDE, 4, valid(resize));
+  view.seed = wholeNumber("Seed", 0, MAX_SEED, 0, valid(() => start(isRunning)));
   return element("div", { class: "sizes" }, view.rows.root, view.columns.root, view.seed.root,
-    element("div", { class: "buttons" },
-      button("The lab's maze", () => replace(LABS_MAZE)), button("Empty room", () => replace(emptyRoom())),
-      button("Random maze", randomMaze)));
+    buttonRow({ "The lab's maze": () => replace(LABS_MAZE), "Empty room": emptyRoom, "Random maze": randomMaze }));
 }
 
 // --- what the controls say ------------------------------------------------------------------------------
@@ -139,10 +114,6 @@ function agent() {
   return others;
 }
 
-function seed() {
-  return wholeNumber(view.seed.input);
-}
-
 function change(message) {
   lab.send(message);
   save();
@@ -152,10 +123,11 @@ function change(message) {
 
 function save() {
   const optimum = Number(view.optimum.input.checked);
-  lab.save({ maze: layout.join("_"), seed: seed(), speed: speed(), optimum, ...values() });
+  lab.save({ maze: layout.join("_"), seed: view.seed.get(), speed: speed(), optimum, ...values() });
 }
 
 export function open(state) {
+  const before = JSON.stringify(job(false));
   const rows = (state.maze ?? "").split("_");
   const isRow = (row) => /^[S.XG]{1,64}$/.test(row) && row.length === rows[0].length;
   if (rows.length <= MAX_SIDE && rows.every(isRow)) setLayout(rows);
@@ -166,21 +138,28 @@ export function open(state) {
   if (/^\d+$/.test(state.seed) && Number(state.seed) <= MAX_SEED) view.seed.input.value = state.seed;
   if (state.speed >= 1 && state.speed <= FASTEST) view.speed.set(positionOf(Number(state.speed)));
   if (state.optimum) view.optimum.input.checked = state.optimum === "1";
+  isOther = JSON.stringify(job(false)) !== before;
 }
 
 // --- the job ---------------------------------------------------------------------------------------------
 
+// The worker keeps the maze that was left for another pane, paused.
 export function ready() {
-  start(false);
+  start(false, isOther ? "start" : "return");
 }
 
-// Forget everything and begin again.
-function start(running) {
+// Forget everything and begin again; "return": continue, if there is anything to continue.
+function start(running, action = "start") {
   isRunning = running;
   hasJob = true;
-  lab.send({ do: "start", layout, seed: seed(), running, steps_per_second: speed(), ...values() });
+  isOther = false;
+  lab.send({ do: action, ...job(running) });
   if (view.optimum.input.checked) lab.send({ do: "optimum", optimum: true });
   save();
+}
+
+function job(running) {
+  return { layout, seed: view.seed.get(), running, steps_per_second: speed(), ...values() };
 }
 
 function run(running) {
@@ -227,28 +206,27 @@ function replace(rows) {
 }
 
 function resize() {
-  const fields = [view.rows.input, view.columns.input];
-  if (!fields.every((input) => input.checkValidity())) return;
-  const size = fields.map((input) => Number(input.value));
-  replace(withEnds(size, (row, column) => layout[row]?.[column] ?? "."));
+  const fields = [view.rows, view.columns];
+  if (!fields.every(({ input }) => input.checkValidity())) return;
+  replace(withEnds(fields.map(({ get }) => get()), (row, column) => layout[row]?.[column] ?? "."));
 }
 
 function emptyRoom() {
-  return withEnds([layout.length, layout[0].length], () => ".");
+  replace(withEnds([layout.length, layout[0].length], () => "."));
 }
 
 // A maze of so many rows and columns; where no start or goal is left, they are put into the corners.
-function withEnds([rows, columns], kindAt) {
-  const numbers = (length) => [...Array(length).keys()];
-  const cells = numbers(rows).map((row) => numbers(columns).map((column) => kindAt(row, column)));
+function withEnds(size, kindAt) {
+  const [rows, columns] = size.map((length) => [...Array(length).keys()]);
+  const cells = rows.map((row) => columns.map((column) => kindAt(row, column)));
   if (!cells.flat().includes("S")) cells[0][0] = "S";
-  if (!cells.flat().includes("G")) cells[rows - 1][columns - 1] = "G";
+  if (!cells.flat().includes("G")) cells.at(-1)[columns.length - 1] = "G";
   return cells.map((row) => row.join(""));
 }
 
 function randomMaze() {
   view.seed.input.value = Math.floor(Math.random() * 10000);
-  lab.send({ do: "random", rows: layout.length, columns: layout[0].length, seed: seed() });
+  lab.send({ do: "random", rows: layout.length, columns: layout[0].length, seed: view.seed.get() });
 }
 
 // --- frames ---------------------------------------------------------------------------------------------
@@ -258,7 +236,6 @@ export function show(frame) {
     replace(frame.layout);
   } else if (frame.kind === "error") {
     hasJob = false;
-    write(view.problem, frame.message);
   } else {
     hasJob = true;
     newest = frame;
@@ -270,27 +247,24 @@ export function show(frame) {
 function drawSoon() {
   drawing ??= requestAnimationFrame(() => {
     drawing = null;
-    draw(newest);
+    if (newest) draw(newest);
   });
 }
 
 function draw(frame) {
-  if (!frame) return;
   write(view.problem, frame.problem);
-  const own = frame.own_functions.map((line) => line.replace(" does the work of ", " in place of "));
-  write(view.own, own.map((line) => `Runs your own ${line}.`).join(" "));
   write(view.numbers, numbersOf(frame));
   view.grid.draw(frame);
   write(view.cell, view.grid.describe());
   const best = 11 - frame.shortest; // -1 for every step but the last, which brings 10
-  view.curve.draw(frame.curve, [{ y: best, label: `shortest path: ${best}`.replace("-", "−") }]);
+  view.curve.draw(frame.curve, [[best, `shortest path: ${inWriting(best)}`]]);
   speak(frame);
 }
 
 function numbersOf(frame) {
   const state = frame.problem ? "Waiting" : frame.is_running ? "Learning" : "Paused";
   const last = frame.episode ? `, the last ${lengthOf(frame)}` : "";
-  const [steps, episodes] = [frame.step, frame.episode].map((number) => number.toLocaleString("en"));
+  const [steps, episodes] = [frame.step, frame.episode].map((number) => inWriting(number));
   return `${state}: step ${steps}, ε ${frame.epsilon.toFixed(2)}; ${episodes} episodes${last}`;
 }
 
@@ -308,10 +282,6 @@ function speak(frame) {
   lab.announce(frame.is_running
     ? `episode ${frame.episode}: ${lengthOf(frame)}`
     : `step ${frame.step}: the mouse is in ${view.grid.nameOf(frame.state)}`);
-}
-
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
 
 function updateMotion() {

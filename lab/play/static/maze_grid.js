@@ -1,6 +1,6 @@
 // The maze as a grid of buttons: what is written in its cells, and how they are changed by pointer and keys.
 
-import { element } from "./dom.js";
+import { element, inWriting, write } from "./dom.js";
 
 export const KINDS = { S: "start", ".": "floor", X: "wall", G: "goal" };
 const ARROWS = ["↑", "→", "↓", "←"]; // of the actions 0 to 3
@@ -60,6 +60,7 @@ export class MazeGrid {
       const kind = KINDS[this.kindOf(index)];
       if (cell.kind === kind) return;
       cell.kind = cell.button.dataset.kind = kind;
+      cell.q = null; // what is written in it belongs to the old kind
       cell.button.setAttribute("aria-label", `${this.nameOf(index)}, ${kind}`);
     });
   }
@@ -73,7 +74,7 @@ export class MazeGrid {
       const attributes = {
         type: "button", role: "gridcell", tabindex: index ? -1 : 0, "data-index": index, "aria-describedby": "maze-cell",
       };
-      return { button: element("button", attributes, learned, optimal), learned, optimal, shade: 0 };
+      return { button: element("button", attributes, learned, optimal), learned, optimal, q: null, optimum: null };
     });
     const rows = this.layout.map((_, row) => {
       const cells = this.cells.slice(row * this.columns, (row + 1) * this.columns);
@@ -84,35 +85,45 @@ export class MazeGrid {
   }
 
   // Choose the size of the cells. What fits into them, CSS decides by the class.
-  fit() {
+  fit(fits = this.fits) {
+    this.fits = fits;
     const width = this.root.clientWidth;
     if (!width || !this.cells.length) return;
     const whole = Math.min((width - 2) / this.columns, (innerHeight * 0.6) / this.layout.length);
     const size = Math.min(LARGEST, Math.max(this.fits ? 5 : SMALLEST, Math.floor(whole)));
     this.grid.style.setProperty("--cell", `${size}px`);
+    this.grid.style.setProperty("--columns", this.columns);
     this.size = size >= HOLDS_NUMBERS ? "large" : size >= SMALLEST ? "small" : "tiny";
     this.grid.className = this.size;
+    this.lowest = null; // all cells are drawn again
     if (this.frame) this.draw(this.frame);
   }
 
-  // Write the Q-values, (S, A), into the cells, and those of the optimum if they are in the frame.
+  // Write the Q-values, (S, A), into the cells, and those of the optimum if they are in the frame: where they changed.
   draw(frame) {
     if (frame.layout.length !== this.layout.length || frame.layout[0].length !== this.columns) return; // an older one
     this.frame = frame;
-    const values = frame.q.map((q) => Math.max(...q));
-    const lowest = Math.min(-1, ...values);
+    const lowest = Math.floor(frame.q.reduce((least, q) => Math.min(least, Math.max(...q)), -1));
+    const isOther = lowest !== this.lowest; // all shades then
+    this.lowest = lowest;
     this.cells.forEach((cell, index) => {
-      const isShown = cell.kind === "floor" || cell.kind === "start";
-      const isTried = frame.q[index].some((q) => q !== 0);
-      const best = frame.optimum?.[index];
-      const shade = isTried && isShown ? Math.round((SHADES * (values[index] - lowest)) / (GOAL_REWARD - lowest)) : 0;
-      if (cell.shade !== shade) cell.button.style.setProperty("--shade", (cell.shade = shade));
-      const learned = isShown && isTried ? this.text(frame.q[index]) : "";
-      write(cell.learned, learned);
-      write(cell.optimal, isShown && best?.some((q) => q !== 0) ? this.text(best, learned) : "");
+      const [q, optimum] = [frame.q[index], frame.optimum?.[index] ?? null];
+      if (!isOther && isSame(cell.q, q) && isSame(cell.optimum, optimum)) return;
+      Object.assign(cell, { q, optimum });
+      this.drawCell(cell);
     });
     this.grid.classList.toggle("with-optimum", frame.optimum !== null);
     this.placeMouse(frame.state);
+  }
+
+  drawCell({ button, kind, q, optimum, learned, optimal }) {
+    const isShown = kind === "floor" || kind === "start";
+    const isTried = isShown && q.some((value) => value !== 0);
+    const height = (Math.max(...q) - this.lowest) / (GOAL_REWARD - this.lowest);
+    const shade = String(isTried ? Math.round(SHADES * height) : 0);
+    if (button.style.getPropertyValue("--shade") !== shade) button.style.setProperty("--shade", shade);
+    write(learned, isTried ? this.text(q) : "");
+    write(optimal, isShown && optimum?.some((value) => value !== 0) ? this.text(optimum, learned.textContent) : "");
   }
 
   placeMouse(index) {
@@ -126,7 +137,7 @@ export class MazeGrid {
   text(q, preferred = "") {
     const value = Math.max(...q);
     const arrows = ARROWS.filter((_, action) => q[action] > value - 1e-6);
-    if (this.size === "large") return `${arrows.join("")}\n${inWriting(value)}`;
+    if (this.size === "large") return `${arrows.join("")}\n${inWriting(value, 2)}`;
     return arrows.find((arrow) => arrow === preferred) ?? arrows[0];
   }
 
@@ -136,7 +147,7 @@ export class MazeGrid {
     const start = `${this.nameOf(index)}, ${this.cells[index].kind}`;
     const q = this.frame?.q[index];
     if (!q || this.cells[index].kind === "wall" || this.cells[index].kind === "goal") return start;
-    const list = (values) => ["up", "right", "down", "left"].map((name, a) => `${name} ${inWriting(values[a])}`).join(", ");
+    const list = (values) => ["up", "right", "down", "left"].map((name, a) => `${name} ${inWriting(values[a], 2)}`).join(", ");
     const best = this.frame.optimum?.[index];
     return `${start}: Q ${list(q)}${best ? `; optimum ${list(best)}` : ""}`;
   }
@@ -206,10 +217,6 @@ export class MazeGrid {
   }
 }
 
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function inWriting(number) {
-  return number.toFixed(2).replace("-", "−");
+function isSame(one, other) {
+  return one === other || (one !== null && other !== null && one.every((value, action) => value === other[action]));
 }

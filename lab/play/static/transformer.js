@@ -1,7 +1,7 @@
 // The transformer pane: a sentence, what the model makes of it, and what comes next.
 
 import { attentionView, percent, tokenRow, visible } from "./attention.js";
-import { element, paneShape, slider } from "./dom.js";
+import { buttonRow, choice, element, paneShape, slider, wholeNumber, write } from "./dom.js";
 import { nextTokens, sentiment } from "./prediction.js";
 
 const EXAMPLES = {
@@ -27,7 +27,6 @@ let frame = null; // the one that is shown
 let chosen = null; // position of the chosen token; null: the one that the result is computed from
 let isStopped = false; // the job has ended with a problem
 let newest = null; // with reduced motion: the frame that is shown next
-const early = []; // messages from before the first frame
 const view = {};
 
 // --- what the pane holds --------------------------------------------------------------------------
@@ -37,13 +36,12 @@ export function mount(root, given) {
   view.root = root;
   view.box = element("textarea", { rows: 3, maxlength: MAX_TEXT, dir: "auto", spellcheck: "false", oninput: onTyped });
   view.note = element("p", { class: "numbers" }, "Loading the models …");
-  view.own = element("p", { class: "own" });
   view.tokens = tokenRow(choose);
   view.first = attentionView(
     { layer: "Layer", head: "Head", causal: "Causal mask", table: "Attention weights" }, onHeads, choose);
   const second = { layer: "Second layer", head: "Second head", causal: "Second causal mask" };
   view.second = attentionView({ ...second, table: "Attention weights of the second head" }, onHeads, choose);
-  view.compare = element("input", { type: "checkbox", onchange: onHeads });
+  view.compare = choice("checkbox", "Compare with a second head", { onchange: onHeads });
   view.tokensTitle = element("h3");
   view.next = nextTokens((id) => act({ do: "take", id }));
   view.sentiment = sentiment();
@@ -51,36 +49,31 @@ export function mount(root, given) {
     view.tokensTitle, view.tokens.root, view.next.root, view.sentiment.root);
   view.attention = element("div", { class: "wide", hidden: true },
     element("h3", {}, "Attention: point at a token to see where it looks"),
-    element("label", {}, view.compare, " Compare with a second head"),
+    view.compare.root,
     element("div", { class: "views" }, view.first.root, view.second.root));
   root.append(...paneShape({
     title: "A transformer reads a sentence",
     explanation: "The text becomes tokens, each token looks at others (attention), and from the result the model " +
-      "predicts the next token, or whether a review is positive. Change the sentence: all below is computed anew by " +
+      "predicts the next token, or whether a review is positive. Change the sentence: all below is computed again by " +
       "the lab's own small models.",
     lesson: "/lesson/transformer/#from-one-head-to-gpt-2",
     stage: [tasks(), element("label", { class: "sentence" }, "Sentence", view.box), buttons(), view.note, view.results],
-    controls: [view.own, generationControls()],
+    controls: [generationControls()],
   }));
   root.querySelector(".code").before(view.attention);
-  view.problem = root.querySelector(".problem");
 }
 
 function tasks() {
-  view.tasks = Object.keys(EXAMPLES).map((name) =>
-    element("input", { type: "radio", name: "task", value: name, onchange: () => onTask(name) }));
-  const labels = { generation: " Generation: what comes next", sentiment: " Sentiment: positive or negative" };
-  return element("fieldset", {}, element("legend", {}, "Task"),
-    ...view.tasks.map((input) => element("label", {}, input, labels[input.value])));
+  const labels = { generation: "Generation: what comes next", sentiment: "Sentiment: positive or negative" };
+  view.tasks = Object.entries(labels).map(([value, label]) =>
+    choice("radio", label, { name: "task", value, onchange: () => onTask(value) }));
+  return element("fieldset", {}, element("legend", {}, "Task"), view.tasks.map(({ root }) => root));
 }
 
 function buttons() {
   view.newest = element("button", { hidden: true, onclick: showNewest }, "Show the newest");
-  view.buttons = element("div", { class: "buttons" },
-    element("button", { class: "main", onclick: () => act({ do: "resume" }) }, "Start"),
-    element("button", { onclick: () => act({ do: "pause" }) }, "Pause"),
-    element("button", { onclick: () => act({ do: "step" }) }, "Step"),
-    element("button", { onclick: reset }, "Reset"), view.newest);
+  const [resume, pause, step] = ["resume", "pause", "step"].map((name) => () => act({ do: name }));
+  view.buttons = buttonRow({ Start: resume, Pause: pause, Step: step, Reset: reset }, view.newest);
   return view.buttons;
 }
 
@@ -97,10 +90,10 @@ function generationControls() {
     top_p: option("top_p", "Top-p", 0.01, (value) => (value < 1 ? value.toFixed(2) : "off"), changed),
     speed: option("speed", "Tokens per second", 1, String, paced),
   };
-  view.seed = element("input", { type: "number", min: 0, max: LIMITS.seed[1], step: 1, value: 0, onchange: reset });
+  view.seed = wholeNumber("Seed", ...LIMITS.seed, 0, reset);
   view.generation = element("div", {},
     ...Object.values(view.sliders).map((each) => each.root),
-    element("label", {}, "Seed ", view.seed),
+    view.seed.root,
     element("p", { class: "numbers" }, "Start writes on, Step adds one token, Reset goes back to your own sentence. " +
       "The same seed draws the same tokens."));
   return view.generation;
@@ -117,21 +110,21 @@ export function open(state) {
   typed = (state.sentence ?? EXAMPLES[task]).slice(0, MAX_TEXT);
   view.box.value = typed;
   for (const [name, each] of Object.entries(view.sliders)) each.set(inside(state[name], LIMITS[name], DEFAULTS[name]));
-  view.seed.value = Math.round(inside(state.seed, LIMITS.seed, DEFAULTS.seed));
+  view.seed.input.value = Math.round(inside(state.seed, LIMITS.seed, DEFAULTS.seed));
   const head = (text, otherwise) => {
     const match = /^(\d\d?)\.(\d\d?)(n?)$/.exec(text ?? "");
     return match ? { layer: Number(match[1]), head: Number(match[2]), causal: !match[3] } : otherwise;
   };
   view.first.set(head(state.head, HEADS[task]));
   view.second.set(head(state.second, SECOND_HEAD));
-  view.compare.checked = state.second !== undefined;
+  view.compare.input.checked = state.second !== undefined;
 }
 
 function save() {
   const written = (head) => `${head.layer}.${head.head}${head.causal ? "" : "n"}`; // n: no mask
   const state = { task, sentence: view.box.value, head: written(view.first.get()) };
-  if (view.compare.checked) state.second = written(view.second.get());
-  const settings = task === "generation" ? { ...numbers(), seed: seed() } : {};
+  if (view.compare.input.checked) state.second = written(view.second.get());
+  const settings = task === "generation" ? { ...numbers(), seed: view.seed.get() } : {};
   for (const [name, value] of Object.entries(settings)) if (value !== DEFAULTS[name]) state[name] = value;
   lab.save(state);
 }
@@ -147,13 +140,8 @@ function samplingOptions() {
   return { temperature, top_k, top_p };
 }
 
-function seed() {
-  const [low, high] = LIMITS.seed;
-  return Math.min(high, Math.max(low, Math.round(Number(view.seed.value) || 0)));
-}
-
 function heads() {
-  return view.compare.checked ? [view.first.get(), view.second.get()] : [view.first.get()];
+  return view.compare.input.checked ? [view.first.get(), view.second.get()] : [view.first.get()];
 }
 
 // Start the job of the sentence: it takes the place of the one that runs.
@@ -166,16 +154,15 @@ function start() {
   const job = { number, sentence: view.box.value.slice(-MAX_TEXT), heads: heads() };
   const pace = { running: false, tokens_per_second: numbers().speed };
   if (task === "sentiment") lab.send({ do: "classify", ...job });
-  else lab.send({ do: "generate", ...job, seed: seed(), ...pace, ...samplingOptions() });
-  for (const input of view.tasks) input.checked = input.value === task;
+  else lab.send({ do: "generate", ...job, seed: view.seed.get(), ...pace, ...samplingOptions() });
+  for (const { input } of view.tasks) input.checked = input.value === task;
   view.generation.hidden = view.buttons.hidden = task !== "generation";
 }
 
 // Tell the job something; where none is running, start one first.
 function act(message) {
   if (timer !== null || isStopped) start();
-  if (frame === null && !isStopped) early.push(message);
-  else lab.send(message);
+  lab.send(message);
   save();
 }
 
@@ -220,7 +207,6 @@ export function ready() {
 export function show(given) {
   if (view.root.hidden) return; // it comes too late
   if (given.kind === "error") {
-    view.problem.textContent = given.message;
     isStopped = given.message !== "";
     view.results.hidden = view.attention.hidden = isStopped || frame === null;
     if (isStopped) view.note.textContent = "";
@@ -234,11 +220,8 @@ export function show(given) {
 
 function showNewest() {
   frame = newest;
-  for (const message of early.splice(0)) lab.send(message);
   view.note.textContent = frame.note;
   view.note.hidden = !frame.note;
-  view.own.textContent = frame.own_functions
-    .map((line) => `Runs your own ${line.replace(" does the work of ", " in place of ")}.`).join(" ");
   view.results.hidden = view.attention.hidden = false;
   const isGeneration = frame.kind === "generation";
   view.next.root.hidden = !isGeneration;
