@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants
 
+from lab.cache import KERNELS, remembered
 from lab.files import ROOT, display_path
 from lab.record import PACKAGES
 from lab.rendering import prepare_rendering, rendering_problem
@@ -26,6 +27,8 @@ def show_state() -> None:
     """Print one line per item that a bug report about the lab would need."""
     for name, value in state().items():
         print(f"{name:<20} {printable(value)}")
+    for line in kernels():
+        print(printable(line))
 
 
 def state() -> dict[str, str]:
@@ -72,3 +75,18 @@ def cached_models() -> list[str]:
 def bundled_models() -> list[Path]:
     """Return the folders of the small models bundled with the lab."""
     return sorted(path.parent for path in (ROOT / "assets/models").glob("*/model.safetensors"))
+
+
+def kernels() -> list[str]:
+    """Return which kernels accelerated models use on this machine, a line per precision and number of rows."""
+    known = remembered(KERNELS)
+    if not known:
+        return [f"{'kernels':<20} not measured yet: --accelerate does it and remembers the fastest"]
+    lines = []
+    for description, names in sorted(known.items()):
+        by_kernel: dict[str, list[str]] = {}
+        for size, name in names.items():
+            by_kernel.setdefault(str(name), []).append(size)
+        chosen = "; ".join(f"{name}: {', '.join(sizes)}" for name, sizes in sorted(by_kernel.items()))
+        lines.append(f"{'kernels':<20} {description}: {chosen}")
+    return lines

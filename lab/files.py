@@ -66,16 +66,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def cache_folder() -> Path:
-    """Return the user's folder for what the lab may forget and find out again: LAB_CACHE if set; it need not exist.
-
-    Raises RuntimeError if the user has no home folder.
-    """
-    if chosen := os.environ.get("LAB_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-learning-lab"
-
-
 def writable_folder(path: Path) -> Path:
     """Create the folder `path` if needed and check that it is writable, before any work is done.
 

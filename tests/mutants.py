@@ -45,7 +45,7 @@ FILES = {
     "02_transformer_basics": (
         "transformer_block optimization bpe_tokenizer models/gpt2 models/distilbert models/generation models/internals "
         "models/checkpoints models/settings models/batching tokenizer/byte_level tokenizer/training speed/quantization "
-        "speed/fused_attention speed/onednn speed/inference_block speed/accelerated language_model/data "
+        "speed/linear_layers speed/choice speed/cuda_graph speed/fused_attention speed/onednn speed/inference_block speed/accelerated language_model/data "
         "language_model/ngram_baseline language_model/training sentiment/data sentiment/leaks sentiment/training "
         "sentiment/distillation sentiment/metrics sentiment/attribution sentiment/comparison sentiment/model_setup"
     ),
@@ -63,6 +63,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "is_exact = self.visited & (self.q == self._targets())  # (S, A)",
         "is_exact = self.visited & (self.q <= self._targets())  # (S, A)",
     ): "Q-values start at the largest return and never fall below their targets",
+    (
+        "02_transformer_basics/speed/inference_block.py",
+        "return self.compute(x, mask, None, 0)",
+        "return self.compute(x, mask, None, 1)",
+    ): "without a cache the number of positions in it is not used",
 }
 
 

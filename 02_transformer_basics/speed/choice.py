@@ -7,7 +7,6 @@ name, the version of PyTorch and the number of threads; where that is not possib
 Shapes: O outputs, I inputs.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.files import cache_folder, write_json
+from lab.cache import KERNELS, remember, remembered
 from lab.launch import warn_once
 from lab.record import processor
 from speed.kernels import scripted
@@ -28,7 +27,6 @@ MAX_OUTPUTS = 8192  # of a measured layer: a larger one takes its time in propor
 ROUNDS = 8  # the first is a warm-up
 MIN_GAIN = 1.05  # float32 must be faster than 16 and 8 bits by this factor to replace them: less is noise
 LARGEST_ERROR = 0.1  # relative to the exact product: a kernel that is further off does not work here
-FILE = "kernels.json"
 
 
 def choose(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> dict[Size, str]:
@@ -65,12 +63,12 @@ def linear_factory(precision: str, names: Mapping[Size, str], like: Tensor) -> L
 
 def chosen_names(layers: Mapping[str, LayerFactory], precision: str, sizes: set[Size], rows: int) -> dict[Size, str]:
     """Return for each size the name of its fastest layer: remembered, or else measured and then remembered."""
-    key = f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, {rows} rows"
-    known = {text: name for text, name in remembered().get(key, {}).items() if name in list(layers)}
+    key = f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
+    known = {text: name for text, name in remembered(KERNELS).get(key, {}).items() if name in list(layers)}
     missing = sorted(size for size in sizes if _text(size) not in known)
     if missing:
         known |= {_text(size): name for size, name in fastest(layers, missing, rows).items()}
-        remember(key, known)
+        remember(KERNELS, key, known)
     return {size: known[_text(size)] for size in sizes}
 
 
@@ -115,24 +113,3 @@ def working(layers: Mapping[str, LayerFactory], size: Size, x: Tensor) -> dict[s
         if name != next(iter(layers)) and not error < LARGEST_ERROR:
             del made[name]
     return made
-
-
-def remembered() -> dict[str, dict[str, str]]:
-    """Return all choices in the user's cache folder: description -> {"OxI": kernel}; empty if there are none."""
-    try:
-        contents = json.loads((cache_folder() / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):  # no file, a damaged one, no home folder
-        return {}
-    if not isinstance(contents, dict):
-        return {}
-    return {key: names for key, names in contents.items() if isinstance(names, dict)}
-
-
-def remember(key: str, names: Mapping[str, str]) -> None:
-    """Write choices into the user's cache folder; without one that can be written to, do nothing."""
-    try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILE, remembered() | {key: dict(names)})
-    except (OSError, RuntimeError):
-        return

@@ -13,11 +13,17 @@ from torch import Tensor
 
 from lab.errors import UserError
 from models.batching import batches_by_length, pad_left, pad_right
-from models.distilbert import DistilBertClassifier
+from models.distilbert import DistilBertClassifier, DistilBertConfig
 from speed import accelerate
 
 SMALL = {"vocab_size": 97, "dim": 24, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "max_position_embeddings": 33}
 OFFICIAL = {"vocab_size": 30522, "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072}
+
+
+def test_default_sizes_are_those_of_distilbert_base() -> None:
+    official = transformers.DistilBertConfig()
+    for name, value in vars(DistilBertConfig()).items():
+        assert value == getattr(official, name), name
 
 
 def write_reference(folder: Path, **sizes: Any) -> Any:

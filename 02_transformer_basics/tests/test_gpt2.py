@@ -18,6 +18,12 @@ SMALL = {"vocab_size": 97, "n_embd": 24, "n_head": 4, "n_layer": 3, "n_positions
 DTYPES = pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
 
 
+def test_default_sizes_are_those_of_the_smallest_gpt2() -> None:
+    official = transformers.GPT2Config()
+    for name, value in vars(GPT2Config()).items():
+        assert value == getattr(official, name), name
+
+
 def write_reference(folder: Path, **sizes: Any) -> Any:
     """The library's model with weights so large that small faults show, also written to `folder`."""
     torch.manual_seed(0)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lab.cache import KERNELS, remembered
 from lab.files import ROOT
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
 from speed import PRECISIONS, accelerate, choice, kernels
-from speed.choice import choose, chosen_names, fastest, linear_factory, remembered
+from speed.choice import choose, chosen_names, fastest, linear_factory
 from speed.linear_layers import LayerFactory, PlainLinear, layers_of
 
 CPU = torch.zeros(())
@@ -154,11 +155,11 @@ def test_a_damaged_file_is_measured_anew_and_replaced(
     contents: str | None, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)
-    key = next(iter(remembered()))
+    key = next(iter(remembered(KERNELS)))
     damaged = contents if contents is not None else json.dumps({key: {"16x8": ["split"], "8x16": None}})
     cache.write_bytes(damaged.replace('"a"', json.dumps(key)).encode())
     assert set(chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)) == set(names)
-    assert set(remembered()[key]) == {"16x8", "8x16"}
+    assert set(remembered(KERNELS)[key]) == {"16x8", "8x16"}
     assert capsys.readouterr() == ("", "")
 
 
@@ -176,17 +177,17 @@ def test_without_a_folder_to_write_to_it_measures_and_says_nothing(
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home folder")))
     for _ in range(2):
         assert set(chosen_names(layers_of("float32", CPU, 8), "float32", SIZES, 8)) == SIZES
-    assert remembered() == {}
+    assert remembered(KERNELS) == {}
     assert capsys.readouterr() == ("", "")
 
 
 REMEMBER = """
 import sys
 sys.path[:0] = [{project!r}, {root!r}]
-from speed.choice import remember, remembered
+from lab.cache import remember, remembered
 for number in range(200):
-    remember(sys.argv[1], {{str(number): "plain"}})
-    assert isinstance(remembered(), dict) and remembered() != {{}}
+    remember("kernels", sys.argv[1], {{str(number): "plain"}})
+    assert remembered("kernels") != {{}}
 """
 
 
@@ -194,8 +195,8 @@ def test_two_processes_at_once_leave_a_valid_file() -> None:
     program = REMEMBER.format(project=str(ROOT / "02_transformer_basics"), root=str(ROOT))
     running = [subprocess.Popen([sys.executable, "-c", program, name]) for name in ("first", "second")]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert set(remembered()) <= {"first", "second"}
-    assert {"199": "plain"} in remembered().values()
+    assert set(remembered(KERNELS)) <= {"first", "second"}
+    assert {"199": "plain"} in remembered(KERNELS).values()
 
 
 def small_gpt2() -> GPT2:
@@ -211,7 +212,7 @@ def test_one_text_and_several_have_their_own_layers_where_their_kernels_differ(
     monkeypatch.setattr(choice, "fastest", lambda layers, sizes, rows: dict.fromkeys(sizes, names[rows]))
     plain = small_gpt2()
     model = accelerate(plain)
-    assert [key.rsplit(", ", 1)[1] for key in remembered()] == ["1 rows"]
+    assert [key.rsplit(", ", 1)[1] for key in remembered(KERNELS)] == ["rows 1"]
     one, three = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     heads: list[object] = []
     for ids in (one, three, one, three):

@@ -407,6 +407,12 @@ def test_every_validation_target_counts_once() -> None:
     assert evaluate_nll(model, ids, 8) == pytest.approx(expected, rel=1e-5)
 
 
+def test_records_count_the_tokens_that_were_trained_on() -> None:
+    records = list(train(SMALL, random_model(SMALL), random_ids(70), random_ids(70)))
+    tokens_per_step = SMALL.batch_size * SMALL.context
+    assert [record.tokens for record in records] == [step * tokens_per_step for step in range(1, SMALL.num_steps + 1)]
+
+
 def metrics_of(record: StepRecord) -> tuple[float, float, float | None]:
     return record.loss, record.learning_rate, record.validation_loss
 
@@ -549,7 +555,7 @@ def test_only_matrices_have_weight_decay() -> None:
 
 def test_learning_rate_scales_multiply_the_update() -> None:
     for optimizer in ("adamw", "muon"):
-        settings = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
+        settings = OptimizerConfig(10, optimizer, learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
         moved = []
         for scale in (1.0, 0.25):
             torch.manual_seed(0)

@@ -283,6 +283,14 @@ def test_an_accelerated_model_in_few_bits_holds_no_plain_blocks() -> None:
     assert names == {"token_embeddings", "position_embeddings", "norm"}
 
 
+def test_only_the_last_block_of_a_classifier_computes_its_first_position_only() -> None:
+    model = accelerate(DistilBertClassifier.from_pretrained(CLASSIFIER))
+    assert len(model.blocks) > 1
+    *others, last = [block(torch.randn(2, 5, model.config.dim)) for block in model.blocks]
+    assert [tuple(output.shape[:2]) for output in others] == [(2, 5)] * len(others)
+    assert last.shape[:2] == (2, 1)
+
+
 def test_an_accelerated_model_has_no_gradients() -> None:
     for model, ids in (
         (GPT2.from_pretrained(BUNDLED), [[5, 6]]),
