@@ -45,8 +45,9 @@ FILES = {
     "02_transformer_basics": (
         "transformer_block optimization bpe_tokenizer models/gpt2 models/distilbert models/generation models/internals "
         "models/checkpoints models/settings models/batching tokenizer/byte_level tokenizer/training speed/quantization "
-        "speed/linear_layers speed/choice speed/cuda_graph speed/fused_attention speed/onednn speed/inference_block speed/accelerated language_model/data "
-        "language_model/ngram_baseline language_model/training sentiment/data sentiment/leaks sentiment/training "
+        "speed/linear_layers speed/choice speed/cuda_graph speed/fused_attention speed/onednn speed/inference_block "
+        "speed/accelerated language_model/data language_model/ngram_baseline language_model/training sentiment/data "
+        "sentiment/leaks sentiment/training "
         "sentiment/distillation sentiment/metrics sentiment/attribution sentiment/comparison sentiment/model_setup"
     ),
     "03_ppo_reacher": (

@@ -27,6 +27,7 @@ from PIL import Image, ImageSequence
 
 from lab import doctor, progress, rendering
 from lab.animations import CAPTION_HEIGHT, captioned, save_gif, side_by_side
+from lab.cache import KERNELS, remember
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.errors import UserError, require_at_least
 from lab.files import (
@@ -613,6 +614,17 @@ def test_doctor_lists_cached_missing_and_bundled_models(tmp_path: Path, monkeypa
         "assets/models/language",
         "assets/models/sentiment",
     ]
+
+
+def test_doctor_shows_which_kernels_were_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
+    assert doctor.kernels() == ["kernels              not measured yet: --accelerate does it and remembers the fastest"]
+    remember(KERNELS, "a processor, float32, rows 8", {"8x4": "onednn for 8", "4x4": "plain", "16x4": "onednn for 8"})
+    assert doctor.kernels() == [
+        "kernels              a processor, float32, rows 8: onednn for 8: 8x4, 16x4; plain: 4x4"
+    ]
+    (tmp_path / "kernels.json").write_text("[")
+    assert doctor.kernels()[0].endswith("remembers the fastest")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
