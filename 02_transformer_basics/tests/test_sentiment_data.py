@@ -415,6 +415,15 @@ overlapping = st.builds(
     pieces,
 )
 
+def test_a_leak_is_20_letters_contained_or_40_in_common() -> None:
+    letters = "the quick brown fox jumps over a lazy dog, whose name is Bello".replace(" ", "").replace(",", "")
+    for size, is_leak in ((19, False), (20, True)):
+        assert LeakDetector([letters[:size]]).is_leak(f"well, {letters[:size]} indeed") == is_leak
+        assert LeakDetector([f"well, {letters[:size]} indeed"]).is_leak(letters[:size]) == is_leak
+    for size, is_leak in ((39, False), (40, True)):
+        assert LeakDetector([f"well, {letters[:size]} indeed"]).is_leak(f"so, {letters[:size]} ever") == is_leak
+
+
 contained = st.builds(
     lambda text, before, after: (text, before + text + after), st.text("ab ", min_size=15, max_size=90), pieces, pieces
 )
