@@ -37,20 +37,23 @@ def layer_sizes(blocks: Iterable[TransformerBlock]) -> set[Size]:
 
 
 def _layers_for_rows(model: GPT2, precision: str) -> Callable[[int], tuple[list[ScriptedBlock], nn.Module]]:
-    """Return a function: number of rows -> fast blocks and output projection, made once for each choice of kernels."""
+    """Return a function: number of rows -> fast blocks and output projection.
+
+    Where one text and several need the same kernels, they are made now, and the plain blocks are not kept.
+    """
     blocks, embeddings = list(model.blocks), model.token_embeddings
     sizes = layer_sizes(blocks) | {(model.config.vocab_size, model.config.n_embd)}
-
-    @functools.cache
-    def layers_with(kernels: frozenset[tuple[Size, str]]) -> tuple[list[ScriptedBlock], nn.Module]:
-        make = linear_factory(precision, dict(kernels), embeddings.weight)
-        return [ScriptedBlock(block, make) for block in blocks], scripted(make(embeddings), embeddings.weight.device)
+    names = {rows: choose(precision, sizes, rows, embeddings.weight) for rows in ROWS[:2]}
 
     @functools.cache
     def layers_for(rows: int) -> tuple[list[ScriptedBlock], nn.Module]:
-        return layers_with(frozenset(choose(precision, sizes, rows, embeddings.weight).items()))
+        make = linear_factory(precision, names[rows], embeddings.weight)
+        return [ScriptedBlock(block, make) for block in blocks], scripted(make(embeddings), embeddings.weight.device)
 
-    return layers_for
+    if names[ROWS[0]] != names[ROWS[1]]:
+        return layers_for
+    layers = layers_for(ROWS[0])
+    return lambda _: layers
 
 
 class AcceleratedGPT2(GPT2):

@@ -415,6 +415,7 @@ overlapping = st.builds(
     pieces,
 )
 
+
 def test_a_leak_is_20_letters_contained_or_40_in_common() -> None:
     letters = "the quick brown fox jumps over a lazy dog, whose name is Bello".replace(" ", "").replace(",", "")
     for size, is_leak in ((19, False), (20, True)):
