@@ -190,6 +190,17 @@ def test_lower_blocks_have_smaller_learning_rates() -> None:
     assert rates == pytest.approx(expected)
 
 
+def test_words_are_masked_at_their_rate_and_never_the_first_position() -> None:
+    ids = torch.full((200, 50), 7)
+    unchanged, _ = tiny_trainer(word_dropout=0.0)
+    assert torch.equal(unchanged.mask_words(ids), ids)
+    masking, _ = tiny_trainer(word_dropout=0.25)
+    masked = masking.mask_words(ids)
+    assert set(masked.unique().tolist()) == {7, masking.mask_id}
+    assert bool((masked[:, 0] == 7).all())
+    assert float((masked[:, 1:] == masking.mask_id).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
 def test_a_resumed_run_is_bit_exact() -> None:
     settings = {"epochs": 3, "word_dropout": 0.1, "layer_decay": 0.8, "average_over": 3}
     whole, dev = tiny_trainer(**settings)
@@ -1007,6 +1018,16 @@ def test_the_transfer_set() -> None:
     assert texts[:2] == [text, "one more of them, and it is dull"]
     assert texts == transfer_set([text], ["one more of them, and it is dull"], 4, neighbors, 0)
     assert Options(method="distill").resolved().temperature == 2.0
+
+
+def test_words_are_replaced_and_dropped_at_their_rates() -> None:
+    rng = random.Random(0)
+    words = ["good"] * 100
+    copies = [augment(" ".join(words), {"good": ["fine"]}, rng).split() for _ in range(300)]
+    kept = sum(len(copy) for copy in copies) / 30_000
+    replaced = sum(copy.count("fine") for copy in copies) / sum(len(copy) for copy in copies)
+    assert kept == pytest.approx(1 - 0.1 / 2, abs=0.01)  # half of the copies drop a tenth
+    assert replaced == pytest.approx((0.1 + 0.2 + 0.4) / 3, abs=0.02)
 
 
 def test_neighbors_do_not_depend_on_the_order_of_the_vocabulary() -> None:
