@@ -17,6 +17,7 @@ import text_generation
 import train_language_model
 import train_sentiment
 from lab.checkpoints import save_checkpoint
+from speed import choice
 
 Call = Callable[..., Any]
 GENERATE = ("a wonderful film", "once upon", "--max_new_tokens", "6")
@@ -48,6 +49,17 @@ def _what_the_pretended_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GpuTensor, "untyped_storage", lambda self: self.on_cpu.untyped_storage(), raising=False)
     # checkpoints may hold tensors of a GPU, since they are read onto the CPU
     monkeypatch.setattr(GpuTensor, "__reduce_ex__", lambda self, protocol: self.on_cpu.__reduce_ex__(protocol))
+
+
+@pytest.fixture(autouse=True)
+def _the_same_kernels_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, too, take PyTorch's own kernels only, so that results in few bits are equal."""
+    every_kernel = choice.layers_of
+
+    def first_kernel(*arguments: Any) -> dict[str, Any]:
+        return dict(list(every_kernel(*arguments).items())[:1])
+
+    monkeypatch.setattr(choice, "layers_of", first_kernel)
 
 
 def on_both_devices(call: Call, script: Any, *arguments: str) -> tuple[Any, Any]:
