@@ -159,7 +159,7 @@ def records_of(configuration: str, measured: dict[Side, Measured], environment: 
     """Return one record per side, with the speed of ours relative to it and the agreement of the outputs."""
     records = []
     for side, results in measured.items():
-        where = environment | {"packages": results.versions or {}}
+        where = environment | {"packages": environment["packages"] | (results.versions or {})}
         compared = {"compared_with": f"{OURS}, {side.compared_with}"} if side.compared_with else {}
         if results.failed:
             records.append(new_record(configuration, side.name, where, **compared, not_measured=results.failed))

@@ -1,4 +1,4 @@
-"""What the lab has measured on this machine, in the user's cache folder; it may be lost and is then measured anew."""
+"""Measurements of this machine in the user's cache folder; they may be lost, and are then made again."""
 
 import json
 import os

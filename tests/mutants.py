@@ -229,7 +229,7 @@ def is_caught(mutant: Mutant, copy: Path) -> bool:
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Copy the committed files into a new folder, with the training data beside it, and return it."""
+    """Copy the committed files into a new folder, with a link to the training data next to it, and return it."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     if (ROOT.parent / "shared").exists() and not (folder.parent / "shared").exists():
         (folder.parent / "shared").symlink_to(ROOT.parent / "shared")

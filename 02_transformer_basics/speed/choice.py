@@ -1,8 +1,8 @@
-"""Which kernel computes a linear layer: the fastest on this processor, measured once and remembered.
+"""Choice of the kernel for a linear layer: the fastest on this processor, measured once and remembered.
 
 Every kernel at hand multiplies weights of the layer's size, in turns with all other sizes and kernels, so that the
 weights come from memory as they do in a model. The choices are kept in the user's cache folder with the processor's
-name, the version of PyTorch and the number of threads; where that is not possible, they are measured anew.
+name, the version of PyTorch and the number of threads; where that is not possible, they are measured again.
 
 Shapes: O outputs, I inputs.
 """

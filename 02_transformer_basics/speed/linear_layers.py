@@ -74,6 +74,7 @@ class OneDnnSplitLinear(SplitLinear):
     """`SplitLinear` with oneDNN for several rows."""
 
     def multiply(self, x: Tensor) -> Tensor:
+        """Return the product for several rows."""
         scalars = torch.jit.annotate(list[Optional[Union[int, float, complex]]], [])  # noqa: UP007, UP045 - TorchScript
         return torch.ops.mkldnn._linear_pointwise(x, self.weight.t(), self.bias, "none", scalars, "")
 
