@@ -29,10 +29,10 @@ Precision = Literal["float32", "bfloat16"]
 class OptimizerConfig:
     """Settings of the optimizer and its schedule. Raises UserError, naming the flag, for invalid values."""
 
+    optimizer: Literal["adamw", "muon"]
+    """"muon" for the matrices between the layers (the rest by AdamW, as always), or "adamw" for everything."""
     num_steps: int
     """Optimizer steps of the whole run; the learning-rate schedule ends with them."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """"muon" for the matrices between the layers (the rest by AdamW, as always), or "adamw" for everything."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     warmup_steps: int = 50

@@ -36,8 +36,8 @@ TOKENS_PER_EVALUATION_BATCH = 4096
 class LanguageConfig(OptimizerConfig):
     """Settings that, with the text, determine a training run. Raises UserError, naming the flag, for bad values."""
 
-    num_steps: int = 1120
     optimizer: Literal["adamw", "muon"] = "muon"
+    num_steps: int = 1120
     learning_rate: float = 1.2e-2
     precision: Precision = "float32"
     """float32, or bfloat16 autocast for the matrix products of training."""

@@ -186,6 +186,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(ids) / config.batch_size)
         self.num_steps = config.epochs * self.steps_per_epoch
         settings = OptimizerConfig(
+            optimizer="adamw",
             num_steps=self.num_steps,
             learning_rate=config.learning_rate,
             warmup_steps=int(config.warmup * self.num_steps),

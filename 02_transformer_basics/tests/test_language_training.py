@@ -491,7 +491,7 @@ def test_matmuls_of_model_and_muon_have_the_requested_precision(
 
 
 def test_learning_rate_warms_up_and_decays_with_the_step() -> None:
-    config = OptimizerConfig(num_steps=110, warmup_steps=10, learning_rate=1.0, min_lr_ratio=0.1)
+    config = OptimizerConfig("adamw", num_steps=110, warmup_steps=10, learning_rate=1.0, min_lr_ratio=0.1)
     rates = [learning_rate_at(step, config) for step in range(111)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0
@@ -555,7 +555,7 @@ def test_only_matrices_have_weight_decay() -> None:
 
 def test_learning_rate_scales_multiply_the_update() -> None:
     for optimizer in ("adamw", "muon"):
-        settings = OptimizerConfig(10, optimizer, learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
+        settings = OptimizerConfig(optimizer, 10, learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
         moved = []
         for scale in (1.0, 0.25):
             torch.manual_seed(0)
