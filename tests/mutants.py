@@ -207,7 +207,9 @@ def check_original(tests: str, copy: Path) -> None:
     """Raise UserError if a test file that is to catch mutants fails without one: it would catch everything."""
     done = run_tests([tests], copy, SECONDS[1])
     if done.returncode not in (0, NO_TESTS):
-        raise UserError(f"{tests} fails without a mutant: {done.stdout.strip().splitlines()[-1]}")
+        lines = done.stdout.strip().splitlines()
+        failed = next((line for line in lines if line.startswith("FAILED")), lines[-1])
+        raise UserError(f"{tests} fails without a mutant: {failed}")
 
 
 def is_caught(mutant: Mutant, copy: Path) -> bool:
