@@ -12,7 +12,7 @@ LESSONS := 00_first_steps/autograd.py \
 	$(addprefix 02_transformer_basics/models/,distilbert.py generation.py gpt2.py internals.py) \
 	03_ppo_reacher/ppo.py 03_ppo_reacher/rollout.py
 
-.PHONY: run test setup lint readme bench-setup clean
+.PHONY: run test setup lint browser readme bench-setup clean
 
 run: setup  ## train, demonstrate and evaluate all three projects into runs/
 	$(BIN)/lab run all
@@ -33,6 +33,9 @@ lint: .venv/test-installed  ## check style, format, types, and configuration fil
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/pre-commit validate-config
+
+browser: .venv/test-installed  ## run the tests of `lab play` in Chromium
+	$(BIN)/python -m pytest -m browser -n 2
 
 readme: .venv/test-installed  ## run the commands of the documentation in a fresh clone
 	$(BIN)/python -m pytest -m readme

@@ -240,10 +240,10 @@ def main(config: Config) -> None:
         names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
         output_dir = check_model_folder(config.output_dir, names, data=config.data)
         device = pick_device(config.device)
-        if config.preset == "shakespeare_gpu" and device.type == "cpu" and rank() == 0:
-            warn_once("--preset shakespeare_gpu takes hours on a CPU; --preset shakespeare takes minutes")
         run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type)
         config = dataclasses.replace(config, **run.settings)  # a resumed run has the settings that it began with
+        if config.preset == "shakespeare_gpu" and device.type == "cpu" and rank() == 0:
+            warn_once("--preset shakespeare_gpu takes hours on a CPU; --preset shakespeare takes minutes")
         seed_everything(config.seed)
         texts = read_texts(config.data, config.held_out) if config.data else download_shakespeare(config)
         run.check_input("data", config.data, fingerprint([*texts.training.values(), *texts.validation.values()]))

@@ -377,15 +377,15 @@ def expected_length(maze: SimpleMaze) -> float:
 def results_on(device: torch.device | str) -> dict[str, Tensor]:
     """Train agents with settings of their own in a slippery maze; return tables and studies, on the CPU."""
     maze = SimpleMaze(slip=0.2)
-    tables = TransitionTables(maze.outcomes(), maze.start, 30, device=device)
+    tables = TransitionTables(maze.outcomes(), maze.start, 10, device=device)
     agents = BatchedQLearning(tables, 4, learning_rate=torch.tensor([0.1, 0.5, 1.0, 0.3]), epsilon_decay=0.9)
-    rewards = train_many(agents, 8, seed=0)
+    rewards = train_many(agents, 5, seed=0)
     assert {each.device for each in (agents.q, agents.state, rewards)} == {torch.device(device)}
     return {
         "q": agents.q.cpu(),
         "rewards": rewards.cpu(),
         "lengths": greedy_episode_lengths(agents, 2).cpu(),
-        "band": torch.from_numpy(quantile_band(BatchedQLearning(tables, 3), 5, 0, 6.0).low),
+        "band": torch.from_numpy(quantile_band(BatchedQLearning(tables, 3), 3, 0, 6.0).low),
     }
 
 
