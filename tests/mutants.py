@@ -74,6 +74,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "generator = torch.Generator().manual_seed(0)",
         "generator = torch.Generator().manual_seed( 1)",
     ): "a bootstrap with another seed",
+    (
+        "02_transformer_basics/sentiment/attribution.py",
+        'axes.text(0, top + 0.6, drawable(_heading(explanation)), weight="bold", size=9)',
+        'axes.text( 1, top + 0.6, drawable(_heading(explanation)), weight="bold", size=9)',
+    ): "the heading of a picture moves a little",
 }
 
 
