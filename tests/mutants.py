@@ -4,6 +4,8 @@ pip install cosmic-ray==8.7.0
 python tests/mutants.py --mutants 200                       # writes benchmarks/results/mutants.json
 python tests/mutants.py --mutants 20 --only 03_ppo_reacher  # some files only; the results of the others are kept
 
+If it is interrupted, the same command goes on: mutants that were caught are not tested again.
+
 A *mutant* is the code with one operator, comparison, number or word exchanged. Cosmic Ray makes them; this script
 draws places at random, evenly over the files, and runs the tests on each mutant in a copy of the checkout: first the
 test files that import the changed module, then all of its project. A mutant that no test catches has survived.
@@ -13,6 +15,7 @@ test files that import the changed module, then all of its project. A mutant tha
 # pyright: reportMissingImports=false
 import ast
 import concurrent.futures
+import hashlib
 import os
 import queue
 import random
@@ -30,7 +33,7 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
 from lab.errors import UserError, require_at_least
-from lab.files import ROOT
+from lab.files import ROOT, writable_folder, write_text
 from lab.launch import launch
 from lab.progress import track
 from lab.record import environment_info
@@ -55,6 +58,7 @@ FILES = {
     ),
     "lab": "intervals seeding distributed metrics results compare training",
 }
+CAUGHT = ROOT / "runs/mutants_caught.txt"  # digests: an interrupted campaign goes on where it stopped
 NO_TESTS = 5  # exit status of pytest where all tests of a file are left out
 SECONDS = (900, 3600)  # for the tests that import the module, and for the others; a mutant that takes longer is caught
 # Mutants that no test can catch, and why: (file, line before, line after) -> reason.
@@ -113,6 +117,11 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.before}  ->  {self.after}"
+
+    @property
+    def digest(self) -> str:
+        """Return what identifies the changed file."""
+        return hashlib.sha256(f"{self.file}\n{self.code}".encode()).hexdigest()
 
     @property
     def reason(self) -> str:
@@ -257,12 +266,23 @@ def outcomes_of(mutants: list[Mutant], processes: int) -> list[bool]:
             finally:
                 copies.put(copy)
 
-        tests = sorted({path for mutant in mutants for paths in relevant_tests(mutant.file) for path in paths})
+        known = set(CAUGHT.read_text().split()) if CAUGHT.exists() else set()
+        left = [mutant for mutant in mutants if mutant.digest not in known]
+        tests = sorted({path for mutant in left for paths in relevant_tests(mutant.file) for path in paths})
         checks = pool.map(partial(in_a_copy, check_original), tests)
         for _ in track(checks, len(tests), "test file", lambda _: "passes"):
             pass
-        outcomes = pool.map(partial(in_a_copy, is_caught), mutants)
-        return list(track(outcomes, len(mutants), "mutant", lambda caught: "caught" if caught else "survived"))
+        outcomes = track(
+            pool.map(partial(in_a_copy, is_caught), left),
+            len(left),
+            "mutant",
+            lambda caught: "caught" if caught else "survived",
+        )
+        for mutant, caught in zip(left, outcomes, strict=True):
+            if caught:
+                known.add(mutant.digest)
+                write_text(CAUGHT, "\n".join(sorted(known)))
+        return [mutant.digest in known for mutant in mutants]
 
 
 def counts_by_file(mutants: Sequence[Mutant], outcomes: Sequence[bool]) -> list[dict[str, Any]]:
@@ -282,6 +302,7 @@ def counts_by_file(mutants: Sequence[Mutant], outcomes: Sequence[bool]) -> list[
 
 def main(config: Config) -> None:
     """Make the mutants, test them, and write the counts of each file and the survivors."""
+    writable_folder(CAUGHT.parent)
     mutants = draw_mutants(config)
     outcomes = outcomes_of(mutants, config.processes)
     records = counts_by_file(mutants, outcomes)
