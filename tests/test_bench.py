@@ -401,9 +401,9 @@ def test_highlights_are_a_short_part_of_the_evidence() -> None:
     full = evidence_tables.evidence(ROOT)
     for row in rows:
         claim, result, processor = row.strip("| ").split(" | ")
-        assert re.search(
-            rf"^\| {re.escape(claim)} \| {re.escape(result)} \|.* \| {re.escape(processor)} \|$", full, re.M
-        )
+        others = r"(<br>[^|]*)?"  # of other processors, where the result is better
+        line = rf"^\| {re.escape(claim)} \| {re.escape(result)}{others} \|.* \| {re.escape(processor)}{others} \|$"
+        assert re.search(line, full, re.M)
 
 
 def test_every_proof_in_the_documentation_is_a_test() -> None:
