@@ -117,7 +117,7 @@ def low_precision_layers(precision: str, rows: int) -> dict[str, LayerFactory]:
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
     layers = {"plain": partial(HalfLinear, dtype=dtype)}
     if kernels.has_packed_float16():
-        layers["fbgemm"] = PackedFloat16Linear if precision == "float16" else _rounded(PackedFloat16Linear, precision)
+        layers["fbgemm"] = PackedFloat16Linear if precision == "float16" else _bfloat16_as_float16
     if kernels.has_reordered():
         layers[f"onednn for {rows}"] = partial(ReorderedLinear, dtype=dtype, rows=rows)
     return layers
@@ -137,6 +137,13 @@ def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory
     if like.device.type != "cpu" or like.dtype != torch.float32:
         return dict(list(layers.items())[:1])
     return layers
+
+
+def _bfloat16_as_float16(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Return a layer with weights rounded to bfloat16, stored as float16; the plain layer for weights beyond its range."""
+    if weight.abs().max() > torch.finfo(torch.float16).max:
+        return HalfLinear(weight, bias, torch.bfloat16)
+    return PackedFloat16Linear(_round(weight, "bfloat16"), bias)
 
 
 def _rounded(layer: LayerFactory, precision: str) -> LayerFactory:

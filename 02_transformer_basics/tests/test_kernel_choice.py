@@ -121,6 +121,21 @@ def test_float32_products_have_the_rounded_weights(precision: str) -> None:
     assert 0 < (rounded - exact).norm() / exact.norm() < limit
 
 
+def test_bfloat16_keeps_weights_beyond_the_range_of_float16() -> None:
+    weight, x = torch.full((4, 8), 1e6), torch.ones(2, 8)
+    for name, make in layers_of("bfloat16", CPU, 8).items():
+        torch.testing.assert_close(make(weight, None)(x), torch.full((2, 4), 8e6), rtol=1e-2, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_measuring_leaves_the_callers_random_numbers_alone(precision: str) -> None:
+    model = small_gpt2()
+    state = torch.get_rng_state()
+    accelerate(model, precision)
+    assert remembered(KERNELS)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def not_measured(*_: object) -> dict[tuple[int, int], str]:
     raise AssertionError("measured again")
 
