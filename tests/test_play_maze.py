@@ -464,12 +464,25 @@ def test_a_maze_without_a_way_says_so_and_goes_on_when_it_is_mended(watched: Wat
     cell(watched.page, 1, 2).click()
     wait_until(lambda: "No path leads from the start" in problem.inner_text())
     steps = watched.wait_for(lambda frame: frame["problem"])["step"]
+    shortest = watched.page.locator("#maze svg").get_by_text("shortest path")
+    assert shortest.count() == 0
     cell(watched.page, 2, 1).click()
     watched.wait_for(lambda frame: frame["layout"][1] == ".XX")
     assert watched.frame()["step"] == steps
     cell(watched.page, 1, 2).click()
     watched.wait_for(lambda frame: frame["step"] > steps)
     wait_until(lambda: problem.inner_text() == "")
+    assert shortest.count() == 1
+
+
+def test_a_curve_without_points_and_lines_has_its_axes(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze?maze=S.G_XXX")
+    cell(watched.page, 1, 2).click()
+    watched.wait_for(lambda frame: frame["problem"])
+    drawing = watched.page.locator("#maze figure.chart svg")
+    wait_until(lambda: "shortest path" not in drawing.inner_html())
+    assert "NaN" not in drawing.inner_html()
+    assert drawing.get_by_text("10 episodes").count() == 1
 
 
 def test_a_link_to_a_maze_without_a_way_can_be_mended(watched: WatchedPage) -> None:  # noqa: F811

@@ -140,7 +140,7 @@ def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory
 
 
 def _bfloat16_as_float16(weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """Return a layer with weights rounded to bfloat16, stored as float16; the plain layer for weights beyond its range."""
+    """Return a layer with weights rounded to bfloat16, stored as float16; beyond its range, the plain layer."""
     if weight.abs().max() > torch.finfo(torch.float16).max:
         return HalfLinear(weight, bias, torch.bfloat16)
     return PackedFloat16Linear(_round(weight, "bfloat16"), bias)

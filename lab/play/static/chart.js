@@ -12,7 +12,8 @@ function roundNumbers(low, high) {
   const rough = (high - low || 4) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
-  const [first, last] = [Math.floor(low / step), Math.ceil(high / step)];
+  const first = Math.floor(low / step);
+  const last = Math.max(Math.ceil(high / step), first + 1); // never a range of nothing
   return Array.from({ length: last - first + 1 }, (_, k) => Number(((first + k) * step).toPrecision(6)));
 }
 

@@ -257,7 +257,7 @@ function draw(frame) {
   view.grid.draw(frame);
   write(view.cell, view.grid.describe());
   const best = 11 - frame.shortest; // -1 for every step but the last, which brings 10
-  view.curve.draw(frame.curve, [[best, `shortest path: ${inWriting(best)}`]]);
+  view.curve.draw(frame.curve, frame.problem ? [] : [[best, `shortest path: ${inWriting(best)}`]]);
   speak(frame);
 }
 
