@@ -105,7 +105,15 @@ def test_a_finger_moves_the_target_taps_and_scrolls(server: str, browser: Any) -
         touch("touchStart", start)
         for part in range(1, 11):
             touch("touchMove", (start[0] + (end[0] - start[0]) * part / 10, start[1] + (end[1] - start[1]) * part / 10))
+        page.wait_for_timeout(200)  # a finger that rests before it lifts: the page does not go on by itself
         touch("touchEnd")
+
+    def rest() -> None:
+        """Wait until the page has not moved for half a second: a tap on a moving page only stops it."""
+        last = None
+        while (now := page.evaluate("scrollY")) != last:
+            last = now
+            page.wait_for_timeout(500)
 
     scrolled = page.evaluate("scrollY")
     swipe(pixels(touched, 0.0, 0.1), pixels(touched, 0.1, 0.0))  # from the target
@@ -114,8 +122,9 @@ def test_a_finger_moves_the_target_taps_and_scrolls(server: str, browser: Any) -
     swipe(pixels(touched, -0.1, -0.1), pixels(touched, -0.1, 0.1))  # from elsewhere
     wait_until(lambda: page.evaluate("scrollY") > scrolled)
     assert touched.wait_for(is_state)["target"] == pytest.approx([0.1, 0.0], abs=0.002)
-    page.wait_for_timeout(500)  # the page comes to rest
+    rest()
     page.locator("#arm .handle").evaluate("each => each.scrollIntoView()")
+    rest()
     page.touchscreen.tap(*pixels(touched, -0.1, -0.1))
     touched.wait_for(lambda frame: is_at(frame, -0.1, -0.1))
     wait_until(lambda: "x=-10&y=-10" in page.evaluate("location.hash"))
