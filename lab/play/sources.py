@@ -37,6 +37,7 @@ CODE: Mapping[str, Sequence[str]] = {
     ),
 }
 LESSONS = {
+    "first_steps": "00_first_steps/README.md",
     "maze": "01_q_learning_maze/README.md",
     "transformer": "02_transformer_basics/README.md",
     "arm": "03_ppo_reacher/README.md",
@@ -92,7 +93,7 @@ def _docstring_lines(node: ast.FunctionDef | ast.ClassDef) -> Iterator[int]:
 
 
 def lesson_page(name: str) -> str:
-    """Return the lesson of a pane as HTML."""
+    """Return a lesson as HTML."""
     from markdown_it import MarkdownIt  # here: the page does not wait for it
 
     path = ROOT / LESSONS[name]
