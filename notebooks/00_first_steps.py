@@ -1,16 +1,17 @@
 # %% [markdown]
 # # First steps: tensors, autograd, the training loop
 #
-# In about 15 minutes you see what shapes, broadcasting and views are, compute derivatives with a small autograd
-# engine and with PyTorch's, and train a first network with the five lines that train every model. The text is a
-# short form of [the first steps](../00_first_steps/README.md), and its equations have the same numbers.
+# In about 15 minutes you see what shapes, broadcasting and views are, compute derivatives with a
+# small autograd engine and with PyTorch's, and train a first network with the five lines that
+# train every model. The text is a short form of [the first steps](../00_first_steps/README.md),
+# and its equations have the same numbers.
 #
-# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a number that is yours to change:
-# edit it (on Colab, move the slider), then run its cell and those below again. `assert` lines check what the text
-# claims.
+# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a number that is
+# yours to change: edit it (on Colab, move the slider), then run its cell and those below again.
+# `assert` lines check what the text claims.
 
 # %%
-# On Colab this cell fetches the lab and installs what it needs; elsewhere the lab is installed already.
+# On Colab this cell fetches the lab and installs it; elsewhere it is installed already.
 import os
 import subprocess
 import sys
@@ -22,11 +23,14 @@ CLONE = Path.home() / "pytorch-learning-lab"
 if "google.colab" in sys.modules:
     if not CLONE.exists():
         if REPOSITORY.startswith("<"):
-            raise RuntimeError("set REPOSITORY to the address of the lab's repository, and run this cell again")
+            raise RuntimeError(
+                "set REPOSITORY to the address of the lab's repository, and try again"
+            )
         subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, CLONE], check=True)
     lines = (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]  # Colab has its own PyTorch
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *pins, "-e", CLONE], check=True)
+    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]
+    install = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *pins, "-e", CLONE], check=True)  # Colab has its own PyTorch
     sys.path.insert(0, str(CLONE))  # this process started before the installation
 
 import lab.projects  # noqa: F401 - puts the folders of the lessons on the search path
@@ -36,9 +40,10 @@ os.chdir(tempfile.mkdtemp(prefix="lab_notebook_"))  # for the files that this no
 # %% [markdown]
 # ## Shapes and broadcasting
 #
-# A tensor has a shape. Read it as a sentence: `x` of shape (N, F) is N examples with F features each. In
-# `x.mean(dim=0)` the axis that you name is the one that disappears. Two shapes are lined up at the right; sizes fit
-# if they are equal, or if one of them is 1. A missing axis counts as 1, and an axis of size 1 is repeated.
+# A tensor has a shape. Read it as a sentence: `x` of shape (N, F) is N examples with F features
+# each. In `x.mean(dim=0)` the axis that you name is the one that disappears. Two shapes are lined
+# up at the right; sizes fit if they are equal, or if one of them is 1. A missing axis counts as
+# 1, and an axis of size 1 is repeated.
 
 # %%
 import torch
@@ -57,15 +62,16 @@ assert centered.shape == (examples, features)
 torch.testing.assert_close(centered.mean(dim=0), torch.zeros(features))
 
 # %% [markdown]
-# Broadcasting also makes mistakes run. Predictions often have the shape (N, 1) and targets (N,). Their difference
-# is (N, N): every prediction is compared with every target. Nothing complains, and a mean over it hides it.
+# Broadcasting also makes mistakes run. Predictions often have the shape (N, 1) and targets (N,).
+# Their difference is (N, N): every prediction is compared with every target. Nothing complains,
+# and a mean over it hides it.
 
 # %%
 predictions = torch.arange(5.0)[:, None]  # (N, 1)
 targets = torch.arange(5.0)  # (N,)
 wrong = predictions - targets  # (N, 1) - (N,) -> (N, N)
 right = predictions.squeeze(1) - targets  # (N,) - (N,) -> (N,)
-print("all predictions are right, but the mean squared error of the wrong pairs is", (wrong**2).mean().item())
+print("all predictions are right; mean squared error of the wrong pairs:", (wrong**2).mean().item())
 
 assert wrong.shape == (5, 5)
 assert (right == 0).all()
@@ -74,8 +80,8 @@ assert (wrong**2).mean() > 0
 # %% [markdown]
 # ## Views share memory
 #
-# Indexing with a number or a slice, `view` and `transpose` copy nothing: the result is a view of the same numbers.
-# Change one, and the other changes. `clone` makes a copy.
+# Indexing with a number or a slice, `view` and `transpose` copy nothing: the result is a view of
+# the same numbers. Change one, and the other changes. `clone` makes a copy.
 
 # %%
 table = torch.arange(6.0).reshape(2, 3)
@@ -90,8 +96,8 @@ assert table.T.data_ptr() == table.data_ptr()  # the same memory, read in anothe
 assert table.T.stride() == (1, 3)
 
 # %% [markdown]
-# A view cuts the numbers in the order in which they lie. So `view(3, 2)` is not a transpose: the shape is the same,
-# the numbers are not.
+# A view cuts the numbers in the order in which they lie. So `view(3, 2)` is not a transpose: the
+# shape is the same, the numbers are not.
 
 # %%
 numbers = torch.arange(6).reshape(2, 3)
@@ -103,9 +109,10 @@ assert not torch.equal(numbers.view(3, 2), numbers.T)
 # %% [markdown]
 # ## Autograd
 #
-# Every operation notes its parents and the derivative with respect to each of them. `backward` goes from the result
-# back to the start and multiplies and adds these derivatives, by the chain rule (eq. 2). `autograd.py` does this
-# for single numbers, in one short file; PyTorch does the same with tensors.
+# Every operation notes its parents and the derivative with respect to each of them. `backward`
+# goes from the result back to the start and multiplies and adds these derivatives, by the chain
+# rule (eq. 2). `autograd.py` does this for single numbers, in one short file; PyTorch does the
+# same with tensors.
 
 # %%
 from autograd import Value, backward
@@ -128,8 +135,9 @@ torch.testing.assert_close(tensor_a.grad, torch.tensor(a.grad, dtype=torch.float
 torch.testing.assert_close(tensor_b.grad, torch.tensor(b.grad, dtype=torch.float64))
 
 # %% [markdown]
-# A derivative says how much the result changes with the input. Check it by changing the input a little. And note
-# that gradients *add up*: a second `backward` without setting them to zero doubles them.
+# A derivative says how much the result changes with the input. Check it by changing the input a
+# little. And note that gradients *add up*: a second `backward` without setting them to zero
+# doubles them.
 
 # %%
 import math
@@ -146,8 +154,8 @@ assert a.grad == 2 * once
 # %% [markdown]
 # ## The training loop
 #
-# The task: points of two classes, on two spirals that wind around each other. No straight line separates them. The
-# network has two inputs, hidden layers, and one logit for each class.
+# The task: points of two classes, on two spirals that wind around each other. No straight line
+# separates them. The network has two inputs, hidden layers, and one logit for each class.
 
 # %%
 from IPython.display import Image
@@ -158,7 +166,7 @@ noise = 0.1  # @param {"type": "slider", "min": 0, "max": 0.5, "step": 0.05}
 
 labels = torch.arange(400) % 2  # (N,): class 0 or 1
 radius = torch.linspace(0.3, 3, 400)  # (N,)
-angle = 3 * radius + torch.pi * labels  # (N,): the second spiral is the first one, turned by half a circle
+angle = 3 * radius + torch.pi * labels  # (N,): class 1 is turned by half a circle
 points = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)  # (N, 2)
 points += noise * torch.randn(400, 2)
 
@@ -166,8 +174,8 @@ points += noise * torch.randn(400, 2)
 steps = 500
 
 # %% [markdown]
-# These five lines train every model of the lab: forward, loss, gradients to zero, backward, a step of the optimizer
-# against the gradient (eq. 3).
+# These five lines train every model of the lab: forward, loss, gradients to zero, backward, a
+# step of the optimizer against the gradient (eq. 3).
 
 # %%
 from torch import nn
@@ -175,8 +183,15 @@ from torch import nn
 learning_rate = 0.02  # @param {"type": "number"}
 hidden = 32  # @param {"type": "slider", "min": 1, "max": 64, "step": 1}
 
+torch.set_num_threads(1)  # for a model so small, a second thread costs more than it saves
 torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 2))
+model = nn.Sequential(
+    nn.Linear(2, hidden),
+    nn.Tanh(),
+    nn.Linear(hidden, hidden),
+    nn.Tanh(),
+    nn.Linear(hidden, 2),
+)
 optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 losses = []
 for _ in range(steps):
@@ -188,10 +203,11 @@ for _ in range(steps):
     losses.append(loss.item())  # the number: the tensor would keep its graph
 
 with torch.no_grad():
-    accuracy = (model(points).argmax(dim=1) == labels).float().mean().item()  # (N, C) -> (N,) -> a scalar
+    predicted = model(points).argmax(dim=1)  # (N, C) -> (N,)
+accuracy = (predicted == labels).float().mean().item()
 print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}, accuracy {accuracy:.1%}")
 
-assert abs(losses[0] - math.log(2)) < 0.3  # a network that knows nothing: about ln 2 for two classes
+assert abs(losses[0] - math.log(2)) < 0.3  # it knows nothing yet: about ln 2 for two classes
 assert losses[-1] < losses[0] / 2, "the loss has not halved: more steps, or another learning rate"
 
 # %%
@@ -219,14 +235,16 @@ Image("training.png", width=760)
 #
 # - `hidden = 2`: too small to bend around the spirals. Where does the loss stay?
 # - `learning_rate = 1`, then `0.0001`: the loss jumps, or hardly falls.
-# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and nothing complains.
+# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and nothing
+#   complains.
 # - Swap `zero_grad` and `backward`: nothing is learned. Why?
 # - `noise = 0.5`: the classes overlap. Is the network right to follow every point?
 #
 # ## Do it yourself
 #
-# The first exercise of the lesson. Write the function, run its cell, which saves it to a file, and then the check:
-# it runs your function, the right one and all known wrong ones, and says which of them yours equals.
+# The first exercise of the lesson. Write the function, run its cell, which saves it to a file,
+# and then the check: it runs your function, the right one and all known wrong ones, and says
+# which of them yours equals.
 
 # %% tags=["active-ipynb", "exercise"]
 # %%writefile standardize.py
@@ -254,5 +272,6 @@ Image("training.png", width=760)
 # !"{sys.executable}" -m lab check standardize --file standardize.py
 
 # %% [markdown]
-# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every exercise, `lab check
-# sgd_step --watch` checks yours at every save, and `lab hint sgd_step` gives a hint.
+# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every
+# exercise, `lab check sgd_step --watch` checks yours at every save, and `lab hint sgd_step` gives
+# a hint.

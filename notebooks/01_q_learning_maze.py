@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Q-learning in a maze
 #
-# A mouse that knows nothing learns a shortest path to the cheese. In about 15 minutes you see its table of values
-# fill up, change how it learns, compare the result with the exact solution, and train a thousand mice at once. The
-# code is that of [lesson 1](../01_q_learning_maze/README.md), which explains it; the equations have the numbers of
-# Sutton & Barto (2018).
+# A mouse that knows nothing learns a shortest path to the cheese. In about 15 minutes you see its
+# table of values fill up, change how it learns, compare the result with the exact solution, and
+# train a thousand mice at once. The code is that of [lesson 1](../01_q_learning_maze/README.md),
+# which explains it; the equations have the numbers of Sutton & Barto (2018).
 #
-# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a number that is yours to change:
-# edit it (on Colab, move the slider), then run its cell and those below again. `assert` lines check what the text
-# claims.
+# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a number that is
+# yours to change: edit it (on Colab, move the slider), then run its cell and those below again.
+# `assert` lines check what the text claims.
 
 # %%
-# On Colab this cell fetches the lab and installs what it needs; elsewhere the lab is installed already.
+# On Colab this cell fetches the lab and installs it; elsewhere it is installed already.
 import os
 import subprocess
 import sys
@@ -23,11 +23,14 @@ CLONE = Path.home() / "pytorch-learning-lab"
 if "google.colab" in sys.modules:
     if not CLONE.exists():
         if REPOSITORY.startswith("<"):
-            raise RuntimeError("set REPOSITORY to the address of the lab's repository, and run this cell again")
+            raise RuntimeError(
+                "set REPOSITORY to the address of the lab's repository, and try again"
+            )
         subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, CLONE], check=True)
     lines = (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]  # Colab has its own PyTorch
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *pins, "-e", CLONE], check=True)
+    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]
+    install = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *pins, "-e", CLONE], check=True)  # Colab has its own PyTorch
     sys.path.insert(0, str(CLONE))  # this process started before the installation
 
 import lab.projects  # noqa: F401 - puts the folders of the lessons on the search path
@@ -37,8 +40,9 @@ os.chdir(tempfile.mkdtemp(prefix="lab_notebook_"))  # for the files that this no
 # %% [markdown]
 # ## The maze
 #
-# The state is the number of the cell that the mouse is in, row by row. The actions are 0 up, 1 right, 2 down, 3
-# left. Every step costs 1, the step onto the cheese gives 10. A move into a wall leaves the mouse where it is.
+# The state is the number of the cell that the mouse is in, row by row. The actions are 0 up, 1
+# right, 2 down, 3 left. Every step costs 1, the step onto the cheese gives 10. A move into a wall
+# leaves the mouse where it is.
 
 # %%
 from maze_drawing import draw_maze
@@ -56,8 +60,8 @@ draw_maze(maze.cells, mouse=maze.start)
 # %% [markdown]
 # ## A mouse that knows nothing
 #
-# The agent's Q-table is empty, and a pair of state and action that was never tried counts as 0. All four actions
-# tie, so the agent chooses among them at random.
+# The agent's Q-table is empty, and a pair of state and action that was never tried counts as 0.
+# All four actions tie, so the agent chooses among them at random.
 
 # %%
 from q_learning_agent import QLearningAgent, run_episode
@@ -74,12 +78,13 @@ assert walk.length >= maze.shortest_path_length
 #
 # This is all that happens in a step of learning:
 #
-# Q(S,A) ← Q(S,A) + α [R + γ max Q(S',a) − Q(S,A)]        (eq. 6.8)
+# $$Q(S,A) \leftarrow Q(S,A) + \alpha \, \bigl[ R + \gamma \max_a Q(S',a) - Q(S,A) \bigr] \qquad
+# \text{(eq. 6.8)}$$
 #
-# Take the step onto the cheese, reward 10, with the old value 0. The cheese is terminal, so nothing comes after it,
-# and the target is 10. The value moves towards it by the fraction α, the learning rate. Then take the step before:
-# its target is −1 plus the discounted value just learned. That is how values propagate from the cheese back to the
-# start.
+# Take the step onto the cheese, reward 10, with the old value 0. The cheese is terminal, so
+# nothing comes after it, and the target is 10. The value moves towards it by the fraction α, the
+# learning rate. Then take the step before: its target is −1 plus the discounted value just
+# learned. That is how values propagate from the cheese back to the start.
 
 # %%
 learning_rate = 0.5  # @param {"type": "slider", "min": 0.05, "max": 1, "step": 0.05}
@@ -98,9 +103,10 @@ assert abs(step_before - learning_rate * (-1 + discount * last_step)) < 1e-12
 # %% [markdown]
 # ## Learning
 #
-# With probability ε the mouse explores: it takes any action. Otherwise it takes the best one that it knows. After
-# each episode ε is multiplied by its decay. Training is a loop that yields a record of each episode; here we only
-# watch it, and keep the Q-table as it is before the first episode, after a few, and at the end.
+# With probability ε the mouse explores: it takes any action. Otherwise it takes the best one that
+# it knows. After each episode ε is multiplied by its decay. Training is a loop that yields a
+# record of each episode; here we only watch it, and keep the Q-table as it is before the first
+# episode, after a few, and at the end.
 
 # %% tags=["parameters"]
 episodes = 300
@@ -127,10 +133,12 @@ assert np.isnan(tables["before learning"]).all()  # nothing was tried
 draw_policies(maze.cells, tables)
 
 # %% [markdown]
-# The color and the number of a cell are the value of its best action, max Q(s,a); the arrows are the best actions.
-# Values form at the cheese first. Cells that the mouse seldom visits stay vague, which does no harm.
+# The color and the number of a cell are the value of its best action, max Q(s,a); the arrows are
+# the best actions. Values form at the cheese first. Cells that the mouse seldom visits stay
+# vague, which does no harm.
 #
-# The dashed line is the reward of a shortest path. The curve stays just below it while the mouse still explores.
+# The dashed line is the reward of a shortest path. The curve stays just below it while the mouse
+# still explores.
 
 # %%
 from IPython.display import Image
@@ -141,8 +149,9 @@ draw_learning_curve(Path("learning_curve.png"), records, maze.shortest_path_leng
 Image("learning_curve.png", width=640)
 
 # %% [markdown]
-# Without exploring, does the mouse take a shortest path? The expected length comes from breadth-first search, which
-# knows the maze. If you have chosen a small learning rate or a larger maze, it may need more `episodes`.
+# Without exploring, does the mouse take a shortest path? The expected length comes from
+# breadth-first search, which knows the maze. If you have chosen a small learning rate or a larger
+# maze, it may need more `episodes`.
 
 # %%
 from functools import partial
@@ -155,8 +164,9 @@ assert path.length == maze.shortest_path_length, "not yet a shortest path: try m
 # %% [markdown]
 # ## The exact solution
 #
-# If the maze is known, no learning is needed: value iteration repeats the Bellman equation (eq. 4.2) until nothing
-# changes. The mouse's values agree with the exact ones along its path, and it earns as much as is possible.
+# If the maze is known, no learning is needed: value iteration repeats the Bellman equation (eq.
+# 4.2) until nothing changes. The mouse's values agree with the exact ones along its path, and it
+# earns as much as is possible.
 
 # %%
 from value_iteration import value_iteration
@@ -164,7 +174,8 @@ from value_iteration import value_iteration
 best_q = value_iteration(maze.P, discount)
 optimum = best_q[maze.start].max()
 earned = sum(discount**step * reward for step, reward in enumerate(path.rewards))
-print(f"value of the start: learned {max(agent.q_values(maze.start)):.3f}, exact {optimum:.3f}; earned {earned:.3f}")
+learned = max(agent.q_values(maze.start))
+print(f"value of the start: learned {learned:.3f}, exact {optimum:.3f}; earned {earned:.3f}")
 
 assert abs(earned - optimum) < 1e-9
 best_q[maze.is_absorbing] = np.nan  # no action is taken there
@@ -173,17 +184,22 @@ draw_policies(maze.cells, {"learned": q_array(agent.q_table, maze.cells.size), "
 # %% [markdown]
 # ## A thousand mice in one tensor
 #
-# Was our mouse lucky? Instead of a dictionary, let `q` be a tensor with one Q-table for each mouse, and one tensor
-# operation takes a step of all of them. They are independent and differ in their random numbers only.
+# Was our mouse lucky? Instead of a dictionary, let `q` be a tensor with one Q-table for each
+# mouse, and one tensor operation takes a step of all of them. They are independent and differ in
+# their random numbers only.
 
 # %%
 import time
+
+import torch
 
 from batched_q_learning import BatchedQLearning
 from maze_studies import greedy_policies_are_optimal, train_many
 from maze_training import make_dynamics
 
-agents = BatchedQLearning(make_dynamics(maze), mice, learning_rate, discount, epsilon, epsilon_decay)
+torch.set_num_threads(1)  # for operations so short, a second thread costs more than it saves
+dynamics = make_dynamics(maze)
+agents = BatchedQLearning(dynamics, mice, learning_rate, discount, epsilon, epsilon_decay)
 print("q has the shape", tuple(agents.q.shape), "= (mice, states, actions)")
 started = time.perf_counter()
 rewards = train_many(agents, episodes, seed=0)  # (episodes, mice)
@@ -214,15 +230,16 @@ Image("many_mice.png", width=640)
 # ## Change it
 #
 # - `learning_rate = 0.05`: values propagate slowly. How many episodes does the mouse need now?
-# - `epsilon_decay = 1`: the mouse never stops exploring, so the curve stays low; yet its greedy path is a shortest
-#   one. Q-learning is *off-policy*.
+# - `epsilon_decay = 1`: the mouse never stops exploring, so the curve stays low; yet its greedy
+#   path is a shortest one. Q-learning is *off-policy*.
 # - `discount = 0`: the cheese matters only in the cell next to it, and the mouse gets lost.
 # - `size = 8`: values have farther to go.
 #
 # ## Do it yourself
 #
-# The first exercise of the lesson. Write the function, run its cell, which saves it to a file, and then the check:
-# it runs your function, the right one and all known wrong ones, and says which of them yours equals.
+# The first exercise of the lesson. Write the function, run its cell, which saves it to a file,
+# and then the check: it runs your function, the right one and all known wrong ones, and says
+# which of them yours equals.
 
 # %% tags=["active-ipynb", "exercise"]
 # %%writefile discounted_return.py
@@ -248,5 +265,6 @@ Image("many_mice.png", width=640)
 # !"{sys.executable}" -m lab check discounted_return --file discounted_return.py
 
 # %% [markdown]
-# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every exercise, `lab check
-# greedy --watch` checks yours at every save, and `lab hint greedy` gives a hint.
+# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every
+# exercise, `lab check greedy --watch` checks yours at every save, and `lab hint greedy` gives a
+# hint.

@@ -1,17 +1,18 @@
 # %% [markdown]
 # # Attention and transformers
 #
-# In about 15 minutes you compute attention by hand, see that a causal mask hides the future, look at the attention
-# weights of a small language model on a sentence of yours, change the temperature of its next token, and classify a
-# sentence. The code is that of [lesson 2](../02_transformer_basics/README.md), which explains it; the models are
-# bundled with the lab. Equations have the numbers of Vaswani et al. (2017).
+# In about 15 minutes you compute attention by hand, see that a causal mask hides the future, look
+# at the attention weights of a small language model on a sentence of yours, change the
+# temperature of its next token, and classify a sentence. The code is that of [lesson
+# 2](../02_transformer_basics/README.md), which explains it; the models are bundled with the lab.
+# Equations have the numbers of Vaswani et al. (2017).
 #
-# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a value that is yours to change:
-# edit it (on Colab, use the form), then run its cell and those below again. `assert` lines check what the text
-# claims.
+# Run the cells from top to bottom with Shift+Enter. A line with `@param` holds a value that is
+# yours to change: edit it (on Colab, use the form), then run its cell and those below again.
+# `assert` lines check what the text claims.
 
 # %%
-# On Colab this cell fetches the lab and installs what it needs; elsewhere the lab is installed already.
+# On Colab this cell fetches the lab and installs it; elsewhere it is installed already.
 import os
 import subprocess
 import sys
@@ -23,11 +24,14 @@ CLONE = Path.home() / "pytorch-learning-lab"
 if "google.colab" in sys.modules:
     if not CLONE.exists():
         if REPOSITORY.startswith("<"):
-            raise RuntimeError("set REPOSITORY to the address of the lab's repository, and run this cell again")
+            raise RuntimeError(
+                "set REPOSITORY to the address of the lab's repository, and try again"
+            )
         subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, CLONE], check=True)
     lines = (CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]  # Colab has its own PyTorch
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *pins, "-e", CLONE], check=True)
+    pins = [line for line in lines if "==" in line and not line.startswith("torch==")]
+    install = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *pins, "-e", CLONE], check=True)  # Colab has its own PyTorch
     sys.path.insert(0, str(CLONE))  # this process started before the installation
 
 import lab.projects  # noqa: F401 - puts the folders of the lessons on the search path
@@ -37,11 +41,13 @@ os.chdir(tempfile.mkdtemp(prefix="lab_notebook_"))  # for the files that this no
 # %% [markdown]
 # ## Attention by hand
 #
-# Attention(Q, K, V) = softmax(Q Kᵀ / √d_k) V        (eq. 1)
+# $$\text{Attention}(Q, K, V) = \text{softmax}\bigl(Q K^\top / \sqrt{d_k}\bigr) \, V \qquad
+# \text{(eq. 1)}$$
 #
-# Every position has a query, a key and a value. A query is compared with every key by a dot product; the softmax
-# turns each row of scores into weights that sum to 1; the output is the weighted average of the values. These are
-# three lines, and they equal PyTorch's own function and the lab's.
+# Every position has a query, a key and a value. A query is compared with every key by a dot
+# product; the softmax turns each row of scores into weights that sum to 1; the output is the
+# weighted average of the values. These are three lines, and they equal PyTorch's own function and
+# the lab's.
 
 # %%
 import math
@@ -57,8 +63,8 @@ d_k = 16  # @param {"type": "slider", "min": 1, "max": 64, "step": 1}
 torch.manual_seed(0)
 query, key, value = torch.randn(3, 1, 1, positions, d_k)  # (B, H, T, D) each, with B = H = 1
 
-scores = query @ key.transpose(-2, -1) / math.sqrt(d_k)  # (B, H, T, D) @ (B, H, D, T) -> (B, H, T, T)
-weights = scores.softmax(dim=-1)  # (B, H, T, T): each row sums to 1
+scores = query @ key.transpose(-2, -1)  # (B, H, T, D) @ (B, H, D, T) -> (B, H, T, T)
+weights = (scores / math.sqrt(d_k)).softmax(dim=-1)  # (B, H, T, T): each row sums to 1
 output = weights @ value  # (B, H, T, T) @ (B, H, T, D) -> (B, H, T, D)
 print(weights[0, 0].round(decimals=2))
 
@@ -67,25 +73,27 @@ torch.testing.assert_close(output, attention(query, key, value)[0])
 torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, positions))
 
 # %% [markdown]
-# Why the division by √d_k? A score is a sum of d_k products, so its standard deviation grows with √d_k. Without the
-# division, one weight of a row gets nearly everything: the softmax is saturated, and its gradient vanishes.
+# Why the division by √d_k? A score is a sum of d_k products, so its standard deviation grows with
+# √d_k. Without the division, one weight of a row gets nearly everything: the softmax is
+# saturated, and its gradient vanishes.
 
 # %%
 many_queries, many_keys = torch.randn(2, 1000, d_k)  # (1000, D) each
 raw = many_queries @ many_keys.T  # (1000, D) @ (D, 1000) -> (1000, 1000)
 scaled = raw / math.sqrt(d_k)
-print(f"standard deviation of the scores: {raw.std():.2f}, divided by the root of d_k: {scaled.std():.2f}")
+print(f"standard deviation of the scores: {raw.std():.2f}, divided: {scaled.std():.2f}")
 for name, each in (("without", raw), ("with", scaled)):
-    print(f"mean of the largest of 8 weights, {name} the division: {each[:, :8].softmax(-1).amax(-1).mean():.2f}")
+    largest = each[:, :8].softmax(dim=-1).amax(dim=-1)  # (1000, 8) -> (1000,)
+    print(f"largest of 8 weights, {name} the division: {largest.mean():.2f} on average")
 
 assert abs(scaled.std() - 1) < 0.15
 
 # %% [markdown]
 # ## The causal mask
 #
-# A language model predicts the next token, so no position may see a later one. A mask is True where attention is
-# allowed; the scores of all other pairs do not count. So nothing that changes in the last position can change an
-# earlier output.
+# A language model predicts the next token, so no position may see a later one. A mask is True
+# where attention is allowed; the scores of all other pairs do not count. So nothing that changes
+# in the last position can change an earlier output.
 
 # %%
 from transformer_block import causal_mask
@@ -103,8 +111,9 @@ torch.testing.assert_close(changed_output[..., :-1, :], masked_output[..., :-1, 
 assert not torch.allclose(changed_output[..., -1, :], masked_output[..., -1, :])
 
 # %% [markdown]
-# The same for a sentence whose queries and keys were set by hand: pronouns look for their noun, verbs for their
-# subject and object. A row shows where one word looks. On the right, no word sees a later one.
+# The same for a sentence whose queries and keys were set by hand: pronouns look for their noun,
+# verbs for their subject and object. A row shows where one word looks. On the right, no word sees
+# a later one.
 
 # %%
 from IPython.display import Image
@@ -117,8 +126,9 @@ Image("example.png", width=900)
 # %% [markdown]
 # ## Where a trained model looks
 #
-# Nobody set the weights of this model by hand: it learned to predict the next token of old books. It is a GPT-2
-# with 4.6 million parameters, stored in 9 MB. Type a sentence, and look at one of its heads.
+# Nobody set the weights of this model by hand: it learned to predict the next token of old books.
+# It is a GPT-2 with 4.6 million parameters, stored in 9 MB. Type a sentence, and look at one of
+# its heads.
 
 # %%
 from engines import load_own
@@ -145,9 +155,9 @@ Image("head.png", width=560)
 # %% [markdown]
 # ## The next token
 #
-# The model's output is one number for each token of its vocabulary, a logit. Divided by the temperature, they go
-# through a softmax. Below 1, the most likely tokens get even more; above 1, the distribution gets flatter. The
-# order stays the same.
+# The model's output is one number for each token of its vocabulary, a logit. Divided by the
+# temperature, they go through a softmax. Below 1, the most likely tokens get even more; above 1,
+# the distribution gets flatter. The order stays the same.
 
 # %%
 from models.generation import Sampling, token_probabilities
@@ -155,8 +165,8 @@ from models.generation import Sampling, token_probabilities
 temperature = 0.7  # @param {"type": "slider", "min": 0.1, "max": 2, "step": 0.1}
 
 logits = internals.logits[:, -1]  # (1, T, V) -> (1, V)
-plain = token_probabilities(logits, input_ids, None, Sampling(temperature=1.0))[0]  # (V,)
-sampled_from = token_probabilities(logits, input_ids, None, Sampling(temperature=temperature))[0]  # (V,)
+plain = token_probabilities(logits, input_ids, None, Sampling(1.0))[0]  # (V,)
+sampled_from = token_probabilities(logits, input_ids, None, Sampling(temperature))[0]  # (V,)
 top = plain.topk(8).indices  # (V,) -> (8,)
 
 torch.testing.assert_close(sampled_from.sum(), torch.tensor(1.0))
@@ -171,15 +181,17 @@ figure, (axes,) = new_figure(height=3.2)
 places = torch.arange(len(top))
 axes.bar(places - 0.2, plain[top], 0.4, color=GREY, label="temperature 1")
 axes.bar(places + 0.2, sampled_from[top], 0.4, color=BLUE, label=f"temperature {temperature:g}")
-axes.set_xticks(places, [drawable(repr(language.tokenizer.decode([token]))) for token in top.tolist()])
+names = [repr(language.tokenizer.decode([token])) for token in top.tolist()]
+axes.set_xticks(places, [drawable(name) for name in names])
 axes.set(title=drawable(f"next token after {sentence!r}"), ylabel="probability")
 axes.legend()
 save_figure(figure, Path("next_token.png"))
 Image("next_token.png", width=640)
 
 # %% [markdown]
-# To continue a text, sample a token, append it, and repeat. At temperature 0 the most likely token is taken each
-# time, so the text is always the same. How well does the model write at your temperature?
+# To continue a text, sample a token, append it, and repeat. At temperature 0 the most likely
+# token is taken each time, so the text is always the same. How well does the model write at your
+# temperature?
 
 # %% tags=["parameters"]
 new_tokens = 40
@@ -190,7 +202,11 @@ from models.generation import generate
 generator = torch.Generator().manual_seed(0)
 for each in (0.0, temperature):
     ids = generate(
-        language.model, input_ids, max_new_tokens=new_tokens, sampling=Sampling(each), generator=generator
+        language.model,
+        input_ids,
+        max_new_tokens=new_tokens,
+        sampling=Sampling(each),
+        generator=generator,
     )  # (1, T + new tokens)
     print(f"--- temperature {each:g}\n{language.tokenizer.decode(ids[0].tolist())}")
     if each == 0:
@@ -200,9 +216,10 @@ for each in (0.0, temperature):
 # %% [markdown]
 # ## A classifier
 #
-# DistilBERT has the same blocks without the causal mask, and a classifier on the first position. The bundled one
-# was trained on short reviews. Which words decide? Integrated gradients give each word its part of the change from
-# "all words masked" to this sentence; the parts sum to the whole change.
+# DistilBERT has the same blocks without the causal mask, and a classifier on the first position.
+# The bundled one was trained on short reviews. Which words decide? Integrated gradients give each
+# word its part of the change from "all words masked" to this sentence; the parts sum to the whole
+# change.
 
 # %%
 from models.hub import SENTIMENT
@@ -212,29 +229,34 @@ review = "A wonderful film, although the beginning is a little slow."  # @param 
 
 classifier = load_own(SENTIMENT, SENTIMENT.bundled, "the bundled sentiment model")
 explanation = explain(classifier, review)
-print(f"{explanation.label}: probability {explanation.score:.1%}; all words masked: {explanation.baseline_score:.1%}")
+masked = explanation.baseline_score
+print(f"{explanation.label}: {explanation.score:.1%}; with all words masked: {masked:.1%}")
 for word, attribution in explanation.attributions():
-    print(f"{word:>12} {attribution:+.3f} {'+' * round(40 * attribution)}{'-' * round(-40 * attribution)}")
+    bar = ("+" if attribution > 0 else "-") * round(40 * abs(attribution))
+    print(f"{word:>12} {attribution:+.3f} {bar}")
 
 total = sum(attribution for _, attribution in explanation.attributions())
-assert abs(total - (explanation.score - explanation.baseline_score)) < 0.01
+assert abs(total - (explanation.score - masked)) < 0.01
 examples = classifier.tokenizer(["What a wonderful film!", "I want my money back."])["input_ids"]
-labels = [classifier.model.labels[number] for number in classifier.model.predict(examples).argmax(dim=-1).tolist()]
+predicted = classifier.model.predict(examples).argmax(dim=-1)  # (N, C) -> (N,)
+labels = [classifier.model.labels[number] for number in predicted.tolist()]
 assert labels == ["POSITIVE", "NEGATIVE"]
 
 # %% [markdown]
 # ## Change it
 #
 # - `d_k = 64`: compare the weights with and without the division.
-# - Other layers and heads: some look at the token before, some at the first one, some at the subject.
+# - Other layers and heads: some look at the token before, some at the first one, some at the
+#   subject.
 # - `temperature = 2`, then `0.1`: at which one would you read on?
-# - A review that is ironic, or that denies: "not bad at all". What does the classifier make of it, and which words
-#   decide?
+# - A review that is ironic, or that denies: "not bad at all". What does the classifier make of
+#   it, and which words decide?
 #
 # ## Do it yourself
 #
-# The first exercise of the lesson. Write the function, run its cell, which saves it to a file, and then the check:
-# it runs your function, the right one and all known wrong ones, and says which of them yours equals.
+# The first exercise of the lesson. Write the function, run its cell, which saves it to a file,
+# and then the check: it runs your function, the right one and all known wrong ones, and says
+# which of them yours equals.
 
 # %% tags=["active-ipynb", "exercise"]
 # %%writefile softmax.py
@@ -259,5 +281,6 @@ assert labels == ["POSITIVE", "NEGATIVE"]
 # !"{sys.executable}" -m lab check softmax --file softmax.py
 
 # %% [markdown]
-# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every exercise, `lab check
-# attention --watch` checks yours at every save, and `lab hint attention` gives a hint.
+# To go on, open a terminal in the lab's folder: `lab exercises start` writes a file for every
+# exercise, `lab check attention --watch` checks yours at every save, and `lab hint attention`
+# gives a hint.
