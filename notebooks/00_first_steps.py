@@ -235,8 +235,8 @@ Image("training.png", width=760)
 #
 # - `hidden = 2`: too small to bend around the spirals. Where does the loss stay?
 # - `learning_rate = 1`, then `0.0001`: the loss jumps, or hardly falls.
-# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and nothing
-#   complains.
+# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and the loss
+#   runs away.
 # - Swap `zero_grad` and `backward`: nothing is learned. Why?
 # - `noise = 0.5`: the classes overlap. Is the network right to follow every point?
 #

@@ -246,8 +246,8 @@ assert labels == ["POSITIVE", "NEGATIVE"]
 # ## Change it
 #
 # - `d_k = 64`: compare the weights with and without the division.
-# - Other layers and heads: some look at the token before, some at the first one, some at the
-#   subject.
+# - Other heads: layer 3, head 0 looks at the token before, most of the time; layer 1, head 3 at
+#   the first one. What do others do, and does it hold for your sentence?
 # - `temperature = 2`, then `0.1`: at which one would you read on?
 # - A review that is ironic, or that denies: "not bad at all". What does the classifier make of
 #   it, and which words decide?
