@@ -159,9 +159,7 @@ from functools import partial
 path = run_episode(env, partial(agent.act, greedy=True), seed=1)
 print(f"{path.length} steps: {path.states}")
 
-assert path.length == maze.shortest_path_length, (
-    "not a shortest path: more episodes, or other settings?"
-)
+assert path.length == maze.shortest_path_length, "not a shortest path: try more episodes"
 
 # %% [markdown]
 # ## The exact solution
