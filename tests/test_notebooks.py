@@ -116,7 +116,7 @@ def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatc
         startup_timeout=600,
         resources={"metadata": {"path": str(folder / "current")}},
     )
-    client.execute(env=environment)
+    client.execute(env=environment, cleanup_kc=True)  # which ends the kernel, too
     assert list((folder / "current").iterdir()) == []
 
 
