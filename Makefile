@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-LESSONS := 00_first_steps/autograd.py \
+LESSONS := $(addprefix 00_first_steps/,autograd.py debugging.py small_network.py tensors.py training_loop.py) \
 	01_q_learning_maze/q_learning_agent.py \
 	02_transformer_basics/transformer_block.py \
 	$(addprefix 02_transformer_basics/models/,distilbert.py generation.py gpt2.py internals.py) \

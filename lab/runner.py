@@ -19,6 +19,7 @@ from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.texts import printable
 
 SCRIPTS = {
+    "first_steps": ROOT / "00_first_steps/training_loop.py",
     "maze": ROOT / "01_q_learning_maze/train.py",
     "attention": ROOT / "02_transformer_basics/transformer_block.py",
     "sentiment": ROOT / "02_transformer_basics/sentiment_analysis.py",
@@ -43,9 +44,13 @@ class Step:
 def tour(root: Path) -> list[Step]:
     """Return all steps of `lab run all`, in order. The text models are the bundled ones: no network is needed."""
     models = ROOT / "assets/models"
-    reacher = SCRIPTS["reacher"].parent
+    first_steps, reacher = SCRIPTS["first_steps"].parent, SCRIPTS["reacher"].parent
     trained = root / reacher.name / "trained_model.pth"
     return [
+        Step("see how tensors behave", first_steps / "tensors.py"),
+        Step("build a network twice", first_steps / "small_network.py"),
+        Step("train a small network", SCRIPTS["first_steps"]),
+        Step("find silent mistakes", first_steps / "debugging.py"),
         Step("train a mouse in a maze", SCRIPTS["maze"]),
         Step("build a transformer block", SCRIPTS["attention"]),
         Step("classify sentences", SCRIPTS["sentiment"], ("--model", str(models / "sentiment"))),

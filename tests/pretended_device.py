@@ -214,6 +214,8 @@ def pretended_gpu() -> Iterator[None]:
         device=device,
         cuda=SimpleNamespace(is_available=lambda: True),
         backends=torch.backends,
+        get_num_threads=torch.get_num_threads,
+        set_num_threads=torch.set_num_threads,
     )
     with ExitStack() as stack:
         stack.enter_context(patch.object(lab.devices, "torch", known))

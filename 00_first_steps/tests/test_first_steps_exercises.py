@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import autograd
-from first_steps_exercises import shapes, shapes_solutions, standardizing_solutions, training_steps_solutions
+import small_network
+import training_loop
+from first_steps_exercises import shapes, shapes_solutions, standardizing_solutions
 from first_steps_exercises.error_kinds import KINDS, told_apart
 from lab.exercises.cards import card, verdict_lines
 from lab.exercises.catalog import exercises, find
@@ -64,7 +66,7 @@ def test_sgd_step_is_the_step_of_the_optimizer(seed: int) -> None:
     optimizer = torch.optim.SGD(theirs, lr=0.1)
     for step in range(4):
         x = drawn(5, 3, seed=step)
-        training_steps_solutions.sgd_step(mine, (x @ mine[0] + mine[1]).square().mean(), 0.1)
+        small_network.sgd_step(mine, (x @ mine[0] + mine[1]).square().mean(), 0.1)
         optimizer.zero_grad()
         (x @ theirs[0] + theirs[1]).square().mean().backward()
         optimizer.step()
@@ -81,9 +83,9 @@ def test_train_step_is_gradient_descent(seed: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(3):
         x, y = drawn(6, 3, seed=step), drawn(6, 2, seed=step + 10)
-        found = training_steps_solutions.train_step(model, optimizer, F.mse_loss, x, y)
+        found = training_loop.train_step(model, optimizer, F.mse_loss, x, y)
         loss = F.mse_loss((x @ twin[0].T + twin[1]).tanh() @ twin[2].T + twin[3], y)
-        training_steps_solutions.sgd_step(twin, loss, 0.1)
+        small_network.sgd_step(twin, loss, 0.1)
         assert found == pytest.approx(loss.item())
         for one, other in zip(model.parameters(), twin, strict=True):
             close(one.detach(), other.detach())

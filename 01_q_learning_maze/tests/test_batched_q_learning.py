@@ -361,6 +361,16 @@ def test_greedy_episode_lengths_with_slip_equal_those_of_the_policy() -> None:
     assert lengths.mean().item() == pytest.approx(expected_length(maze), rel=0.03)
 
 
+def test_an_optimal_policy_is_told_from_a_worse_one_in_spite_of_slip() -> None:
+    """One episode is chance; the mean of many is within 5% for nearly all agents."""
+    maze = SimpleMaze(slip=0.2)
+    agents = BatchedQLearning(tables_of(maze), 300)
+    agents.q[:] = torch.from_numpy(value_iteration(maze.P, 0.95))
+    assert greedy_policies_are_optimal(agents, expected_length(maze)).float().mean() > 0.9
+    agents.q[:, :, RIGHT] = -100.0
+    assert not greedy_policies_are_optimal(agents, expected_length(maze)).any()
+
+
 def expected_length(maze: SimpleMaze) -> float:
     """Return the mean steps of the optimal policy, by linear algebra: h = 1 + P h."""
     transition = np.zeros((maze.cells.size, maze.cells.size))

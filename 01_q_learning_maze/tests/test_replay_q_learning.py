@@ -117,6 +117,14 @@ def test_training_stops_after_the_given_iterations() -> None:
     assert iterations[-1].steps == 3 * 20 * 4
 
 
+def test_each_iteration_replays_until_nothing_changes() -> None:
+    """From values that start too high, those of a long corridor need more than one pass over the memory."""
+    maze = SimpleMaze(["S" + "." * 8 + "G"])
+    learner = ReplayQLearning(TransitionTables(maze.outcomes(), maze.start, 100), n_agents=4)
+    for _ in train_with_replay(learner, 5):
+        assert not learner.replay()
+
+
 def test_equal_seeds_give_equal_tables() -> None:
     layout = random_maze(10, 10, seed=2)
     first, second = (learn(layout, seed=0)[1].q for _ in range(2))
