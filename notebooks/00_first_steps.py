@@ -155,90 +155,98 @@ assert a.grad == 2 * once
 # ## The training loop
 #
 # The task: points of two classes, on two spirals that wind around each other. No straight line
-# separates them. The network has two inputs, hidden layers, and one logit for each class.
+# separates them. The network has two inputs, two hidden layers, and one logit for each class. It
+# learns from the training set; the validation set shows how well it does on points that it has
+# not learned from.
 
 # %%
-from IPython.display import Image
+from training_loop import make_spirals
 
-from lab.plots import BLUE, ORANGE, new_figure, save_figure
+num_examples = 400  # @param {"type": "slider", "min": 20, "max": 1000, "step": 20}
+noise = 0.05  # @param {"type": "slider", "min": 0, "max": 0.3, "step": 0.05}
 
-noise = 0.1  # @param {"type": "slider", "min": 0, "max": 0.5, "step": 0.05}
-
-labels = torch.arange(400) % 2  # (N,): class 0 or 1
-radius = torch.linspace(0.3, 3, 400)  # (N,)
-angle = 3 * radius + torch.pi * labels  # (N,): class 1 is turned by half a circle
-points = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)  # (N, 2)
-points += noise * torch.randn(400, 2)
+generator = torch.Generator().manual_seed(0)
+train_set = make_spirals(num_examples, generator, noise)
+validation_set = make_spirals(1000, generator, noise)
+print("inputs", tuple(train_set.inputs.shape), "  labels", tuple(train_set.labels.shape))
 
 # %% tags=["parameters"]
 steps = 500
 
 # %% [markdown]
-# These five lines train every model of the lab: forward, loss, gradients to zero, backward, a
-# step of the optimizer against the gradient (eq. 3).
+# Five lines train every model of the lab: forward, loss, gradients to zero, backward, a step of
+# the optimizer against the gradient (eq. 3). Every 20 steps we look at both losses and at what
+# the network says about the plane.
 
 # %%
-from torch import nn
+import torch.nn.functional as F
 
-learning_rate = 0.02  # @param {"type": "number"}
-hidden = 32  # @param {"type": "slider", "min": 1, "max": 64, "step": 1}
+from spirals_drawing import grid_points
+from training_loop import class_probabilities, evaluate, make_model
+
+learning_rate = 0.01  # @param {"type": "number"}
+hidden_size = 64  # @param {"type": "slider", "min": 1, "max": 128, "step": 1}
 
 torch.set_num_threads(1)  # for a model so small, a second thread costs more than it saves
 torch.manual_seed(0)
-model = nn.Sequential(
-    nn.Linear(2, hidden),
-    nn.Tanh(),
-    nn.Linear(hidden, hidden),
-    nn.Tanh(),
-    nn.Linear(hidden, 2),
-)
-optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-losses = []
-for _ in range(steps):
-    logits = model(points)  # (N, 2) -> (N, C): the graph is built
-    loss = nn.functional.cross_entropy(logits, labels)  # (N, C), (N,) -> a scalar
+model = make_model(hidden_size)
+optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+grid = torch.from_numpy(grid_points())  # (G * G, 2)
+seen_at, train_losses, validation_losses, accuracies, frames = [], [], [], [], []
+for step in range(steps + 1):
+    if step % 20 == 0:
+        train_loss, _ = evaluate(model, train_set)
+        validation_loss, accuracy = evaluate(model, validation_set)
+        seen_at.append(step)
+        train_losses.append(train_loss)
+        validation_losses.append(validation_loss)
+        accuracies.append(accuracy)
+        frames.append(class_probabilities(model, grid))
+
+    logits = model(train_set.inputs)  # (N, F) -> (N, C): the graph is built
+    loss = F.cross_entropy(logits, train_set.labels)  # (N, C), (N,) -> a scalar
     optimizer.zero_grad()  # `backward` adds to what is in `grad`
     loss.backward()  # the graph is used, and gone
     optimizer.step()
-    losses.append(loss.item())  # the number: the tensor would keep its graph
 
-with torch.no_grad():
-    predicted = model(points).argmax(dim=1)  # (N, C) -> (N,)
-accuracy = (predicted == labels).float().mean().item()
-print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}, accuracy {accuracy:.1%}")
+print(f"training loss {train_losses[0]:.3f} -> {train_losses[-1]:.3f}")
+print(f"accuracy on the validation set {accuracies[0]:.1%} -> {accuracies[-1]:.1%}")
 
-assert abs(losses[0] - math.log(2)) < 0.3  # it knows nothing yet: about ln 2 for two classes
-assert losses[-1] < losses[0] / 2, "the loss has not halved: more steps, or another learning rate"
+assert abs(train_losses[0] - math.log(2)) < 0.3  # it knows nothing yet: about ln 2 for two classes
+assert train_losses[-1] < train_losses[0] / 2, "the loss has not halved: other settings?"
+assert accuracies[-1] > 0.8, "many points of the validation set are wrong: other settings?"
+
+# %% [markdown]
+# The losses, and the plane in the colors of the classes while the network learns, pale where it
+# is unsure.
 
 # %%
-side = torch.linspace(-3.5, 3.5, 100)  # (100,)
-grid = torch.cartesian_prod(side, side)  # (100 * 100, 2)
-with torch.no_grad():
-    probability = model(grid).softmax(dim=1)[:, 1]  # (10000, C) -> (10000,)
+from IPython.display import Image, display
 
-figure, (curve_axes, map_axes) = new_figure(9, 3.8, columns=2)
-curve_axes.plot(losses, color=BLUE)
-curve_axes.set(title="Loss", xlabel="step", ylabel="cross-entropy, nats")
-image = probability.view(100, 100).T  # (10000,) -> (x, y) -> (y, x)
-extent = (-3.5, 3.5, -3.5, 3.5)
-map_axes.imshow(image, origin="lower", extent=extent, cmap="PuOr_r", vmin=0, vmax=1, alpha=0.4)
-for number, color in ((0, BLUE), (1, ORANGE)):
-    chosen = points[labels == number]  # (N / 2, 2)
-    map_axes.scatter(chosen[:, 0], chosen[:, 1], s=8, color=color, label=f"class {number}")
-map_axes.set(title="Probability of class 1", aspect="equal")
-map_axes.legend(loc="upper right")
-save_figure(figure, Path("training.png"))
-Image("training.png", width=760)
+from spirals_drawing import Panel, animate_boundaries, draw_losses
+
+panel = Panel(
+    inputs=train_set.inputs.numpy(),
+    labels=train_set.labels.numpy(),
+    probabilities=torch.stack(frames).numpy(),
+    steps=seen_at,
+    train_losses=train_losses,
+    validation_losses=validation_losses,
+    accuracy=accuracies[-1],
+)
+draw_losses(Path("losses.png"), [panel])
+animate_boundaries(Path("boundary.gif"), [panel], size=320)
+display(Image("losses.png", width=760), Image("boundary.gif"))
 
 # %% [markdown]
 # ## Change it
 #
-# - `hidden = 2`: too small to bend around the spirals. Where does the loss stay?
+# - `num_examples = 40`: the network learns them by heart. What does the validation loss do?
+# - `hidden_size = 3`: too small to bend around the spirals. Where does the loss stay?
 # - `learning_rate = 1`, then `0.0001`: the loss jumps, or hardly falls.
-# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and the loss
-#   runs away.
-# - Swap `zero_grad` and `backward`: nothing is learned. Why?
-# - `noise = 0.5`: the classes overlap. Is the network right to follow every point?
+# - Put a `#` before `optimizer.zero_grad()`: every step repeats all earlier ones, and nothing is
+#   learned.
+# - Swap `zero_grad` and `backward`: nothing is learned, either. Why?
 #
 # ## Do it yourself
 #
