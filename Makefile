@@ -12,7 +12,7 @@ LESSONS := $(addprefix 00_first_steps/,autograd.py debugging.py small_network.py
 	$(addprefix 02_transformer_basics/models/,distilbert.py generation.py gpt2.py internals.py) \
 	03_ppo_reacher/ppo.py 03_ppo_reacher/rollout.py
 
-.PHONY: run test setup lint browser readme bench-setup clean
+.PHONY: run test setup lint browser readme notebooks bench-setup clean
 
 run: setup  ## train, demonstrate and evaluate all three projects into runs/
 	$(BIN)/lab run all
@@ -39,6 +39,9 @@ browser: .venv/test-installed  ## run the tests of `lab play` in Chromium
 
 readme: .venv/test-installed  ## run the commands of the documentation in a fresh clone
 	$(BIN)/python -m pytest -m readme
+
+notebooks: .venv/test-installed  ## generate the .ipynb files from notebooks/*.py
+	$(BIN)/python tests/notebook_files.py
 
 bench-setup: runs/peers/installed  ## install the libraries that the benchmarks compare with
 

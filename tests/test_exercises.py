@@ -197,6 +197,18 @@ def test_json_is_one_line_and_the_exit_status_tells(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["mistake"] is None
 
 
+def test_the_card_names_the_file_that_was_checked(tmp_path: Path) -> None:
+    def card() -> str:
+        command = [sys.executable, "-m", "lab", "check", "log_prob", "--file", "answer.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    path = tmp_path / "answer.py"
+    path.write_text(stub(find("log_prob")), encoding="utf-8")
+    assert "Fill in answer.py, save" in card()
+    path.write_text(solution(find("log_prob")), encoding="utf-8")
+    assert "lab run reacher --with answer.py" in card()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("check", "nothing"), ("check", "td_target", "--file", "no/such.py"), ("check", "--file", "x.py"),

@@ -177,7 +177,8 @@ def test_training_equals_a_loop_by_hand() -> None:
     validation_set = training_loop.Examples(validation_set.inputs.double(), validation_set.labels)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for epoch in training_loop.train(model, optimizer, train_set, validation_set, 4, 30, generator):
-        gradients = torch.autograd.grad(F.cross_entropy(twin(train_set.inputs), train_set.labels), twin.parameters())
+        loss = F.cross_entropy(twin(train_set.inputs), train_set.labels)
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
                 parameter -= 0.5 * gradient

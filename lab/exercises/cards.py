@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from lab.exercises.catalog import Exercise, exercises
 from lab.exercises.checking import Checked
@@ -59,9 +60,13 @@ def card(exercise: Exercise) -> list[str]:
     ]
 
 
-def verdict_lines(exercise: Exercise, checked: Checked) -> list[str]:
-    """Return the card of a check: verdict, counter-example, hint, and what the learner's code printed."""
+def verdict_lines(exercise: Exercise, checked: Checked, file: Path | None = None) -> list[str]:
+    """Return the card of a check: verdict, counter-example, hint, and what the learner's code printed.
+
+    `file` is the file that was checked, by default the one in the learner's folder.
+    """
     verdict = checked.verdict
+    file = file or file_of(exercise)
     lines = [*title(exercise), ""]
     name = f": {verdict.mistake}" if verdict.status in ("mistake", "convention") else ""
     lines += [f"{HEADLINES[verdict.status]}{name}", *wrapped(verdict.message, "  ")]
@@ -70,18 +75,21 @@ def verdict_lines(exercise: Exercise, checked: Checked) -> list[str]:
         lines += ["", *(printable(line)[:WIDTH] for line in verdict.details[:room])]
     lines += output_lines(checked)
     if verdict.status == "passed":
-        lines += [f"let it do the work: {command}" for command in run_commands(exercise)]
+        lines += [f"let it do the work: {command}" for command in run_commands(exercise, file)]
     if verdict.status not in ("passed", "not_started"):
         lines += ["", f"for a hint: lab hint {exercise.name}"]
     if verdict.status == "not_started":
-        lines += ["", *wrapped(f"Fill in {display_path(file_of(exercise))}, save, and check again. " + exercise.task)]
+        lines += ["", *wrapped(f"Fill in {display_path(file)}, save, and check again. {exercise.task}")]
     return lines
 
 
-def run_commands(exercise: Exercise) -> list[str]:
+def run_commands(exercise: Exercise, file: Path) -> list[str]:
     """Return the command that runs the lab with the learner's function; nothing where no script takes it."""
-    file = display_path(file_of(exercise))
-    return [f"lab run {script} --with {file}" for script, names in RUNS.items() if exercise.name in names.split()]
+    return [
+        f"lab run {script} --with {display_path(file)}"
+        for script, names in RUNS.items()
+        if exercise.name in names.split()
+    ]
 
 
 def output_lines(checked: Checked) -> list[str]:

@@ -158,7 +158,8 @@ def check(command: Check) -> int:
     if command.watch:
         return watch(exercise)
     checked = check_file(exercise, command.file or progress.file_of(exercise))
-    print(as_json(exercise, checked) if command.json else "\n".join(verdict_lines(exercise, checked)), flush=True)
+    lines = [as_json(exercise, checked)] if command.json else verdict_lines(exercise, checked, command.file)
+    print("\n".join(lines), flush=True)
     if command.file is None:
         progress.record(exercise, checked.verdict)
         following = progress.next_open()
