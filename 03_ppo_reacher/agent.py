@@ -132,7 +132,7 @@ def load_agent(path: Path) -> TrainedAgent:
         agent.load_state_dict(state["agent"])
         return TrainedAgent(agent, config, state["low"], state["high"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[-1].strip()  # PyTorch's last line names a parameter
         raise UserError(f"{path}: its parts do not fit together ({reason})") from None
 
 

@@ -74,6 +74,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "episodes = 1 if agents.dynamics.n_outcomes == 2 else 200",
     ): "no maze has two outcomes, and without slip all of the 200 episodes are the same",
     (
+        "03_ppo_reacher/evaluation.py",
+        "distances = np.linalg.norm(difference, axis=-1)  # (E,)",
+        "distances = np.linalg.norm(difference, axis=+1)  # (E,)",
+    ): "the last of two axes",
+    (
         "02_transformer_basics/speed/inference_block.py",
         "return self.compute(x, mask, None, 0)",
         "return self.compute(x, mask, None, 1)",

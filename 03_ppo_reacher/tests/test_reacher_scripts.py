@@ -315,6 +315,11 @@ def test_missing_damaged_foreign_and_hostile_checkpoints(trained: Path, tmp_path
     for name in (*files, "foreign.pth", "odd.pth"):
         with pytest.raises(UserError, match=name):
             load_agent(tmp_path / name)
+    state = torch.load(trained / "trained_model.pth", weights_only=True)
+    state["agent"]["policy"]["log_std"] = torch.zeros(5)
+    torch.save(state, tmp_path / "wide.pth")
+    with pytest.raises(UserError, match=r"wide.pth: .* \(size mismatch for log_std: [^\n]*\)$"):
+        load_agent(tmp_path / "wide.pth")
     one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "hostile.pth")), "hostile.pth")
     one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "missing.pth")), "missing.pth")
     assert not list(tmp_path.glob("exploited"))
