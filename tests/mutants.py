@@ -79,6 +79,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "distances = np.linalg.norm(difference, axis=+1)  # (E,)",
     ): "the last of two axes",
     (
+        "03_ppo_reacher/training_run.py",
+        "fused=True,",
+        "fused=False,",
+    ): "the same steps by slower kernels",
+    (
         "02_transformer_basics/speed/inference_block.py",
         "return self.compute(x, mask, None, 0)",
         "return self.compute(x, mask, None, 1)",
