@@ -89,6 +89,16 @@ def test_both_networks_have_the_same_gradients(seed: int, hidden_size: int) -> N
         assert gradients == pytest.approx(tensors.gradients(), rel=1e-9, abs=1e-12)
 
 
+def test_initial_weights_are_uniform_between_minus_one_and_one_and_biases_zero() -> None:
+    network = small_network.ScalarNetwork(500, seed=0)
+    for weights in ([weight for unit in network.hidden_weights for weight in unit], network.output_weights):
+        numbers = np.array([weight.data for weight in weights])
+        assert -1 <= numbers.min() < -0.95 < 0.95 < numbers.max() <= 1
+        assert abs(numbers.mean()) < 0.1
+        assert numbers.std() == pytest.approx(3**-0.5, rel=0.1)
+    assert {bias.data for bias in (*network.hidden_biases, network.output_bias)} == {0.0}
+
+
 def test_the_network_of_tensors_is_the_one_of_pytorch() -> None:
     network = small_network.TensorNetwork(small_network.ScalarNetwork(5, seed=1))
     theirs = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1)).double()
