@@ -33,7 +33,7 @@ class OptimizerConfig:
     """"muon" for the matrices between the layers (the rest by AdamW, as always), or "adamw" for everything."""
     num_steps: int
     """Optimizer steps of the whole run; the learning-rate schedule ends with them."""
-    learning_rate: float = 1e-3
+    learning_rate: float
     """Peak learning rate."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
