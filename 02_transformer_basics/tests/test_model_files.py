@@ -21,7 +21,7 @@ from models.distilbert import DistilBertClassifier
 from models.generation import Sampling
 from models.gpt2 import GPT2
 from models.hub import GENERATION, SENTIMENT, load_model
-from models.settings import class_labels, ignored_generation_settings
+from models.settings import check_own_settings, class_labels, ignored_generation_settings
 from sentiment.data import LABELS, SentimentData
 from sentiment.options import Options
 from sentiment.training_setup import setup_distill
@@ -447,3 +447,24 @@ def test_a_user_without_a_home_folder_gets_the_bundled_model(hub_cache: Path, mo
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_home)
     assert "cannot be reached" in str(load_model(SENTIMENT).note)
+
+
+@pytest.mark.parametrize("settings", [{}, {"eos_token_id": None}, {"eos_token_id": [1, 2]}, {"pad_token_id": 3}])
+def test_settings_of_special_tokens_are_accepted(settings: dict[str, Any]) -> None:
+    check_own_settings(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bos_token_id": [1]},
+        {"pad_token_id": [1]},
+        {"eos_token_id": [1, "two"]},
+        {"eos_token_id": True},
+        {"bos_token_id": 1.0},
+    ],
+)
+def test_other_special_tokens_are_refused(settings: dict[str, Any]) -> None:
+    (role,) = settings
+    with pytest.raises(UserError, match=f"^{role} in config.json is .*; it must be the number of a token$"):
+        check_own_settings(settings)
