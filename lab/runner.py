@@ -20,6 +20,7 @@ from lab.texts import printable
 
 SCRIPTS = {
     "first_steps": ROOT / "00_first_steps/training_loop.py",
+    "network": ROOT / "00_first_steps/small_network.py",
     "maze": ROOT / "01_q_learning_maze/train.py",
     "attention": ROOT / "02_transformer_basics/transformer_block.py",
     "sentiment": ROOT / "02_transformer_basics/sentiment_analysis.py",
@@ -48,7 +49,7 @@ def tour(root: Path) -> list[Step]:
     trained = root / reacher.name / "trained_model.pth"
     return [
         Step("see how tensors behave", first_steps / "tensors.py"),
-        Step("build a network twice", first_steps / "small_network.py"),
+        Step("build a network twice", SCRIPTS["network"]),
         Step("train a small network", SCRIPTS["first_steps"]),
         Step("find silent mistakes", first_steps / "debugging.py"),
         Step("train a mouse in a maze", SCRIPTS["maze"]),

@@ -13,6 +13,8 @@ from lab.texts import printable
 
 WIDTH = 78
 RUNS = {  # script -> the exercises whose functions it takes by --with
+    "first_steps": "train_step",
+    "network": "sgd_step backward",
     "maze": (
         "greedy epsilon_greedy td_target q_update decayed_epsilon value_iteration play_and_learn "
         "batched_act batched_update"
