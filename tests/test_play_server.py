@@ -230,6 +230,7 @@ def test_the_lessons_are_served_with_their_pictures(address: Address) -> None:
         pictures = lesson_pictures(name)
         assert pictures
         assert "<h1" in lesson_page(name)
+        assert "&lt;!--" not in lesson_page(name)  # comments, such as where a number comes from, are not shown
         for link in pictures:
             status, headers, _ = address.get(f"/lesson/{name}/{link}?token={address.token}")
             assert status == 200

@@ -42,6 +42,7 @@ LESSONS = {
     "transformer": "02_transformer_basics/README.md",
     "arm": "03_ppo_reacher/README.md",
 }
+COMMENT = re.compile("<!--.*?-->", re.DOTALL)  # where a number or a table comes from
 LINK = re.compile(r'(?:src|href)="([^"#:?]+)"')
 PICTURES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
 
@@ -98,7 +99,7 @@ def lesson_page(name: str) -> str:
 
     path = ROOT / LESSONS[name]
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(path.read_text(encoding="utf-8"))
+    tokens = markdown.parse(COMMENT.sub("", path.read_text(encoding="utf-8")))
     for number, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", anchor(tokens[number + 1].content))
