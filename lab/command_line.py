@@ -17,12 +17,14 @@ from lab.play.command import Play
 from lab.repeat import Repeat, repeat
 from lab.runner import SCRIPTS, run_everything, run_script
 
+RUNNABLE = (*SCRIPTS, "all")
+
 
 @dataclass(frozen=True)
 class Run:
     """Run a project's script (`lab run maze --help` lists its flags), or `all` of them into one folder."""
 
-    script: tyro.conf.Positional[Literal["maze", "attention", "sentiment", "generate", "reacher", "all"]]
+    script: tyro.conf.Positional[Literal[RUNNABLE]]  # pyright: ignore[reportInvalidTypeForm]
     """Name of the script, or `all`."""
     arguments: tyro.conf.Positional[tuple[str, ...]] = ()
     """Arguments that are passed to the script unchanged."""

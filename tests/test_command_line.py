@@ -68,7 +68,7 @@ def test_help_lists_commands_and_scripts(call: Any) -> None:
     assert "doctor" in out
     status, out, err = call("run", "--help")
     assert (status, err) == (0, "")
-    assert "{maze,attention,sentiment,generate,reacher,all}" in out
+    assert "{first_steps,network,maze,attention,sentiment,generate,reacher,all}" in out
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,17 @@ def test_registered_scripts_exist() -> None:
 
 
 # --- real scripts, in subprocesses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_runs_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr("lab.command_line.run_script", lambda script, rest: started.append((script, list(rest))) or 7)
+    monkeypatch.setattr(sys, "argv", ["lab", "run", name, "--seed", "3"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 7
+    assert started == [(SCRIPTS[name], ["--seed", "3"])]
 
 
 def test_script_help_and_error_messages_are_passed_on(tmp_path: Path) -> None:
