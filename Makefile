@@ -14,7 +14,7 @@ LESSONS := $(addprefix 00_first_steps/,autograd.py debugging.py small_network.py
 
 .PHONY: run test setup lint browser readme notebooks bench-setup clean
 
-run: setup  ## train, demonstrate and evaluate all three projects into runs/
+run: setup  ## run all lessons into runs/
 	$(BIN)/lab run all
 
 test: lint  ## run the checks and the whole test suite

@@ -324,7 +324,8 @@ def main(config: Config) -> None:
     found = 0
     rows = []
     print(f"{'mistake':<30} {'loss':>6} {'accuracy':>9}  check that fails")
-    for name, parts, check in [("none", RIGHT, None), *map(_fields, MISTAKES)]:
+    trainings = [(mistake.name, mistake.parts, mistake.check) for mistake in MISTAKES]
+    for name, parts, check in [("none", RIGHT, None), *trainings]:
         with one_thread():
             loss, accuracy = train(parts, config.seed)
         fails = check is not None and not check(parts, examples)
@@ -336,10 +337,6 @@ def main(config: Config) -> None:
     expected = f"all {len(MISTAKES)}, and none without a mistake"
     record.check("mistakes found", found, expected, passed and found == len(MISTAKES))
     record.save()
-
-
-def _fields(mistake: Mistake) -> tuple[str, Parts, Callable[[Parts, Examples], bool]]:
-    return mistake.name, mistake.parts, mistake.check
 
 
 if __name__ == "__main__":

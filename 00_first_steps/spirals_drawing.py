@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from lab.animations import captioned, save_gif, side_by_side
 from lab.files import atomic
-from lab.plots import BLUE, ORANGE, new_figure, save_figure
+from lab.plots import BLUE, GREY, ORANGE, new_figure, save_figure
 
 EXTENT = 1.25  # the drawing shows -EXTENT to EXTENT in x and y
 GRID = 80  # G
@@ -58,7 +58,7 @@ def draw_losses(path: Path, panels: Sequence[Panel]) -> None:
             linewidth=1.4,
             label="validation set",
         )
-        ax.axhline(np.log(2), linestyle="--", color="#777777", linewidth=1.2, label="guessing (ln 2)")
+        ax.axhline(np.log(2), linestyle="--", color=GREY, linewidth=1.2, label="guessing (ln 2)")
         ax.set(
             title=f"{panel.title}: accuracy {panel.accuracy:.1%}",
             xlabel="optimizer steps",
