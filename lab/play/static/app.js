@@ -129,11 +129,12 @@ setInterval(() => {
 function forgetPing() {
   pingedAt = null;
   isLoading = true;
+  stuck.hidden = true;
 }
 
 // The server ends the worker together with its socket, and starts another one for the next socket.
 stuck.querySelector("button").addEventListener("click", () => {
-  stuck.hidden = true;
+  forgetPing(); // now: it takes a while until the socket is closed
   socket.close(1000, "the worker is being restarted");
 });
 
