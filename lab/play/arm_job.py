@@ -26,6 +26,7 @@ PANE = "arm"
 SCRIPT = "03_ppo_reacher/train.py"  # whose --with the learner's functions are
 RESULTS = ROOT / "03_ppo_reacher/results"
 ENV_ID = PPOConfig().env_id
+LOOKS_PER_SECOND = 10  # at the training, at most: they take time from it
 LINES = ("random policy", "inverse kinematics + PD")  # of the curve of returns
 
 
@@ -53,6 +54,12 @@ def config_of(message: Message) -> PPOConfig:
     """Return the options of a training: a seed, and the detail of PPO that is left out, or ""."""
     without: dict[str, Any] = {message["without"]: False} if message["without"] else {}
     return PPOConfig(seed=message["seed"], **without)
+
+
+def progress(rows: list[list[float]]) -> dict[str, float]:
+    """Return how far a training is, and its newest return."""
+    newest = rows[-1] if rows else [0, 0, math.nan]
+    return {"iteration": newest[0], "steps": newest[1], "return": newest[2]}
 
 
 class Policies:
@@ -100,10 +107,13 @@ class ArmJob:
         try:
             while (error := self.training.error) is None:
                 self.wait(next_step_at)
+                if self.control.is_due(PANE, "curve", LOOKS_PER_SECOND):
+                    self.look_at_training(own_functions)
                 self.move()
-                self.show(own_functions)
+                self.show()
                 next_step_at = max(next_step_at, time.perf_counter() - 0.1) + STEP_SECONDS
-            self.show(own_functions)
+            self.look_at_training(own_functions)
+            self.show()
             raise error
         finally:
             self.training.end()
@@ -136,28 +146,29 @@ class ArmJob:
         self.control.show(PANE, "error", message="" if is_there else self.policies.problem)
         self.policy = policy if is_there else "controller"
 
+    def look_at_training(self, own_functions: list[str]) -> None:
+        """Show the curves, and let the policy that learns have the newest weights, if there is something new."""
+        rows = list(self.training.rows)
+        if len(rows) != self.shown_rows:
+            self.shown_rows = len(rows)
+            self.policies.load(self.training.weights)
+            self.control.show(PANE, "curve", **progress(rows), **self.curve(rows, own_functions))
+
     def move(self) -> None:
-        """Move the arm by one step of the environment with the newest weights."""
-        self.policies.load(self.training.weights)
+        """Move the arm by one step of the environment."""
         self.player.policy = self.policies.choices[self.policy]
         self.player.starts_again = self.policy != "controller"
         self.player.step()
 
-    def show(self, own_functions: list[str]) -> None:
-        """Show the arm, and the curves if there is something new."""
-        rows = list(self.training.rows)
-        newest = rows[-1] if rows else [0, 0, math.nan, math.nan, math.nan]
-        common = {"iteration": newest[0], "steps": newest[1], "return": newest[2]}
-        if len(rows) != self.shown_rows:
-            self.shown_rows = len(rows)
-            self.control.show(PANE, "curve", **common, **self.curve(rows, own_functions))
+    def show(self) -> None:
+        """Show the arm."""
         state = {
             "policy": self.policy,
             "has_learned": self.policies.weights is not None,
             "is_running": self.training.is_alive() and self.training.allowed > 0,
             "is_over": not self.training.is_alive(),
         }
-        self.control.show(PANE, "state", **common, **state, **self.player.picture())
+        self.control.show(PANE, "state", **progress(self.training.rows), **state, **self.player.picture())
 
     def curve(self, rows: list[list[float]], own_functions: list[str]) -> dict[str, Any]:
         """Return what there is to see of the training: `arm_training.COLUMNS` of all iterations, and the baselines."""

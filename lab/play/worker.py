@@ -64,9 +64,9 @@ class Control:
             yield message
             wait = ends_at = 0.0
 
-    def is_due(self, pane: str, kind: str) -> bool:
+    def is_due(self, pane: str, kind: str, per_second: float = FRAMES_PER_SECOND) -> bool:
         """Return True if the last frame of this kind is old enough for another one."""
-        return time.perf_counter() - self.shown_at.get((pane, kind), -math.inf) >= 1 / FRAMES_PER_SECOND
+        return time.perf_counter() - self.shown_at.get((pane, kind), -math.inf) >= 1 / per_second
 
     def show(self, pane: str, kind: str, *, written: Mapping[str, str] = MappingProxyType({}), **values: Any) -> None:
         """Send a frame, a complete picture of its kind: the page may skip older ones. NaN becomes null.
