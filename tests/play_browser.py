@@ -42,6 +42,8 @@ class WatchedPage:
         self.problems: list[str] = []
         page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        # Chromium keeps some errors, such as those of a ResizeObserver, from its console.
+        page.add_init_script("addEventListener('error', (event) => console.error(event.message))")
         page.route("**/*", self._only_here)
 
     def _only_here(self, route: Any) -> None:

@@ -450,10 +450,19 @@ def test_the_maze_is_drawn_with_the_mouse(watched: WatchedPage) -> None:  # noqa
     mouse.move(*places[2], steps=4)
     mouse.up()
     watched.wait_for(lambda frame: frame["layout"][3] == "XXXG")
-    cell(watched.page, 4, 1).click()
+    cell(watched.page, 4, 1).press("Enter")  # the drag is over
     watched.page.locator("#maze").get_by_label("goal", exact=True).check()
     cell(watched.page, 4, 2).click()
     watched.wait_for(lambda frame: frame["layout"][3] == ".GXG")
+
+
+def test_the_maze_fits_a_window_that_changes(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("maze")
+    for width in (1280, 700, 360, 900):
+        watched.page.set_viewport_size({"width": width, "height": 900})
+        wait_until(
+            lambda: 0 < cell(watched.page, 1, 4).bounding_box()["width"] < watched.page.viewport_size["width"] / 4
+        )
 
 
 def test_a_maze_without_a_way_says_so_and_goes_on_when_it_is_mended(watched: WatchedPage) -> None:  # noqa: F811

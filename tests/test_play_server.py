@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 import websockets
@@ -227,12 +228,15 @@ def test_no_name_in_a_request_becomes_a_path(address: Address, path: str) -> Non
 
 def test_the_lessons_are_served_with_their_pictures(address: Address) -> None:
     for name in LESSONS:
-        pictures = lesson_pictures(name)
-        assert pictures
-        assert "<h1" in lesson_page(name)
-        assert "&lt;!--" not in lesson_page(name)  # comments, such as where a number comes from, are not shown
-        for link in pictures:
-            status, headers, _ = address.get(f"/lesson/{name}/{link}?token={address.token}")
+        page = lesson_page(name)
+        assert "<h1" in page
+        assert "&lt;!--" not in page  # comments, such as where a number comes from, are not shown
+        links = re.findall('<img src="([^"]+)"', page)
+        assert links
+        assert set(links) == set(lesson_pictures(name))
+        for link in links:
+            seen_by_browsers = urljoin(f"/lesson/{name}/", link)
+            status, headers, _ = address.get(f"{seen_by_browsers}?token={address.token}")
             assert status == 200
             assert headers["content-type"].startswith("image/")
 

@@ -103,6 +103,9 @@ def lesson_page(name: str) -> str:
     for number, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", anchor(tokens[number + 1].content))
+        for image in (child for child in token.children or () if child.type == "image"):
+            # A browser takes ../ out of an address itself, and the lesson's name with it.
+            image.attrSet("src", str(image.attrs["src"]).removeprefix("../"))
     body = markdown.renderer.render(tokens, markdown.options, {})
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -118,11 +121,11 @@ def anchor(heading: str) -> str:
 
 
 def lesson_pictures(name: str) -> dict[str, Path]:
-    """Return the pictures that a lesson shows, by the name that it uses."""
+    """Return the pictures that a lesson shows, by the name that its page uses."""
     folder = (ROOT / LESSONS[name]).parent
     found = {}
     for link in LINK.findall(lesson_page(name)):
-        path = (folder / link).resolve()
-        if path.suffix in PICTURES and path.is_relative_to(ROOT) and path.is_file():
-            found[link] = path
+        for path in ((folder / link).resolve(), (ROOT / link).resolve()):
+            if path.suffix in PICTURES and path.is_relative_to(ROOT) and path.is_file():
+                found[link] = path
     return found

@@ -214,7 +214,7 @@ for (const tab of tabs) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys
     const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
-    next.focus();
+    next.focus({ focusVisible: true });
     next.click();
   });
 }

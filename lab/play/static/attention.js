@@ -26,7 +26,7 @@ export function oneTabStop(box, back, forth) {
     const next = buttons[buttons.indexOf(event.target) + step];
     if (!next) return;
     event.preventDefault();
-    next.focus();
+    next.focus({ focusVisible: true });
   });
 }
 

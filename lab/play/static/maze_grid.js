@@ -5,6 +5,7 @@ import { element, inWriting, write } from "./dom.js";
 export const KINDS = { S: "start", ".": "floor", X: "wall", G: "goal" };
 const ARROWS = ["↑", "→", "↓", "←"]; // of the actions 0 to 3
 const MOVES = { ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowDown: [1, 0], ArrowLeft: [0, -1] };
+const BY_KEY = { focusVisible: true };
 const SHADES = 20; // steps from the lowest value to the reward of the goal
 const GOAL_REWARD = 10;
 const SMALLEST = 24; // pixels of a cell that a finger can hit
@@ -29,8 +30,9 @@ export class MazeGrid {
     this.grid.addEventListener("click", (event) => this.click(event));
     this.grid.addEventListener("focusin", (event) => this.look(this.indexOf(event.target)));
     this.grid.addEventListener("pointerdown", (event) => this.startDrag(event));
+    addEventListener("pointerup", () => setTimeout(() => (this.drag = null))); // after the click that it may cause
     this.grid.addEventListener("pointerover", (event) => this.continueDrag(event));
-    new ResizeObserver(() => this.fit()).observe(this.root);
+    new ResizeObserver(() => requestAnimationFrame(() => this.fit())).observe(this.root);
   }
 
   get columns() {
@@ -160,10 +162,10 @@ export class MazeGrid {
     this.onlook();
   }
 
-  focus(index) {
+  focus(index, options) {
     for (const cell of this.cells) if (cell.button.tabIndex === 0) cell.button.tabIndex = -1;
     this.cells[index].button.tabIndex = 0;
-    this.cells[index].button.focus();
+    this.cells[index].button.focus(options);
   }
 
   press(event) {
@@ -173,10 +175,10 @@ export class MazeGrid {
       const [down, right] = MOVES[event.key];
       const [row, column] = [Math.floor(index / this.columns) + down, (index % this.columns) + right];
       const isInside = row >= 0 && row < this.layout.length && column >= 0 && column < this.columns;
-      if (isInside) this.focus(row * this.columns + column);
+      if (isInside) this.focus(row * this.columns + column, BY_KEY);
     } else if (event.key === "Home" || event.key === "End") {
       const first = index - (index % this.columns);
-      this.focus(event.key === "Home" ? first : first + this.columns - 1);
+      this.focus(event.key === "Home" ? first : first + this.columns - 1, BY_KEY);
     } else if (event.key === " ") {
       if (!event.repeat) this.toggle(index, "X");
     } else if (event.key === "s" || event.key === "g") {
@@ -194,7 +196,7 @@ export class MazeGrid {
 
   click(event) {
     const index = this.indexOf(event.target);
-    if (index < 0 || this.drag?.hasMoved) return;
+    if (index < 0 || (this.drag?.hasMoved && event.detail > 0)) return; // 0: by a key
     this.focus(index);
     this.toggle(index, this.tool);
   }
