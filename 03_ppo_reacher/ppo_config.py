@@ -34,13 +34,13 @@ class PPOConfig:
     """Initial log standard deviation of the Gaussian policy."""
     learning_rate: float = 5e-3
     """Initial learning rate of Adam."""
-    discount: float = 0.97
+    discount: float = 0.95
     """Discount factor gamma."""
     gae_lambda: float = 0.99
     """GAE's lambda, from 0 (one-step advantages: low variance) to 1 (full returns: low bias)."""
-    clip_ratio: float = 0.2
+    clip_ratio: float = 0.1
     """Clipping range epsilon of the probability ratio."""
-    num_epochs: int = 3
+    num_epochs: int = 4
     """Epochs per rollout."""
     num_minibatches: int = 2
     """Minibatches per epoch."""

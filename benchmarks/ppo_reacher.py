@@ -1,7 +1,8 @@
-"""Return and wall time of our PPO: ten seeds of its defaults, compared with a hand-written controller.
+"""Return and wall time of our PPO: 20 seeds of its defaults, compared with a hand-written controller.
 
 Every repetition first times one `gymnasium.make("Reacher-v5")` for as many steps as a training run takes, then trains
-one seed and evaluates it on held-out episodes, the same for all seeds and for the controller.
+one seed and evaluates it on held-out episodes, the same for all seeds and for the controller. No setting was chosen by
+looking at these seeds.
 """
 
 if __name__ == "__main__":
@@ -40,8 +41,10 @@ class Config:
 
     output: Path = ROOT / "benchmarks/results/ppo.json"
     """Results file."""
-    seeds: int = 10
-    """Training runs, with seeds 0, 1, ..."""
+    seeds: int = 20
+    """Training runs."""
+    first_seed: int = 7020
+    """Seed of the first training run; the next has this one plus 1, and so on."""
     episodes: int = 1000
     """Held-out episodes per run."""
     num_iterations: int = 200
@@ -49,6 +52,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "episodes", "num_iterations")
+        require_at_least(0, self, "first_seed")
 
 
 def seconds_of_one_environment(steps: int) -> float:
@@ -83,7 +87,7 @@ def main(config: Config) -> None:
     steps = config.num_iterations * PPOConfig().steps_per_iter
     records: list[Record] = []
     curves = []
-    for seed in range(config.seeds):
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
         baseline = seconds_of_one_environment(steps)
         settings = PPOConfig(seed=seed, num_iterations=config.num_iterations)
         seconds, mean_return, curve = train_and_evaluate(settings, config.episodes)
