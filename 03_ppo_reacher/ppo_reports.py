@@ -18,7 +18,7 @@ from ppo_config import PPOConfig, config_to_file
 
 EVALUATION_EPISODES = 100
 CURVE_WINDOW = 5  # iterations of the running mean
-REFERENCE_RUNS = ROOT / "benchmarks/results/ppo.json"  # ten seeds: benchmarks/ppo_reacher.py
+REFERENCE_RUNS = ROOT / "benchmarks/results/ppo.json"  # benchmarks/ppo_reacher.py
 
 
 def metrics_row(record: IterationRecord) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def draw_curve(
         y_name="PPO while exploring",
         window=CURVE_WINDOW,
         reference_lines=lines,
-        band=None if band is None else ("PPO, range over ten seeds", *band),
+        band=None if band is None else ("PPO, range over other seeds", *band),
         points=(final_label, [rows[-1]["steps"]], [final_return]),
         y_scale="symlog",
     )
