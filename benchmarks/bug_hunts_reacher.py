@@ -19,7 +19,7 @@ ENV_ID = "Reacher-v5"
 EVERY = 4  # iterations per point of the curves
 EPISODES = 200  # held out
 DEFAULTS = PPOConfig(num_iterations=80)
-SETTINGS = {"": DEFAULTS, "wild_arm": dataclasses.replace(DEFAULTS, initial_log_std=1.0)}
+SETTINGS = {"": DEFAULTS, "wild_arm": dataclasses.replace(DEFAULTS, initial_log_std=1.0, num_epochs=3)}
 
 
 def run(setting: str, seed: int, length: float) -> dict[str, Any]:
