@@ -115,7 +115,7 @@ import torch
 
 from ppo import compute_gae
 
-discount = 0.97  # @param {"type": "slider", "min": 0, "max": 1, "step": 0.01}
+discount = 0.95  # @param {"type": "slider", "min": 0, "max": 1, "step": 0.01}
 gae_lambda = 0.99  # @param {"type": "slider", "min": 0, "max": 1, "step": 0.01}
 
 rewards = torch.tensor([-1.0, -2.0, -0.5, -1.5, -1.0])  # (T,)
@@ -166,7 +166,7 @@ from IPython.display import Image
 from lab.plots import Curve, draw_curves, new_figure, save_figure
 from ppo import policy_loss
 
-clip_ratio = 0.2  # @param {"type": "slider", "min": 0.05, "max": 0.5, "step": 0.05}
+clip_ratio = 0.1  # @param {"type": "slider", "min": 0.05, "max": 0.5, "step": 0.05}
 
 ratios = torch.linspace(0.4, 1.6, 121)  # (R,)
 curves = []
@@ -208,7 +208,7 @@ from ppo import train
 from ppo_config import PPOConfig
 
 learning_rate = 0.005  # @param {"type": "number"}
-num_epochs = 3  # @param {"type": "slider", "min": 1, "max": 10, "step": 1}
+num_epochs = 4  # @param {"type": "slider", "min": 1, "max": 10, "step": 1}
 
 torch.set_num_threads(1)  # for networks so small, a second thread costs more than it saves
 config = PPOConfig(
