@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.errors import require_at_least
+from lab.errors import UserError, require_at_least
 from lab.files import ROOT, writable_folder
 from lab.launch import launch
 from lab.play.browser import opened_page, press, running_browser, running_server, wait_for_frame, workers
@@ -36,6 +36,7 @@ GAPS = """async (seconds) => {
   }
   return gaps;
 }"""
+LONGEST = 150  # iterations that are timed, of the 200 of a training
 ALONE = """
 import sys, time
 import torch, lab.projects
@@ -66,6 +67,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "repetitions", "iterations")
+        if self.iterations > LONGEST:
+            raise UserError(f"--iterations is {self.iterations}; it must be at most {LONGEST}")
         require_at_least(0, self, "memory_minutes")
 
 
