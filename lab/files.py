@@ -118,8 +118,10 @@ def read_text(path: Path) -> str:
 
 def display_path(path: Path) -> str:
     """Return `path` for display: relative to the lab if it lies inside it, with forward slashes."""
-    resolved = path.resolve()
-    return (resolved.relative_to(ROOT) if resolved.is_relative_to(ROOT) else path).as_posix()
+    for each in (Path(os.path.abspath(path)), path.resolve()):  # a link in the lab, or a link to the lab
+        if each.is_relative_to(ROOT):
+            return each.relative_to(ROOT).as_posix()
+    return path.as_posix()
 
 
 @contextmanager

@@ -277,3 +277,14 @@ def test_json_keeps_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
 def test_paths_are_shown_relative_to_the_lab(tmp_path: Path) -> None:
     assert display_path(ROOT / "runs/../lab/files.py") == "lab/files.py"
     assert display_path(tmp_path) == tmp_path.as_posix()
+
+
+def test_links_are_shown_by_their_names_in_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (tmp_path / "python").touch()
+    (lab / "python").symlink_to(tmp_path / "python")
+    (tmp_path / "link").symlink_to(lab)
+    monkeypatch.setattr("lab.files.ROOT", lab)
+    assert display_path(lab / "python") == "python"  # as in a virtual environment
+    assert display_path(tmp_path / "link/file") == "file"
