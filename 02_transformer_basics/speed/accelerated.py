@@ -70,7 +70,7 @@ class AcceleratedGPT2(GPT2):
         self.norm = model.norm
         self.dropout = nn.Identity()
         self.layers_for = _layers_for_rows(model, precision)
-        self.blocks, self.lm_head = self.layers_for(ROWS[0])
+        self.blocks, self.lm_head = self.layers(batch_size=1)
         self.static_steps = StaticSteps(self) if uses_graphs(model.norm.weight.device) else None
 
     @torch.no_grad()
@@ -83,8 +83,12 @@ class AcceleratedGPT2(GPT2):
     ) -> Tensor:
         if isinstance(cache, StaticCache) and cache.is_step(self, input_ids, attention_mask):
             return cache.next_logits(input_ids, attention_mask)
-        self.blocks, self.lm_head = self.layers_for(ROWS[0] if len(input_ids) == 1 else ROWS[1])
+        self.blocks, self.lm_head = self.layers(len(input_ids))
         return super().forward(input_ids, attention_mask, cache, last_only)
+
+    def layers(self, batch_size: int) -> tuple[list[ScriptedBlock], nn.Module]:
+        """Return the blocks and the output projection for one text or several."""
+        return self.layers_for(ROWS[0] if batch_size == 1 else ROWS[1])
 
     def new_cache(self, batch_size: int, capacity: int) -> list[KVCache]:
         """Return an empty cache for each layer, with room for `capacity` positions; on a GPU for CUDA graphs."""
@@ -94,7 +98,7 @@ class AcceleratedGPT2(GPT2):
 
     def next_token_logits(self, x: Tensor) -> Tensor:
         """Return the logits (B, T, V) of x (B, T, E)."""
-        return self.lm_head(x)
+        return self.lm_head(x).to(x.dtype)
 
     def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
         """Raise UserError: the fused kernels keep no attention weights."""

@@ -1,8 +1,9 @@
 """Choice of the kernel for a linear layer: the fastest on this processor, measured once and remembered.
 
 Every kernel at hand multiplies weights of the layer's size, in turns with all other sizes and kernels, so that the
-weights come from memory as they do in a model. The choices are kept in the user's cache folder with the processor's
-name, the version of PyTorch and the number of threads; where that is not possible, they are measured again.
+weights come from memory as they do in a model. On a GPU one kind of layer is chosen for all sizes: between two kinds
+the activations would have to be converted. The choices are kept in the user's cache folder with the processor's name,
+the version of PyTorch and the number of threads; where that is not possible, they are measured again.
 
 Shapes: O outputs, I inputs.
 """
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 from lab.cache import KERNELS, remember, remembered
 from lab.launch import warn_once
 from lab.record import processor
+from speed.cuda_graph import capture, uses_graphs
 from speed.kernels import scripted
 from speed.linear_layers import LayerFactory, layers_of, stacked_parameters
+from speed.quantization import PRECISIONS
 
 LinearFactory = Callable[..., nn.Module]  # from one or several nn.Linear of the same input
 Size = tuple[int, int]  # (O, I)
+CPU = torch.device("cpu")
 ROWS = (1, 8, 256)  # of the products to choose for: one text, several in a step of generation, whole texts at a time
 MAX_OUTPUTS = 8192  # of a measured layer: a larger one takes its time in proportion
 ROUNDS = 8  # the first is a warm-up
@@ -37,13 +41,14 @@ def choose(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> di
     layers = layers_of(precision, like, rows)
     if len(layers) == 1:
         return dict.fromkeys(sizes, next(iter(layers)))
-    names = chosen_names(layers, precision, set(sizes), rows)
-    by_float32 = sorted(_text(size) for size, name in names.items() if name.startswith("float32 "))
-    if by_float32:
-        warn_once(
-            f"{precision} is not faster than float32 on this processor for weights of {', '.join(by_float32)}: there, "
-            "float32 products with rounded weights are used"
-        )
+    names = chosen_names(layers, precision, set(sizes), rows, like.device)
+    for other in PRECISIONS:
+        replaced = sorted(_text(size) for size, name in names.items() if name.startswith(f"{other} "))
+        if replaced:
+            warn_once(
+                f"{precision} is not faster than {other} on this processor for weights of {', '.join(replaced)}: "
+                f"there, {other} products with rounded weights are used"
+            )
     return names
 
 
@@ -61,13 +66,20 @@ def linear_factory(precision: str, names: Mapping[Size, str], like: Tensor) -> L
     return make
 
 
-def chosen_names(layers: Mapping[str, LayerFactory], precision: str, sizes: set[Size], rows: int) -> dict[Size, str]:
+def chosen_names(
+    layers: Mapping[str, LayerFactory], precision: str, sizes: set[Size], rows: int, device: torch.device = CPU
+) -> dict[Size, str]:
     """Return for each size the name of its fastest layer: remembered, or else measured and then remembered."""
-    key = f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
+    unit = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    key = f"{unit}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
     known = {text: name for text, name in remembered(KERNELS).get(key, {}).items() if name in list(layers)}
     missing = sorted(size for size in sizes if _text(size) not in known)
     if missing:
-        known |= {_text(size): name for size, name in fastest(layers, missing, rows).items()}
+        if uses_graphs(device):
+            measured = dict.fromkeys(sizes, fastest_on_gpu(layers, sizes, rows, device))
+        else:
+            measured = fastest(layers, missing, rows)
+        known |= {_text(size): name for size, name in measured.items()}
         remember(KERNELS, key, known)
     return {size: known[_text(size)] for size in sizes}
 
@@ -91,6 +103,44 @@ def fastest(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], rows: int
             layer(inputs[size])
             seconds[size, name] = min(seconds[size, name], time.perf_counter() - start)
     return {size: min(layers, key=lambda name: _cost(seconds.get((size, name)), name)) for size in sizes}
+
+
+@torch.inference_mode()
+def fastest_on_gpu(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], rows: int, device: torch.device) -> str:
+    """Return the name of the layers that take the least time for products with `rows` rows of all sizes together.
+
+    Each kind is a CUDA graph, as in a step of generation, and its inputs are of the type that it writes.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    replays: dict[str, Callable[[], Tensor]] = {}
+    for name, layer in layers.items():
+        products: list[tuple[nn.Module, Tensor]] = []
+        try:
+            for outputs, inputs in sizes:
+                weight = torch.randn(min(outputs, MAX_OUTPUTS), inputs, generator=generator, device=device)
+                made = layer(weight, weight.new_zeros(len(weight)))
+                x = torch.randn(rows, 1, inputs, generator=generator, device=device)
+                products.append((made, x.to(made(x).dtype)))
+        except RuntimeError:  # this GPU has no products of this type
+            continue
+        replays[name] = capture(lambda products=products: [layer(x) for layer, x in products][-1], device)
+    seconds = {name: min(timed(replay, device) for _ in range(ROUNDS)) for name, replay in replays.items()}
+    return min(layers, key=lambda name: _cost(seconds.get(name), name))
+
+
+def timed(run: Callable[[], Tensor], device: torch.device) -> float:
+    """Return the seconds that `run` takes on its device."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    with torch.cuda.device(device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+    return begin.elapsed_time(end) / 1000  # from milliseconds
 
 
 def _cost(seconds: float | None, name: str) -> float:

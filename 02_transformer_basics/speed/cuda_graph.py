@@ -19,7 +19,7 @@ Source: the notes on CUDA graphs in PyTorch's documentation, "CUDA semantics".
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,9 @@ from torch import Tensor
 
 from models.generation import KVCache
 from models.gpt2 import GPT2
-from speed.inference_block import InferenceBlock
+
+if TYPE_CHECKING:
+    from speed.inference_block import InferenceBlock
 
 SLOT_MULTIPLE = 128  # of the number of slots, so that generations of similar lengths share a graph
 MAX_FREE_STEPS = 4  # steps whose cache is gone are kept for the next cache of the same size; no more than these
@@ -65,7 +67,20 @@ def capture(compute: Callable[[], Tensor], device: torch.device) -> Callable[[],
     return replay
 
 
-def block_step(block: InferenceBlock, x: Tensor, bias: Tensor, buffer: Tensor, position: Tensor) -> Tensor:
+def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Return the attention (B, H, 1, D) of one query (B, H, 1, D) per head over keys and values (B, H, C, D) each.
+
+    `bias` (B, 1, 1, C) is added to the scores. In float32 PyTorch's fused kernel divides its work by queries, so that
+    a single one occupies a small part of a GPU: two products take a third of its time on an H100.
+    """
+    if query.dtype != torch.float32:
+        return F.scaled_dot_product_attention(query, keys, values, bias)
+    scores = query @ keys.mT  # (B, H, 1, D) @ (B, H, D, C) -> (B, H, 1, C)
+    weights = bias.add(scores, alpha=query.shape[-1] ** -0.5).softmax(dim=-1)
+    return weights @ values  # (B, H, 1, C) @ (B, H, C, D) -> (B, H, 1, D)
+
+
+def block_step(block: "InferenceBlock", x: Tensor, bias: Tensor, buffer: Tensor, position: Tensor) -> Tensor:
     """Return the output (B, 1, E) of a pre-norm block for one new position, x (B, 1, E).
 
     Args:
@@ -75,7 +90,7 @@ def block_step(block: InferenceBlock, x: Tensor, bias: Tensor, buffer: Tensor, p
     """
     qkv = block.project(block.normalize1(x))  # (B, 1, E) -> (3, B, H, 1, D)
     buffer.index_copy_(3, position, qkv[1:])
-    heads = F.scaled_dot_product_attention(qkv[0], buffer[0], buffer[1], bias)  # (B, H, 1, D)
+    heads = attend(qkv[0], buffer[0], buffer[1], bias)
     x = x + block.output(heads.transpose(1, 2).reshape(x.shape))  # (B, H, 1, D) -> (B, 1, H, D) -> (B, 1, E)
     return x + block.feed_forward(block.normalize2(x))
 
@@ -91,13 +106,15 @@ class StaticStep:
         """`model`: an accelerated GPT-2."""
         config, weight = model.config, model.norm.weight
         self.model = model
+        self.blocks, self.lm_head = model.layers(batch_size)
         self.sizes = batch_size, slots
         self.cache: Callable[[], StaticCache | None] = lambda: None  # the cache that is in this memory, while it exists
         self.has_padding = False
         self.replay: Callable[[], Tensor] | None = None
         shape = (config.n_layer, 2, batch_size, config.n_head, slots, config.n_embd // config.n_head)
         with torch.inference_mode(False):  # so that these tensors can be changed in and outside of inference mode
-            self.buffers = weight.new_zeros(shape)  # (L, 2, B, H, C, D)
+            keys = self.blocks[0].compute.project(weight.new_zeros(1, 1, config.n_embd))
+            self.buffers = weight.new_zeros(shape, dtype=keys.dtype)  # (L, 2, B, H, C, D)
             self.ids = weight.new_zeros((batch_size, 1), dtype=torch.long)
             self.position = weight.new_zeros(1, dtype=torch.long)
             self.is_token = weight.new_ones((batch_size, slots), dtype=torch.bool)
@@ -128,9 +145,9 @@ class StaticStep:
         tokens = self.model.token_embeddings(self.ids.masked_fill(~is_known, 0))  # (B, 1) -> (B, 1, E)
         x = tokens + self.model.position_embeddings(positions)
         x = x.masked_fill(~is_known[..., None], math.nan)
-        for block, buffer in zip(self.model.blocks, self.buffers, strict=True):
+        for block, buffer in zip(self.blocks, self.buffers, strict=True):
             x = block_step(block.compute, x, bias, buffer, self.position)
-        return self.model.next_token_logits(self.model.norm(x))  # (B, 1, E) -> (B, 1, V)
+        return self.lm_head(self.model.norm(x)).to(x.dtype)  # (B, 1, E) -> (B, 1, V)
 
     def new_cache(self) -> "StaticCache":
         """Return an empty cache in this memory."""

@@ -2,7 +2,8 @@
 
 Which one is the fastest depends on the processor, the sizes and the number of rows: `speed.choice` measures it. PyTorch
 gives a float32 product to Intel's MKL; oneDNN, which PyTorch ships too, has kernels for more processors, with the
-weights reordered in advance; FBGEMM, also shipped, has some for 16 and 8 bits on x86.
+weights reordered in advance; FBGEMM, also shipped, has some for 16 and 8 bits on x86. On a GPU the choice is between
+types.
 
 Shapes: O outputs, I inputs, R rows; (..., I) has any number of leading dimensions, whose product is R.
 """
@@ -16,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import speed.kernels as kernels
+from speed.cuda_graph import uses_graphs
 from speed.onednn import HAS_AVX512
 from speed.quantization import (
     HalfLinear,
     Int8Linear,
     PackedFloat16Linear,
     PackedInt8Linear,
+    TypedLinear,
     quantize,
 )
 
@@ -123,12 +126,25 @@ def low_precision_layers(precision: str, rows: int) -> dict[str, LayerFactory]:
     return layers
 
 
+def gpu_layers(precision: str) -> dict[str, LayerFactory]:
+    """Return name -> layer for a GPU; the first works everywhere."""
+    if precision == "float32":
+        return {"plain": PlainLinear}
+    float32 = _rounded(partial(TypedLinear, dtype=torch.float32), precision)
+    if precision == "int8":  # PyTorch's own int8 products take longer there than those in 16 bits
+        bfloat16 = _rounded(partial(TypedLinear, dtype=torch.bfloat16), precision)
+        return {"plain": Int8Linear, "bfloat16 plain": bfloat16, "float32 plain": float32}
+    return {"plain": partial(TypedLinear, dtype=getattr(torch, precision)), "float32 plain": float32}
+
+
 def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory]:
     """Return name -> layer of all kernels at hand for products with about `rows` rows; the first works everywhere.
 
-    `like`: a tensor of the model; kernels other than PyTorch's own are for float32 models on the CPU. In 16 and 8 bits,
-    the float32 layers with rounded weights are among them: where nothing else is faster, they are.
+    `like`: a tensor of the model. There is a choice for float32 models on a CPU or an NVIDIA GPU. In 16 and 8 bits, the
+    float32 layers with rounded weights are among them: where nothing else is faster, they are.
     """
+    if uses_graphs(like.device) and like.dtype == torch.float32:
+        return gpu_layers(precision)
     if precision == "float32":
         layers = float32_layers(rows)
     else:

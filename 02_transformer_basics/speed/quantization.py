@@ -5,8 +5,9 @@ float16 and bfloat16 round each weight. int8 stores, for every output, its weigh
 one scale; the packed form also rounds the inputs of a product at run time ("dynamic quantization"), and so multiplies
 integers. Everything around the linear layers (embeddings, norms, softmax, residuals, cache) stays float32.
 
-On x86 processors the packed layers use the kernels of FBGEMM, which PyTorch ships. Elsewhere, and on GPUs, the plain
-ones do the same with PyTorch's own product; the tests compare the two.
+On x86 processors the packed layers use the kernels of FBGEMM, which PyTorch ships. Elsewhere the plain ones do the same
+with PyTorch's own product; the tests compare the two. On NVIDIA GPUs what lies between two layers in 16 bits, the cache
+too, is in 16 bits.
 
 Shapes: O outputs, I inputs.
 
@@ -48,6 +49,17 @@ class HalfLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)  # (..., I) -> (..., O)
+
+
+class TypedLinear(HalfLinear):
+    """A linear layer whose outputs stay in its type, float32 or 16 bits, for GPUs: (..., I) -> (..., O).
+
+    There, converting one position takes as long as a small product. A layer in 16 bits reads what the one before it
+    wrote, and adding its outputs to the float32 residual stream converts them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)  # (..., I) -> (..., O)
 
 
 class Int8Linear(nn.Module):

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import speed.accelerated
+import speed.choice
 import speed.cuda_graph
+import speed.linear_layers
 from lab.errors import UserError
 from models.batching import pad_left
 from models.generation import Sampling, generate, stream
 from models.gpt2 import GPT2, GPT2Config
 from speed import accelerate
-from speed.cuda_graph import MAX_FREE_STEPS, SLOT_MULTIPLE, StaticCache, StaticStep, block_step
+from speed.cuda_graph import MAX_FREE_STEPS, SLOT_MULTIPLE, StaticCache, StaticStep, attend, block_step
 
 V, CONTEXT = 61, 24
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -116,6 +119,78 @@ def test_logits_in_every_precision(precision: str, limit: float, computed: list[
     assert len(computed) == 6
     error = (actual - expected)[mask.bool()].norm() / expected[mask.bool()].norm()
     assert error < limit
+
+
+@pytest.fixture
+def layers_for_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Return a function that makes accelerated models have the layers for GPUs, of the kind with this name."""
+
+    def choose(kind: str) -> None:
+        monkeypatch.setenv("LAB_CACHE", str(tmp_path / kind))
+        monkeypatch.setattr(speed.linear_layers, "uses_graphs", lambda device: True)
+        monkeypatch.setattr(speed.choice, "uses_graphs", lambda device: True)
+        monkeypatch.setattr(speed.choice, "fastest_on_gpu", lambda *_: kind)
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "limit", "dtype"),
+    [
+        ("float32", "plain", 1e-5, torch.float32),
+        ("float16", "plain", 1e-2, torch.float16),
+        ("bfloat16", "plain", 0.06, torch.bfloat16),
+        ("bfloat16", "float32 plain", 0.03, torch.float32),
+        ("int8", "plain", 0.06, torch.float32),
+        ("int8", "bfloat16 plain", 0.08, torch.bfloat16),
+    ],
+)
+def test_layers_for_gpus(
+    precision: str, kind: str, limit: float, dtype: torch.dtype, layers_for_gpus: Callable[[str], None]
+) -> None:
+    """What is between two layers has their type; a step reads what the ordinary path wrote, and the reverse."""
+    plain = a_model(context=40)
+    layers_for_gpus(kind)
+    model = accelerate(plain, precision)
+    input_ids, mask = prompts(30, 11)
+    assert mask is not None
+    with torch.no_grad():
+        expected = plain(input_ids, mask)
+        cache, outputs = model.new_cache(2, 30), []
+        assert cache[0].buffer.dtype == dtype
+        for start, end in ((0, 20), (20, 21), (21, 25), (25, 26), (26, 30)):
+            outputs.append(model(input_ids[:, start:end], mask[:, :end], cache))
+        actual = torch.cat(outputs, dim=1)
+        assert actual.dtype == model(input_ids, mask).dtype == torch.float32
+    for logits in (actual, model(input_ids, mask)):
+        assert 0 < (logits - expected)[mask.bool()].norm() / expected[mask.bool()].norm() < limit
+
+
+def test_one_text_and_several_may_have_layers_of_two_types(layers_for_gpus: Callable[[str], None]) -> None:
+    """In turns: each generation has the cache and the layers of its own type."""
+    plain = a_model()
+    layers_for_gpus("")
+    kinds = {1: "float32 plain", 8: "plain"}
+    speed.choice.fastest_on_gpu = lambda layers, sizes, rows, device: kinds[rows]  # the fixture restores it
+    model = accelerate(plain, "bfloat16")
+    inputs = [prompts(9, seed=1), prompts(5, 6, seed=2)]
+    alone = [generate(model, *each, max_new_tokens=12).tolist() for each in inputs]
+    streams = [stream(model, *each, max_new_tokens=12) for each in inputs]
+    turns = [torch.stack(each, dim=1) for each in zip(*zip(*streams, strict=True), strict=True)]
+    for tokens, (input_ids, _), expected in zip(turns, inputs, alone, strict=True):
+        assert torch.cat([input_ids, tokens], dim=1).tolist() == expected
+    assert {step.buffers.dtype for step in static_steps(model)} == {torch.float32, torch.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_of_one_query(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(2, 3, 1, 8), torch.randn(2, 3, 20, 8), torch.randn(2, 3, 20, 8)
+    bias = torch.zeros(2, 1, 1, 20).masked_fill(torch.rand(2, 1, 1, 20) < 0.5, -torch.inf)
+    expected = nn.functional.scaled_dot_product_attention(query, keys, values, bias)
+    actual = attend(*(each.to(dtype) for each in (query, keys, values, bias)))
+    limit = 1e-5 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(actual.float(), expected, rtol=limit, atol=limit)
 
 
 def test_a_position_that_sees_only_padding_is_that_of_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +428,9 @@ def test_the_cpu_keeps_the_ordinary_cache(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.cuda
 @needs_gpu
-@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("float16", 0.03), ("bfloat16", 0.06)])
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("float32", 1e-4), ("float16", 0.03), ("bfloat16", 0.06), ("int8", 0.08)]
+)
 def test_graphs_on_a_gpu(precision: str, limit: float) -> None:
     """Captured for real: logits and tokens, batches with padding, windows that slide, two generations in turn."""
     plain = a_model().cuda()

@@ -14,7 +14,7 @@ from torch import Tensor
 from lab.errors import UserError
 from models.batching import batches_by_length, pad_left, pad_right
 from models.distilbert import DistilBertClassifier, DistilBertConfig
-from speed import accelerate
+from speed import PRECISIONS, accelerate
 
 SMALL = {"vocab_size": 97, "dim": 24, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "max_position_embeddings": 33}
 OFFICIAL = {"vocab_size": 30522, "dim": 768, "n_heads": 12, "n_layers": 6, "hidden_dim": 3072}
@@ -169,3 +169,17 @@ def test_equal_on_a_gpu(small: tuple[Any, Path]) -> None:
     input_ids, mask = inputs(17, "right")
     assert mask is not None
     assert_equal(ours, theirs, input_ids.cuda(), mask.cuda(), 1e-9)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_accelerated_form_on_a_gpu(small: tuple[Any, Path], precision: str) -> None:
+    plain = DistilBertClassifier.from_pretrained(small[1]).cuda()
+    input_ids, mask = (each.cuda() for each in inputs(17, "right") if each is not None)
+    with torch.no_grad():
+        expected = plain(input_ids, mask)
+    actual = accelerate(plain, precision)(input_ids, mask)
+    assert actual.dtype == torch.float32
+    limit = 1e-4 if precision == "float32" else 0.05
+    assert (actual - expected).norm() < limit * expected.norm()

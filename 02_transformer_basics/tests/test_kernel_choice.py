@@ -18,8 +18,8 @@ from lab.files import ROOT
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier, DistilBertConfig
 from models.gpt2 import GPT2, GPT2Config
-from speed import PRECISIONS, accelerate, choice, kernels
-from speed.choice import choose, chosen_names, fastest, linear_factory
+from speed import PRECISIONS, accelerate, choice, kernels, linear_layers
+from speed.choice import choose, chosen_names, fastest, fastest_on_gpu, linear_factory
 from speed.linear_layers import LayerFactory, PlainLinear, layers_of
 
 CPU = torch.zeros(())
@@ -110,6 +110,33 @@ def test_a_lower_precision_is_never_slower_than_float32(
     monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": PlainLinear, "float32 plain": SlowLinear})
     assert choose("float16", SIZES, 8, CPU) == dict.fromkeys(SIZES, "plain")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("other", [SlowLinear, FailingLinear])
+def test_on_a_gpu_one_kind_of_layer_is_chosen_for_all_sizes(other: LayerFactory) -> None:
+    def slow_if_wide(weight: Tensor, bias: Tensor | None) -> nn.Module:
+        return (other if weight.shape[1] == 16 else PlainLinear)(weight, bias)
+
+    for names in (("other", "plain"), ("plain", "other")):
+        layers = {name: slow_if_wide if name == "other" else PlainLinear for name in names}
+        assert fastest_on_gpu(layers, SIZES, 4, CPU.device) == "plain"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_layers_for_gpus_are_measured_remembered_and_said(
+    precision: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (linear_layers, choice):
+        monkeypatch.setattr(module, "uses_graphs", lambda device: True)
+    names = choose(precision, SIZES, 1, CPU)
+    (name,) = set(names.values())
+    assert name in layers_of(precision, CPU, 1)
+    assert {*names} == SIZES
+    other = name.split()[0]
+    assert (f"{precision} is not faster than {other}" in capsys.readouterr().err) == (other in PRECISIONS)
+    monkeypatch.setattr(choice, "fastest_on_gpu", None)  # it is not asked again
+    assert choose(precision, SIZES, 1, CPU) == names
+    assert list(layers_of("float32", CPU, 1)) == ["plain"]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
@@ -249,7 +276,7 @@ def test_one_text_and_several_have_their_own_layers_where_their_kernels_differ(
         lambda: DistilBertClassifier(DistilBertConfig(50, 16, dim=16, n_heads=2, n_layers=1, hidden_dim=24)),
     ],
 )
-def test_only_float32_models_on_the_cpu_have_other_kernels_than_pytorchs(make: Callable[[], GPT2], cache: Path) -> None:
+def test_only_float32_models_have_other_kernels_than_pytorchs(make: Callable[[], GPT2], cache: Path) -> None:
     plain = make().double().eval()
     ids = torch.tensor([[1, 2, 3]])
     torch.testing.assert_close(accelerate(plain)(ids), plain(ids))

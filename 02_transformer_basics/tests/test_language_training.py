@@ -433,6 +433,18 @@ def test_a_resumed_run_is_bit_exact(optimizer: str, stop: int) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_gpu_resumes_with_its_masks_of_dropout() -> None:
+    config = dataclasses.replace(SMALL, dropout=0.5)
+    ids = random_ids(70)
+    losses = [record.loss for record in train(config, random_model(config), ids, ids, device="cuda")]
+    *_, record = islice(train(config, random_model(config), ids, ids, device="cuda"), 5)
+    state = record.snapshot()
+    resumed = train(config, new_model(config, 20), ids, ids, state, device="cuda")
+    assert [record.loss for record in resumed] == pytest.approx(losses[5:], rel=1e-4)
+
+
 def test_resuming_with_another_text_is_refused() -> None:
     record = next(train(SMALL, random_model(SMALL), random_ids(70), random_ids(70)))
     with pytest.raises(UserError, match="--data"):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,12 @@ def random_texts(count: int, seed: int = 0) -> tuple[list[list[int]], torch.Tens
     return ids, torch.tensor([rng.randrange(2) for _ in range(count)])
 
 
-def tiny_trainer(config: DistilBertConfig = SIZES, count: int = 37, **settings: Any) -> tuple[Trainer, EncodedTexts]:
+def tiny_trainer(
+    config: DistilBertConfig = SIZES, count: int = 37, device: str = "cpu", **settings: Any
+) -> tuple[Trainer, EncodedTexts]:
     torch.manual_seed(0)
     ids, labels = random_texts(count)
-    model = from_scratch(config, LABELS)
+    model = from_scratch(config, LABELS).to(device)
     options = TrainingConfig(**{"batch_size": 8, "learning_rate": 1e-2, "report_every": 3, **settings})
     targets = Targets(smooth_labels(labels, 2, 0.0))
     return Trainer(model, ids, targets, 4, options), EncodedTexts(ids[:9], labels[:9])
@@ -218,6 +221,20 @@ def test_a_resumed_run_is_bit_exact() -> None:
         for key, value in whole.model.state_dict().items():
             assert torch.equal(value, second.model.state_dict()[key]), key
         assert all(torch.equal(whole.best_weights[key], second.best_weights[key]) for key in whole.best_weights)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_and_resumes_on_a_gpu() -> None:
+    settings = {"epochs": 3, "word_dropout": 0.1, "device": "cuda"}
+    whole, dev = tiny_trainer(**settings)
+    losses = [record.loss for record in train(whole, dev)]
+    first, _ = tiny_trainer(**settings)
+    stream = train(first, dev)
+    state = [first.state_dict() for _ in islice(stream, 2)][-1]
+    second, _ = tiny_trainer(**settings)
+    second.load_state_dict(saved_and_loaded(state))
+    assert [record.loss for record in train(second, dev)] == pytest.approx(losses[2:], rel=1e-4)
 
 
 def saved_and_loaded(state: Any) -> Any:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import gymnasium as gym
@@ -152,6 +153,16 @@ def test_flags_that_contradict_the_saved_run_are_rejected_by_name(
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     assert name in errors
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_gpu_resumes() -> None:
+    config = PPOConfig(num_iterations=4, steps_per_iter=128, num_envs=4, device="cuda")
+    whole = list(train(config))
+    state = next(islice(train(config), 1, None)).snapshot()
+    *_, last = train(config, state)
+    assert last.episode_returns == pytest.approx(whole[-1].episode_returns, rel=1e-4)
 
 
 def test_other_environments_resume_with_new_episodes() -> None:
