@@ -21,6 +21,18 @@ def _inference(record: Record) -> str:
     return f"Inference speed of {record.get('compared_with', 'ours')} relative to {record['side']}: {model}"
 
 
+def _gpu(record: Record) -> str:
+    side = record["side"]
+    if record["part"] == "ppo":
+        note = f" (meanwhile {record['note']})" if "note" in record else ""
+        return f"On a GPU: training speed of PPO with {side} relative to the CPU{note}"
+    model = "DistilBERT" if record["part"] == "sentiment" else f"GPT-2, {record['configuration']}"
+    in_bfloat16 = side == "bfloat16" and record["part"] == "generation"
+    reference = "`transformers` in bfloat16" if in_bfloat16 else "`transformers`"
+    form = "itself in bfloat16" if side == "transformers, bfloat16" else FORMS.get(side, f"accelerated, {side}")
+    return f"On a GPU: inference speed relative to {reference}: {model}, {form}"
+
+
 FORMS = {"plain": "plain form", "ours": "accelerated"}  # of our models
 SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its wording and the highlights
     "maze": (
@@ -50,6 +62,7 @@ SPEED: dict[str, tuple[Wording, set[tuple[str, str]]]] = {  # benchmark to its w
         _inference,
         {("one prompt", "CTranslate2, float32"), ("batch of 8", "ONNX Runtime, float32")},
     ),
+    "gpu": (_gpu, {("one prompt", "float32")}),
     "training": (
         lambda record: (
             f"Training speed relative to `transformers`: {record['configuration']}"
@@ -81,6 +94,7 @@ def speed() -> Iterator[Claim]:
                 where = processor_text(record)
                 result = ratio_text(record) + _peer_ahead(record)
                 yield Claim(wording(record), result, target, met, where, highlight, strength)
+    yield from _gpu_figures()
     yield from _page_speed()
 
 
@@ -93,6 +107,22 @@ def _peer_ahead(record: Record) -> str:
 def _records(name: str) -> list[Record]:
     """Return the records of a benchmark from all processors."""
     return [record for run in read_runs(name) for record in run["records"]]
+
+
+def _gpu_figures() -> Iterator[Claim]:
+    """Yield the claims about a GPU that are no ratios."""
+    for record in _records("gpu"):
+        where = processor_text(record)
+        if "median_steps_per_second" in record:
+            claim = f"On a GPU: batched Q-learning, steps per second, {record['side']}"
+            rate, target = record["median_steps_per_second"], record["target"]
+            yield Claim(claim, f"{rate:.3g}", f"at least {target:.3g}", rate >= target, where, strength=rate)
+        elif "target_loss" in record:
+            claim = f"On a GPU: `--preset {record['configuration']}`, nats per character"
+            loss, seconds, target = record["validation_loss"], record["seconds"], record["target_loss"]
+            met = loss <= target and seconds <= record["target_seconds"]
+            aim = f"at most {target:g} in {record['target_seconds']:.0f} s"
+            yield Claim(claim, f"{loss:.3f} in {seconds:.0f} s", aim, met, where, strength=-loss)
 
 
 def _page_speed() -> Iterator[Claim]:

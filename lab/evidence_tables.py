@@ -88,7 +88,7 @@ def evidence(folder: Path) -> str:
     for title, claims in sections.items():
         rows.append((f"**{title}**", "", "", "", ""))
         rows += [_cells(group) for group in grouped(claims())]
-    names = ("maze", "ppo", "ppo_speed", "transformer", "inference_peers", "training", "text_startup")
+    names = ("maze", "ppo", "ppo_speed", "transformer", "inference_peers", "gpu", "training", "text_startup")
     rows += [(f"`lab bench {name}`", "not measured yet", "", "", "") for name in names if not read_runs(name)]
     return markdown(("claim", "result (interval)", "target", "met", "measured on"), rows)
 

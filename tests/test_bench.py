@@ -378,6 +378,36 @@ def test_the_evidence_says_where_a_peer_is_ahead(house: Path) -> None:
     assert "tensor, relative to Numba, all threads | 1.5x (range 0.5 to 0.5) |" in text
 
 
+def test_the_evidence_of_a_gpu(house: Path) -> None:
+    contents = measurement("H100", 1.5)
+    (record,) = contents["records"]
+    plain = {name: value for name, value in record.items() if not name.endswith("ratio")}
+    ratios = (("generation", "transformers, bfloat16"), ("generation", "bfloat16"), ("sentiment", "bfloat16"))
+    contents["records"] = [record | {"part": part, "side": side, "target": 2} for part, side in ratios]
+    contents["records"] += [
+        record | {"part": "ppo", "side": "networks on cuda", "note": "others ran"},
+        plain | {"part": "agents", "side": "9 agents", "median_steps_per_second": 2e9, "target": 1e9},
+        plain | {"part": "shakespeare", "side": "after 500 steps", "validation_loss": 1.6},
+    ]
+    losses = ((1.44, 100), (1.44, 130), (1.46, 100))
+    for loss, seconds in losses:
+        values = {"validation_loss": loss, "seconds": seconds, "target_loss": 1.45, "target_seconds": 120.0}
+        contents["records"].append(plain | {"configuration": f"run {loss} {seconds}"} | values)
+    write_results(house / "benchmarks/results/gpu.json", "gpu", **contents)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    ratio = "| 1.5x (range 1.5 to 1.5) | at least 2x | **no** |"
+    prompt = f"GPT-2, {record['configuration']}"
+    assert f"On a GPU: inference speed relative to `transformers`: {prompt}, itself in bfloat16 {ratio}" in text
+    assert f"relative to `transformers` in bfloat16: {prompt}, accelerated, bfloat16 {ratio}" in text
+    assert f"relative to `transformers`: DistilBERT, accelerated, bfloat16 {ratio}" in text
+    assert "PPO with networks on cuda relative to the CPU (meanwhile others ran) | 1.5x" in text
+    assert "steps per second, 9 agents | 2e+09 | at least 1e+09 | yes | H100 |" in text
+    for (loss, seconds), met in zip(losses, ("yes", "**no**", "**no**"), strict=True):
+        shown = f"nats per character | {loss:.3f} in {seconds} s | at most 1.45 in 120 s | {met} |"
+        assert f"`--preset run {loss} {seconds}`, {shown}" in text
+
+
 def test_of_relative_times_the_weakest_is_the_highest(house: Path) -> None:
     for processor, ratio in (("a", 0.5), ("b", 0.75)):
         write_results(house / "benchmarks/results/text_startup.json", "text_startup", **measurement(processor, ratio))
