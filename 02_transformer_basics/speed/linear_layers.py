@@ -8,6 +8,7 @@ types.
 Shapes: O outputs, I inputs, R rows; (..., I) has any number of leading dimensions, whose product is R.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Optional, Union
@@ -42,44 +43,83 @@ class PlainLinear(nn.Module):
         return F.linear(x, self.weight, self.bias)  # (..., I) -> (..., O)
 
 
-class SplitLinear(nn.Module):
+class OneRowLinear(nn.Module):
     """A float32 linear layer that uses all threads for a single row: (..., I) -> (..., O).
 
-    A product with one row takes as long as reading the weights. PyTorch computes it on one thread, but a batch of
-    products on all threads: so each thread gets a part of the inputs, and the partial sums are added.
-    Raises ValueError if the inputs cannot be divided by the number of threads.
+    A product with one row takes as long as reading the weights, and PyTorch computes it on one thread. Here each thread
+    gets a part of the inputs, by `partial_sums`, and the sums are added.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.threads = torch.get_num_threads()
-        if weight.shape[1] % self.threads:
-            raise ValueError(f"{weight.shape[1]} inputs cannot be divided by {self.threads} threads")
         self.weight, self.bias = weight.t().contiguous(), bias  # (I, O), (O,)
 
     def forward(self, x: Tensor) -> Tensor:
-        inputs, outputs = self.weight.shape
-        if x.numel() != inputs:
+        if x.numel() != self.weight.shape[0]:
             return self.multiply(x)
-        parts = x.reshape(self.threads, 1, -1)  # (..., I) -> (threads, 1, I / threads)
-        weights = self.weight.view(self.threads, -1, outputs)  # (I, O) -> (threads, I / threads, O)
-        product = torch.bmm(parts, weights).sum(dim=0)  # (threads, 1, O) -> (1, O)
+        product = self.partial_sums(x.reshape(-1)).sum(dim=0)  # (..., I) -> (parts, O) -> (O,)
         if self.bias is not None:
             product = product.add_(self.bias)
-        return product.unflatten(0, x.shape[:-1])  # (1, O) -> (..., O)
+        return product.view(list(x.shape[:-1]) + [-1])  # noqa: RUF005 - TorchScript; (O,) -> (..., O)
+
+    def partial_sums(self, x: Tensor) -> Tensor:
+        """Return the product of x (I,) with the weights as the sum of several: (parts, O)."""
+        raise NotImplementedError
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return the product for several rows."""
         return F.linear(x, self.weight.t(), self.bias)  # (..., I) -> (..., O)
 
 
-class OneDnnSplitLinear(SplitLinear):
-    """`SplitLinear` with oneDNN for several rows."""
+class SplitLinear(OneRowLinear):
+    """A product for each thread, as a batch. Raises ValueError if the threads cannot have the same number of inputs."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
+        if weight.shape[1] % self.threads:
+            raise ValueError(f"{weight.shape[1]} inputs cannot be divided by {self.threads} threads")
+
+    def partial_sums(self, x: Tensor) -> Tensor:
+        """Return the products (threads, O) of the parts of x (I,)."""
+        weights = self.weight.view(self.threads, -1, self.weight.shape[1])  # (I, O) -> (threads, I / threads, O)
+        return torch.bmm(x.view(self.threads, 1, -1), weights)[:, 0]  # (threads, 1, O) -> (threads, O)
+
+
+class BagLinear(OneRowLinear):
+    """A bag of embeddings for each thread: the weights of an input are an embedding, the inputs are their weights.
+
+    The product is the sum of all embeddings, each times its input; the kernel that adds embeddings reads memory faster
+    than those for products.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
+        inputs = weight.shape[1]
+        self.numbers = torch.arange(inputs, dtype=torch.int32)  # (I,): of the embeddings
+        self.starts = torch.arange(0, inputs, math.ceil(inputs / self.threads), dtype=torch.int32)  # (parts,): of bags
+
+    def partial_sums(self, x: Tensor) -> Tensor:
+        """Return the sums of the bags (parts, O) for x (I,)."""
+        sums, _, _, _ = torch.embedding_bag(self.weight, self.numbers, self.starts, per_sample_weights=x)
+        return sums  # (parts, O)
+
+
+class OneDnnRows(nn.Module):
+    """The product for several rows by oneDNN."""
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return the product for several rows."""
         scalars = torch.jit.annotate(list[Optional[Union[int, float, complex]]], [])  # noqa: UP007, UP045 - TorchScript
         return torch.ops.mkldnn._linear_pointwise(x, self.weight.t(), self.bias, "none", scalars, "")
+
+
+class OneDnnSplitLinear(OneDnnRows, SplitLinear):
+    """`SplitLinear` with oneDNN for several rows."""
+
+
+class OneDnnBagLinear(OneDnnRows, BagLinear):
+    """`BagLinear` with oneDNN for several rows."""
 
 
 class ReorderedLinear(nn.Module):
@@ -104,7 +144,9 @@ def float32_layers(rows: int) -> dict[str, LayerFactory]:
     """Return name -> float32 layer of all kernels at hand; the first works everywhere."""
     layers: dict[str, LayerFactory] = {"plain": PlainLinear}
     if rows == 1:
-        layers["split"] = OneDnnSplitLinear if kernels.onednn_linear is not None and HAS_AVX512 else SplitLinear
+        has_onednn = kernels.onednn_linear is not None and HAS_AVX512
+        layers["split"] = OneDnnSplitLinear if has_onednn else SplitLinear
+        layers["bag"] = OneDnnBagLinear if has_onednn else BagLinear
     if kernels.has_reordered():
         layers[f"onednn for {rows}"] = partial(ReorderedLinear, dtype=torch.float32, rows=rows)
     return layers

@@ -150,7 +150,7 @@ def layers_for_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
 def test_layers_for_gpus(
     precision: str, kind: str, limit: float, dtype: torch.dtype, layers_for_gpus: Callable[[str], None]
 ) -> None:
-    """What is between two layers has their type; a step reads what the ordinary path wrote, and the reverse."""
+    """The cache has the type of the layers; a step reads what the ordinary path wrote, and the reverse."""
     plain = a_model(context=40)
     layers_for_gpus(kind)
     model = accelerate(plain, precision)

@@ -22,7 +22,9 @@ from speed.accelerated import layer_sizes
 from speed.choice import LinearFactory, choose, linear_factory
 from speed.inference_block import ScriptedBlock
 from speed.linear_layers import (
-    LayerFactory,
+    BagLinear,
+    OneDnnBagLinear,
+    OneDnnRows,
     OneDnnSplitLinear,
     SplitLinear,
     concat_views,
@@ -54,17 +56,36 @@ def stored_by_inputs(inputs: int, outputs: int) -> nn.Linear:
     return linear
 
 
-@pytest.mark.parametrize("kind", [SplitLinear, OneDnnSplitLinear])
+@pytest.mark.parametrize("kind", [SplitLinear, OneDnnSplitLinear, BagLinear, OneDnnBagLinear])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("shape", [(1, 24), (1, 1, 24), (3, 24), (2, 5, 24), (8, 4, 24), (33, 24)], ids=str)
-def test_splitting_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int, kind: LayerFactory) -> None:
-    if kind is OneDnnSplitLinear and kernels.onednn_linear is None:
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (1, 1, 24), (3, 24), (2, 5, 24), (8, 4, 24), (33, 24)], ids=str)
+@torch.no_grad()
+def test_splitting_the_inputs_gives_the_same_product(shape: tuple[int, ...], threads: int, kind: type) -> None:
+    if issubclass(kind, OneDnnRows) and kernels.onednn_linear is None:
         pytest.skip("PyTorch was built without oneDNN")
     torch.set_num_threads(threads)
     linear, x = stored_by_inputs(24, 31), torch.randn(shape)
-    torch.testing.assert_close(kind(*stacked_parameters(linear))(x), linear(x))
+    layer = kind(*stacked_parameters(linear))
+    for form in (layer, kernels.scripted(layer, CPU.device)):
+        torch.testing.assert_close(form(x), linear(x))
     embedding = nn.Embedding(31, 24, _weight=linear.weight.detach())
     torch.testing.assert_close(kind(*stacked_parameters(embedding))(x), x @ linear.weight.t())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "threads", "bags"), [(24, 2, [0, 12]), (25, 2, [0, 13]), (1, 4, [0]), (9, 4, [0, 3, 6])]
+)
+def test_each_thread_has_a_bag_of_embeddings(inputs: int, threads: int, bags: list[int]) -> None:
+    torch.set_num_threads(threads)
+    linear, x = stored_by_inputs(inputs, 31), torch.randn(1, 1, inputs)
+    layer = BagLinear(*stacked_parameters(linear))
+    assert layer.starts.tolist() == bags
+    assert layer.weight.data_ptr() == linear.weight.data_ptr()
+    parts = layer.partial_sums(x.flatten())
+    for number, start in enumerate(bags):
+        end = [*bags, inputs][number + 1]
+        torch.testing.assert_close(parts[number], linear.weight[:, start:end] @ x[0, 0, start:end])
+    torch.testing.assert_close(layer(x), linear(x))
 
 
 def test_a_single_row_is_really_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +206,7 @@ def test_a_product_of_every_kernel_is_as_close_as_its_bits(precision: str, rows:
             assert relative_error(make(weight, None)(x), expected - bias) < 2 * limit, name
         computed.append(name)
     assert computed[0] == "plain"
-    assert ("split" in computed) == (precision == "float32" and rows == 1)
+    assert {"split", "bag"} & set(computed) == ({"split", "bag"} if precision == "float32" and rows == 1 else set())
     assert sum(name.startswith("float32 ") for name in computed) in (0, len(layers_of("float32", CPU, rows)))
 
 
