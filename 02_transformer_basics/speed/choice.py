@@ -112,20 +112,31 @@ def fastest_on_gpu(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], ro
     Each kind is a CUDA graph, as in a step of generation, and its inputs are of the type that it writes.
     """
     generator = torch.Generator(device).manual_seed(0)
-    replays: dict[str, Callable[[], Tensor]] = {}
-    for name, layer in layers.items():
-        products: list[tuple[nn.Module, Tensor]] = []
-        try:
-            for outputs, inputs in sizes:
-                weight = torch.randn(min(outputs, MAX_OUTPUTS), inputs, generator=generator, device=device)
-                made = layer(weight, weight.new_zeros(len(weight)))
-                x = torch.randn(rows, 1, inputs, generator=generator, device=device)
-                products.append((made, x.to(made(x).dtype)))
-        except RuntimeError:  # this GPU has no products of this type
-            continue
-        replays[name] = capture(lambda products=products: [layer(x) for layer, x in products][-1], device)
+    kinds = {name: _products(layer, sizes, rows, generator) for name, layer in layers.items()}  # their graphs read them
+    replays = {name: capture(partial(_multiply, products), device) for name, products in kinds.items() if products}
     seconds = {name: min(timed(replay, device) for _ in range(ROUNDS)) for name, replay in replays.items()}
     return min(layers, key=lambda name: _cost(seconds.get(name), name))
+
+
+def _products(
+    layer: LayerFactory, sizes: Iterable[Size], rows: int, generator: torch.Generator
+) -> list[tuple[nn.Module, Tensor]]:
+    """Return layers of all sizes with their inputs (R, 1, I); nothing if a GPU has no products of their type."""
+    products: list[tuple[nn.Module, Tensor]] = []
+    for outputs, inputs in sizes:
+        shape = (min(outputs, MAX_OUTPUTS), inputs)
+        weight = torch.randn(shape, generator=generator, device=generator.device)
+        x = torch.randn(rows, 1, inputs, generator=generator, device=generator.device)
+        try:
+            made = layer(weight, weight.new_zeros(len(weight)))
+            products.append((made, x.to(made(x).dtype)))
+        except RuntimeError:
+            return []
+    return products
+
+
+def _multiply(products: list[tuple[nn.Module, Tensor]]) -> Tensor:
+    return [layer(x) for layer, x in products][-1]
 
 
 def timed(run: Callable[[], Tensor], device: torch.device) -> float:

@@ -44,8 +44,8 @@ def uses_graphs(device: torch.device) -> bool:
 def capture(compute: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
     """Return `compute` as a CUDA graph: each call replays it and returns the same tensor with new values.
 
-    `compute` is run a few times first, so its result must not depend on how often it runs. It is kept with the graph,
-    which reads the memory of its tensors. On other devices than GPUs it is returned as it is.
+    `compute` is run a few times first, so its result must not depend on how often it runs. The caller keeps the tensors
+    that it reads and writes: the graph has their addresses only. On other devices than GPUs it is returned as it is.
     """
     if device.type != "cuda":
         return compute
@@ -60,7 +60,7 @@ def capture(compute: Callable[[], Tensor], device: torch.device) -> Callable[[],
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
             result = compute()
 
-    def replay(_kept: Callable[[], Tensor] = compute) -> Tensor:
+    def replay() -> Tensor:
         graph.replay()
         return result
 

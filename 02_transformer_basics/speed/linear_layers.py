@@ -105,8 +105,8 @@ class BagLinear(OneRowLinear):
         return sums  # (parts, O)
 
 
-class OneDnnRows(nn.Module):
-    """The product for several rows by oneDNN."""
+class OneDnnRows(OneRowLinear):
+    """A `OneRowLinear` with oneDNN for several rows; `partial_sums` comes from another class."""
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return the product for several rows."""

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +121,26 @@ def test_on_a_gpu_one_kind_of_layer_is_chosen_for_all_sizes(other: LayerFactory)
     for names in (("other", "plain"), ("plain", "other")):
         layers = {name: slow_if_wide if name == "other" else PlainLinear for name in names}
         assert fastest_on_gpu(layers, SIZES, 4, CPU.device) == "plain"
+
+
+def test_what_a_graph_reads_exists_while_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph has addresses only: freed memory is soon that of another tensor, or of nobody."""
+    read: list[weakref.ref[nn.Module]] = []
+
+    def capture(compute: Any, device: torch.device) -> Callable[[], Tensor]:
+        read.extend(weakref.ref(layer) for layer, _ in compute.args[0])
+        result = compute()
+
+        def replay() -> Tensor:
+            gc.collect()
+            assert all(layer() is not None for layer in read)
+            return result
+
+        return replay
+
+    monkeypatch.setattr(choice, "capture", capture)
+    fastest_on_gpu({"first": PlainLinear, "second": PlainLinear}, SIZES, 4, CPU.device)
+    assert len(read) == 4
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
