@@ -366,6 +366,20 @@ def test_tables_and_numbers_quote_the_weakest_of_several_processors(house: Path)
     assert "| accelerated, int8 | 15 | 1.5x (range 1.5 to 1.5) |" in text
 
 
+def test_a_table_with_tokens_per_second_is_of_one_processor(house: Path) -> None:
+    """Of that whose fastest form gains the least, although another form gains less on the other."""
+    for processor, ratios in (("a", (1.2, 4.0)), ("b", (1.1, 7.0))):
+        contents = measurement(processor, ratios[1])
+        (record,) = contents["records"]
+        plain = record | {"side": "plain", "median_ratio": ratios[0], "tokens_per_second": 10 * ratios[0]}
+        contents["records"] = [plain, record]
+        write_results(house / "benchmarks/results/transformer.json", "transformer", **contents)
+    evidence.publish()
+    text = (house / "README.md").read_text()
+    assert "| ours, plain | 12 | 1.2x" in text
+    assert "| accelerated, int8 | 40 | 4x" in text
+
+
 def test_the_evidence_says_where_a_peer_is_ahead(house: Path) -> None:
     contents = measurement("a", 0.5)
     for side, ratio in (("Numba, 1 thread", 0.5), ("Numba, all threads", 1.5)):
