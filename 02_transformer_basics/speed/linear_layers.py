@@ -185,7 +185,7 @@ def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory
     `like`: a tensor of the model. There is a choice for float32 models on a CPU or an NVIDIA GPU. In 16 and 8 bits, the
     float32 layers with rounded weights are among them: where nothing else is faster, they are.
     """
-    if uses_graphs(like.device) and like.dtype == torch.float32:
+    if uses_graphs(like.device):
         return gpu_layers(precision)
     if precision == "float32":
         layers = float32_layers(rows)

@@ -22,6 +22,7 @@ from models.gpt2 import GPT2, GPT2Config
 from speed import PRECISIONS, accelerate, choice, kernels, linear_layers
 from speed.choice import choose, chosen_names, fastest, fastest_on_gpu, linear_factory
 from speed.linear_layers import LayerFactory, PlainLinear, layers_of
+from speed.quantization import quantize
 
 CPU = torch.zeros(())
 SIZES = {(16, 8), (8, 16)}
@@ -121,6 +122,38 @@ def test_on_a_gpu_one_kind_of_layer_is_chosen_for_all_sizes(other: LayerFactory)
     for names in (("other", "plain"), ("plain", "other")):
         layers = {name: slow_if_wide if name == "other" else PlainLinear for name in names}
         assert fastest_on_gpu(layers, SIZES, 4, CPU.device) == "plain"
+
+
+def test_on_a_gpu_a_new_size_is_measured_together_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the layers of a model are of one kind."""
+    monkeypatch.setattr(choice, "uses_graphs", lambda device: True)
+    layers: dict[str, LayerFactory] = {"first": PlainLinear, "second": PlainLinear}
+    measured: list[set[tuple[int, int]]] = []
+
+    def fastest_kind(layers: object, sizes: set[tuple[int, int]], *_: object) -> str:
+        measured.append(set(sizes))
+        return ("first", "second")[len(measured) - 1]
+
+    monkeypatch.setattr(choice, "fastest_on_gpu", fastest_kind)
+    assert chosen_names(layers, "float16", {(16, 8)}, 1) == {(16, 8): "first"}
+    assert chosen_names(layers, "float16", SIZES, 1) == dict.fromkeys(SIZES, "second")
+    assert measured == [{(16, 8)}, SIZES]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+def test_layers_for_gpus_have_rounded_weights(precision: str) -> None:
+    """Their outputs for the unit vectors: the weights in the precision, and then in the type of the layer."""
+    weight = torch.randn(6, 8)
+    if precision == "int8":
+        q_weight, scale = quantize(weight)
+        rounded = q_weight * scale[:, None]  # (O, I) * (O, 1) -> (O, I)
+    else:
+        rounded = weight.to(getattr(torch, precision)).float()
+    for name, make in linear_layers.gpu_layers(precision).items():
+        weights = make(weight, None)(torch.eye(8)).t()  # (I, O) -> (O, I)
+        expected = rounded.bfloat16().float() if name == "bfloat16 plain" else rounded
+        torch.testing.assert_close(weights.float(), expected, rtol=1e-6, atol=0, msg=name)
+        assert not torch.equal(expected, weight)
 
 
 def test_what_a_graph_reads_exists_while_it_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
