@@ -53,7 +53,7 @@ class PPOConfig:
     checkpoint_every: int = 20
     """Iterations between checkpoints. A resumed run of Reacher is bit-exact; others resume with new episodes."""
     device: str = "cpu"
-    """Device of the networks: auto, cpu, cuda or mps. For such small networks, cpu is the fastest."""
+    """Device of the networks: auto, cpu, cuda or mps. Networks this small gain nothing on a GPU."""
     bootstrap_at_time_limit: bool = True
     """Detail 1: bootstrap at time limits; without, they count as terminal states."""
     normalize_observations: bool = True

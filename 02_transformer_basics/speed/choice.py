@@ -71,8 +71,8 @@ def chosen_names(
     layers: Mapping[str, LayerFactory], precision: str, sizes: set[Size], rows: int, device: torch.device = CPU
 ) -> dict[Size, str]:
     """Return for each size the name of its fastest layer: remembered, or else measured and then remembered."""
-    unit = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    key = f"{unit}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    key = f"{device_name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
     key += f", among {', '.join(layers)}"  # another version of the lab may have others
     known = {text: name for text, name in remembered(KERNELS).get(key, {}).items() if name in list(layers)}
     missing = sorted(size for size in sizes if _text(size) not in known)
@@ -109,10 +109,11 @@ def fastest(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], rows: int
 def fastest_on_gpu(layers: Mapping[str, LayerFactory], sizes: Iterable[Size], rows: int, device: torch.device) -> str:
     """Return the name of the layers that take the least time for products with `rows` rows of all sizes together.
 
-    Each kind is a CUDA graph, as in a step of generation, and its inputs are of the type that it writes.
+    Each kind is a CUDA graph, as in a step of generation, and its inputs are of the type that it writes. `kinds` keeps
+    the tensors that the graphs read.
     """
     generator = torch.Generator(device).manual_seed(0)
-    kinds = {name: _products(layer, sizes, rows, generator) for name, layer in layers.items()}  # their graphs read them
+    kinds = {name: _products(layer, sizes, rows, generator) for name, layer in layers.items()}
     replays = {name: capture(partial(_multiply, products), device) for name, products in kinds.items() if products}
     seconds = {name: min(timed(replay, device) for _ in range(ROUNDS)) for name, replay in replays.items()}
     return min(layers, key=lambda name: _cost(seconds.get(name), name))

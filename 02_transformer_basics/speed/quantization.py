@@ -39,8 +39,12 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale  # Jacob et al. equation 1, zero point 0
 
 
-class HalfLinear(nn.Module):
-    """A linear layer whose weights, and inputs at run time, are float16 or bfloat16: (..., I) -> (..., O)."""
+class TypedLinear(nn.Module):
+    """A linear layer whose weights and outputs, and inputs at run time, are of type `dtype`: (..., I) -> (..., O).
+
+    For GPUs, where converting one position takes as long as a small product: a layer in 16 bits reads what the one
+    before it wrote, and adding its outputs to the float32 residual stream converts them.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
@@ -48,18 +52,14 @@ class HalfLinear(nn.Module):
         self.bias = None if bias is None else bias.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)  # (..., I) -> (..., O)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)  # (..., I) -> (..., O)
 
 
-class TypedLinear(HalfLinear):
-    """A linear layer whose outputs stay in its type, float32 or 16 bits, for GPUs: (..., I) -> (..., O).
-
-    There, converting one position takes as long as a small product. A layer in 16 bits reads what the one before it
-    wrote, and adding its outputs to the float32 residual stream converts them.
-    """
+class HalfLinear(TypedLinear):
+    """A `TypedLinear` in float16 or bfloat16 whose outputs have the type of its inputs: (..., I) -> (..., O)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)  # (..., I) -> (..., O)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)  # (..., I) -> (..., O)
 
 
 class Int8Linear(nn.Module):
