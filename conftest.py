@@ -9,7 +9,6 @@ import pytest
 
 import lab.projects  # noqa: F401 - puts the projects on the search path
 from lab.files import ROOT
-from lab.seeding import seed_everything
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; inherited by scripts that tests start
 os.environ["MPLBACKEND"] = "Agg"  # other libraries may load Matplotlib before the lab does
@@ -41,4 +40,6 @@ def _work_in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(autouse=True)
 def _seed_random_numbers() -> None:
     """Start each test with the same random numbers, whichever tests ran before it."""
+    from lab.seeding import seed_everything  # it imports torch: not before OMP_NUM_THREADS is set
+
     seed_everything(0)

@@ -92,6 +92,11 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
 
 
+def test_tests_have_one_thread_with_and_without_helper_processes() -> None:
+    done = python("import sys, conftest; print('torch' in sys.modules)")  # OMP_NUM_THREADS would come too late
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+
+
 def test_plots_are_drawn_to_files_whatever_the_backend_of_a_notebook() -> None:
     done = python("import lab.plots, matplotlib; print(matplotlib.get_backend())", MPLBACKEND=FOREIGN_BACKEND)
     assert (done.returncode, done.stdout.lower()) == (0, "agg\n"), done.stderr
