@@ -31,11 +31,16 @@ def remembered(topic: str) -> dict[str, dict[str, Any]]:
     return {description: values for description, values in contents.items() if isinstance(values, dict)}
 
 
-def remember(topic: str, description: str, values: dict[str, Any]) -> None:
-    """Add to what is known of a topic; without a folder that can be written to, do nothing."""
+def remember(topic: str, description: str, values: dict[str, Any], replaces: str) -> None:
+    """Add to what is known of a topic; forget what has `replaces`, or that, a comma and more, as its description.
+
+    Without a folder that can be written to, do nothing.
+    """
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{topic}.json", remembered(topic) | {description: values})
+        known = remembered(topic)
+        kept = {other: known[other] for other in known if not f"{other}, ".startswith(f"{replaces}, ")}
+        write_json(folder / f"{topic}.json", kept | {description: values})
     except (OSError, RuntimeError):
         return

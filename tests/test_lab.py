@@ -619,7 +619,8 @@ def test_doctor_lists_cached_missing_and_bundled_models(tmp_path: Path, monkeypa
 def test_doctor_shows_which_kernels_were_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_CACHE", str(tmp_path))
     assert doctor.kernels() == ["kernels              not measured yet: --accelerate does it and remembers the fastest"]
-    remember(KERNELS, "a processor, float32, rows 8", {"8x4": "onednn for 8", "4x4": "plain", "16x4": "onednn for 8"})
+    names = {"8x4": "onednn for 8", "4x4": "plain", "16x4": "onednn for 8"}
+    remember(KERNELS, "a processor, float32, rows 8", names, replaces="a processor, float32, rows 8")
     assert doctor.kernels() == [
         "kernels              a processor, float32, rows 8: onednn for 8: 8x4, 16x4; plain: 4x4"
     ]

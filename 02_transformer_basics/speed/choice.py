@@ -72,8 +72,8 @@ def chosen_names(
 ) -> dict[Size, str]:
     """Return for each size the name of its fastest layer: remembered, or else measured and then remembered."""
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    key = f"{device_name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
-    key += f", among {', '.join(layers)}"  # another version of the lab may have others
+    products = f"{device_name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}, rows {rows}"
+    key = f"{products}, among {', '.join(layers)}"  # another version of the lab may have others
     known = {text: name for text, name in remembered(KERNELS).get(key, {}).items() if name in list(layers)}
     missing = sorted(size for size in sizes if _text(size) not in known)
     if missing:
@@ -82,7 +82,7 @@ def chosen_names(
         else:
             measured = fastest(layers, missing, rows)
         known |= {_text(size): name for size, name in measured.items()}
-        remember(KERNELS, key, known)
+        remember(KERNELS, key, known, replaces=products)
     return {size: known[_text(size)] for size in sizes}
 
 

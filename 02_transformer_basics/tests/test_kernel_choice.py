@@ -248,6 +248,15 @@ def test_choices_are_measured_once_for_each_processor_precision_and_number_of_ro
         chosen_names({"new": PlainLinear}, "float32", SIZES, 1)
 
 
+def test_choices_among_other_kernels_are_forgotten() -> None:
+    for layers in ({"plain": PlainLinear}, {"plain": PlainLinear, "new": PlainLinear}):
+        for rows in (1, 16, 1):
+            chosen_names(layers, "float32", SIZES, rows)
+            assert sum(f"rows {rows}, among plain" in key for key in remembered(KERNELS)) == 1
+    assert len(remembered(KERNELS)) == 2
+    assert all("among plain, new" in key for key in remembered(KERNELS))
+
+
 @pytest.mark.parametrize("contents", ["", "{", "[1, 2]", '{"a": 3}', "\0\0", '{"a": {"16x8": 5}}', None], ids=repr)
 def test_a_damaged_file_is_measured_anew_and_replaced(
     contents: str | None, cache: Path, capsys: pytest.CaptureFixture[str]
@@ -284,7 +293,7 @@ import sys
 sys.path[:0] = [{project!r}, {root!r}]
 from lab.cache import remember, remembered
 for number in range(200):
-    remember("kernels", sys.argv[1], {{str(number): "plain"}})
+    remember("kernels", sys.argv[1], {{str(number): "plain"}}, replaces=sys.argv[1])
     assert remembered("kernels") != {{}}
 """
 
