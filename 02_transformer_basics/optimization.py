@@ -10,6 +10,9 @@ Sources: AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularizati
 al. 2025, "Muon is Scalable for LLM Training", which lets it share AdamW's learning rate and weight decay.
 """
 
+# pyright: reportPrivateImportUsage=false
+# PyTorch's documented functions for lists of tensors, `torch._foreach_...`, have a name with an underscore.
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,9 +76,10 @@ def newton_schulz(matrices: Tensor, iterations: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices  # (N, R, C) with R <= C, the cheaper side
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # no singular value above 1, or the iteration runs away
-    for _ in range(iterations):
+    for _ in range(iterations):  # applies s -> a s + b s^3 + c s^5 to each singular value
         square = x @ x.mT  # (N, R, C) @ (N, C, R) -> (N, R, R)
-        x = a * x + (b * square + c * square @ square) @ x  # applies s -> a s + b s^3 + c s^5 to each singular value
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b square + c square @ square
+        x = torch.add(polynomial @ x, x, alpha=a)  # (N, R, C); float32, also with products in bfloat16
     return x.mT if tall else x
 
 
@@ -90,24 +94,26 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update all matrices, those of one shape in one batch."""
+        """Update all matrices, those of one shape together: fewer and larger kernels."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 shapes.setdefault(parameter.shape, []).append(parameter)
             for shape, matrices in shapes.items():
                 scale = 0.2 * math.sqrt(max(shape))  # Liu et al., eq. 4: as large a step as AdamW's
-                directions = newton_schulz(torch.stack([self.momentum(p, group["momentum"]) for p in matrices]))
-                for parameter, direction in zip(matrices, directions, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(direction, alpha=-group["lr"] * scale)
+                directions = newton_schulz(torch.stack(self.momentum(matrices, group["momentum"])))  # (N, R, C)
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, directions.unbind(), alpha=-group["lr"] * scale)
 
-    def momentum(self, parameter: nn.Parameter, decay: float) -> Tensor:
-        """Return the running mean of the gradients (R, C), one step ahead (Nesterov momentum)."""
-        assert parameter.grad is not None
-        buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-        buffer.lerp_(parameter.grad, 1 - decay)
-        return parameter.grad.lerp(buffer, decay)
+    def momentum(self, matrices: Sequence[Tensor], decay: float) -> tuple[Tensor, ...]:
+        """Return the running means of the gradients, (R, C) each, one step ahead (Nesterov momentum)."""
+        gradients: list[Any] = [parameter.grad for parameter in matrices]
+        for parameter in matrices:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        averages = [self.state[parameter]["momentum"] for parameter in matrices]
+        torch._foreach_lerp_(averages, gradients, 1 - decay)
+        return torch._foreach_lerp(gradients, averages, decay)
 
 
 class OptimizerGroup:

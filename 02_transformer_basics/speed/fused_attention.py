@@ -7,6 +7,7 @@ Sources: equation 1 of Vaswani et al. 2017, "Attention Is All You Need"; blocks 
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,15 @@ def _is_causal(mask: Mask, queries: int, keys: int) -> bool:
     """Return True if `mask` is the causal mask of as many queries as keys."""
     if mask is None or queries != keys or mask.shape != (queries, keys):
         return False
-    return torch.equal(mask, causal_mask(queries, device=mask.device))
+    if mask.is_inference():  # it has no version that would tell of a change
+        return _equals_causal_mask.__wrapped__(mask, 0)
+    return _equals_causal_mask(mask, mask._version)
+
+
+@lru_cache(maxsize=1)
+def _equals_causal_mask(mask: Tensor, version: int) -> bool:
+    """Compare a mask (T, T): once for all layers, because the comparison waits for all that a GPU has still to do."""
+    return torch.equal(mask, causal_mask(len(mask), device=mask.device))
 
 
 class FusedMultiHeadAttention(MultiHeadAttention):

@@ -123,6 +123,26 @@ def test_a_square_mask_that_is_not_causal_is_not_taken_for_one() -> None:
     torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_causal_mask_that_changes_is_no_longer_taken_for_one(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        query, key, value = torch.randn(3, 2, 3, 9, 6)
+        mask = causal_mask(9)
+        for allowed in (True, False, True):
+            mask[5, 2] = allowed
+            torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
+
+
+def test_all_layers_share_one_comparison_with_the_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = training_copy(GPT2(GPT2Config(50, 16, 24, 5, 4)))
+    comparisons: list[int] = []
+    equal = torch.equal
+    monkeypatch.setattr(torch, "equal", lambda *tensors: comparisons.append(1) or equal(*tensors))
+    for step in range(1, 4):
+        fast(torch.randint(50, (2, 16)))
+        assert len(comparisons) == step
+
+
 @pytest.mark.parametrize(("queries", "keys"), [(2, 5), (1, 5), (70, 150), (5, 2)])
 def test_fewer_queries_than_keys_are_the_last_or_refused(queries: int, keys: int) -> None:
     query, (key, value) = torch.randn(1, 2, queries, 4), torch.randn(2, 1, 2, keys, 4)

@@ -28,6 +28,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import optimization
@@ -552,6 +553,33 @@ def test_muon_takes_the_steps_of_its_formula_and_of_pytorchs(shape: tuple[int, i
     assert (ours - start).abs().max() > 0.02
     torch.testing.assert_close(ours.detach().double(), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)  # which multiplies matrices in bfloat16
+
+
+class Operations(TorchDispatchMode):
+    """Counts what PyTorch computes: on a GPU each is a kernel or more."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_muon_takes_as_many_operations_for_many_matrices_as_for_one() -> None:
+    counts = []
+    for number in (1, 12):
+        parameters = [nn.Parameter(torch.randn(6, 8)) for _ in range(number)]
+        optimizer = Muon([{"params": parameters, "weight_decay": 0.1}], lr=0.02, momentum=0.95)
+        for parameter in parameters:
+            parameter.grad = torch.randn(6, 8)
+        optimizer.step()  # the first step creates the averages
+        operations = Operations()
+        with operations:
+            optimizer.step()
+        counts.append(operations.count)
+    assert counts[0] == counts[1]
 
 
 def test_only_matrices_have_weight_decay() -> None:
