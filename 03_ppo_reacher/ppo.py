@@ -46,7 +46,7 @@ def compute_gae(
     Returns:
         advantages (T, N), and returns = advantages + values (T, N), the critic's targets.
     """
-    # Eq. 12: the TD error of each step, delta = r + gamma V(s') - V(s).
+    # Eq. 11: the TD error of each step, delta = r + gamma V(s') - V(s).
     deltas = rewards + discount * next_values * ~terminated - values  # (T, N)
 
     # Weight of the following step's advantage: gamma * lambda, or 0 where an episode ends.
@@ -181,17 +181,23 @@ def update(
 
 @torch.no_grad()
 def update_diagnostics(agent: Agent, batch: Batch, config: PPOConfig) -> UpdateStats:
-    """Return the losses after an update, and how far the policy moved, for the whole rollout."""
+    """Return the losses after an update, and how far the policy moved, for the whole rollout.
+
+    The losses are those of `combined_loss`, with the settings of the run.
+    """
     log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (B,)
     log_ratio = log_probs - batch.old_log_probs  # (B,)
     ratio = log_ratio.exp()  # (B,)
-    advantages = normalize(batch.advantages)  # (B,)
+    advantages = batch.advantages  # (B,)
+    if config.normalize_advantages:  # detail 4
+        advantages = normalize(advantages)
+    clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
 
     # The estimator k3 of http://joschu.net/blog/kl-approx.html: unbiased, and never negative.
     approx_kl = (ratio - 1 - log_ratio).mean()
     is_clipped = (ratio - 1).abs() > config.clip_ratio  # (B,)
     scalars = (
-        policy_loss(log_probs, batch.old_log_probs, advantages, config.clip_ratio),
+        policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio),
         value_loss(agent.value(batch.observations), batch.returns),
         agent.policy.entropy(),
         approx_kl,

@@ -102,7 +102,7 @@ assert baselines["inverse kinematics + PD"].min() > baselines["random policy"].m
 # adds up all later TD errors, each weighted γλ times the one before, up to the end of the
 # episode:
 #
-# $$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t) \qquad \text{(eq. 12)}$$
+# $$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t) \qquad \text{(eq. 11)}$$
 #
 # $$A_t = \delta_t + \gamma\lambda \, \delta_{t+1} + (\gamma\lambda)^2 \, \delta_{t+2} + \dots
 # \qquad \text{(eq. 16)}$$

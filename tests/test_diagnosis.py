@@ -120,6 +120,18 @@ UNKNOWN = {
 }
 
 
+def test_the_card_shows_only_what_is_wrong(tmp_path: Path) -> None:
+    """In place: the change, not the divisor N - 1, which is right too. Another type: no number."""
+    in_place = "def standardize(x):\n    x -= x.mean(0)\n    x /= x.std(0)\n    return x\n"
+    details = verdict_on("standardize", in_place, tmp_path).details
+    assert "  changed   x, an argument" in details
+    assert not any("difference" in line for line in details)
+    double = "def standardize(x):\n    return ((x - x.mean(0)) / x.std(0, correction=0)).double()\n"
+    verdict = verdict_on("standardize", double, tmp_path)
+    assert "float64" in verdict.message
+    assert not any("difference" in line for line in verdict.details)
+
+
 @pytest.mark.parametrize("label", UNKNOWN)
 def test_an_unknown_mistake_gets_its_kind_only_if_that_is_certain(label: str, tmp_path: Path) -> None:
     name, code, (status, mistake, words) = UNKNOWN[label]

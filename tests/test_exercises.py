@@ -108,7 +108,7 @@ def test_numbers_and_names_are_unique() -> None:
 
 def verdict_on(code: str, folder: Path, name: str = "td_target") -> Verdict:
     path = folder / "answer with spaces ü.py"
-    path.write_bytes(code.encode("utf-8"))
+    path.write_bytes(code.encode("utf-8", "surrogateescape"))
     return check_file(find(name), path).verdict
 
 
@@ -131,6 +131,7 @@ HOSTILE = {
     "patched functions": ("import builtins\nbuiltins.sorted = builtins.len = builtins.zip = None\n" + RIGHT, None),
     "Windows": ("\ufeff" + RIGHT.replace("\n", "\r\n"), "passed"),
     "printing": ("def td_target(*a, **k):\n    print('x' * 10**6)\n    return 0.0\n", "wrong"),
+    "another encoding": ("# caf\udce9\n" + RIGHT, "error"),
     "threads": ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n" + RIGHT, "passed"),
 }
 
@@ -375,9 +376,13 @@ def test_no_progress_is_lost_between_two_terminals(folder: Path) -> None:
     assert len(progress.states()) == len(ALL)
 
 
-def test_a_damaged_progress_file_gives_one_line(folder: Path) -> None:
+WRONG_STATES = ('{"hints": "2"}', '{"hints": -99}', '{"mistake": 3}', '{"passed": "x"}', '{"hints": true}', "3")
+
+
+@pytest.mark.parametrize("contents", ["{", "[1]", *(f'{{"attention": {state}}}' for state in WRONG_STATES)])
+def test_a_damaged_progress_file_gives_one_line(contents: str, folder: Path) -> None:
     folder.mkdir()
-    (folder / ".progress.json").write_text("{", encoding="utf-8")
+    (folder / ".progress.json").write_text(contents, encoding="utf-8")
     with pytest.raises(ValueError, match="damaged; delete it"):
         progress.states()
 

@@ -198,6 +198,12 @@ def test_other_names_of_the_loopback_interface_are_not_warned_of(host: str) -> N
         assert process.communicate(timeout=30)[1] == ""
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_a_host_elsewhere_is_refused_by_its_own_flag(host: str) -> None:
+    with pytest.raises(UserError, match=f"^--host {host}: .*; it must be an address of this machine"):
+        listen(host, 0)
+
+
 @pytest.mark.parametrize("length", [10_000, 200_000, 3_000_000])
 def test_a_long_address_gets_an_answer(address: Address, length: int) -> None:
     assert address.get(f"/?token={address.token}&x={'x' * length}")[0] == 414

@@ -242,6 +242,19 @@ def test_three_steps_of_learning_equal_stable_baselines3() -> None:
     assert stats.clip_fraction == pytest.approx(logged["train/clip_fraction"], abs=1e-6)
 
 
+@pytest.mark.parametrize("normalize_advantages", [True, False])
+@pytest.mark.parametrize("use_clipping", [True, False])
+def test_the_losses_after_an_update_are_those_that_were_trained(normalize_advantages: bool, use_clipping: bool) -> None:
+    config = dataclasses.replace(SMALL, normalize_advantages=normalize_advantages, use_clipping=use_clipping)
+    agent = make_agent(config, 10, 2)
+    observations, actions = torch.randn(64, 10), torch.randn(64, 2)
+    old_log_probs = agent.policy.log_prob(observations, actions).detach() + 0.3 * torch.randn(64)
+    batch = ppo.Batch(observations, actions, old_log_probs, 3 * torch.randn(64) + 1, torch.randn(64))
+    stats = ppo.update_diagnostics(agent, batch, config)
+    loss = stats.policy_loss + config.value_coefficient * stats.value_loss - config.entropy_coefficient * stats.entropy
+    assert loss == pytest.approx(ppo.combined_loss(agent, batch, config).item(), rel=1e-5)
+
+
 def test_first_minibatch_has_the_policy_of_the_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ratio is 1 before the first step; it is not if the old log-probabilities belong to another policy."""
     ratios = []

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from lab.errors import UserError
 from lab.exercises.catalog import Exercise, find
 from lab.exercises.describing import described, where
 from lab.exercises.diagnosis import Examiner, Verdict
 from lab.exercises.grading import load_grading
 from lab.exercises.probes import Answer
-from lab.files import write_json
+from lab.files import read_text, write_json
 
 READY = "ready to check"
 MEMORY = 2 * 2**30  # bytes that a learner's code may allocate
@@ -72,7 +73,10 @@ def examine_file(exercise: Exercise, examiner: Judge, file: Path) -> Verdict:
 def read_functions(names: Sequence[str], file: Path) -> dict[str, Any] | Verdict:
     """Import a learner's file and return the named functions in it, or a verdict if it does not import or has none."""
     try:
+        read_text(file)  # Python would let a comment be in another encoding
         module = import_file(file)
+    except UserError as error:
+        return Verdict("error", str(error).removeprefix(f"{file}: "))
     except SyntaxError as error:
         place = f"line {error.lineno}: " if error.lineno else ""
         return Verdict("error", f"{place}{error.msg}", details=((error.text or "").strip(),))

@@ -99,15 +99,19 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, float | str]]:
         yield from numbers(value, place)
 
 
-def first_difference(mine: Any, expected: Any) -> str:
-    """Return a line that names the first number or text that differs; "" where the structures differ."""
+def first_difference(mine: Any, expected: Any, relative: float = 1e-9, absolute: float = 0.0) -> str:
+    """Return a line that names the first number or text that differs by more than the tolerances; "" if none does.
+
+    Where the structures differ, too, there is no such line.
+    """
     pairs = list(zip(leaves(mine), leaves(expected), strict=False))
     for (place, value), (other_place, other) in pairs:
-        if place == other_place and place and not is_close(value, other):
+        if place == other_place and place and not is_close(value, other, relative, absolute):
             if isinstance(value, str) and isinstance(other, str):
                 value, other = _from_the_difference(value, other)
                 return f"  yours {value!r}, expected {other!r}"
-            return f"  first difference at {place}: {shown(value)}, expected {shown(other)}"
+            write = repr if shown(value) == shown(other) else shown
+            return f"  first difference at {place}: {write(value)}, expected {write(other)}"
     return ""
 
 
@@ -120,11 +124,12 @@ def _from_the_difference(one: str, other: str) -> tuple[str, str]:
     ) or "nothing more"
 
 
-def is_close(one: Any, other: Any) -> bool:
+def is_close(one: Any, other: Any, relative: float = 1e-9, absolute: float = 0.0) -> bool:
     """Return True if two numbers, or two other values, cannot be told apart but for rounding; NaN equals NaN."""
     if not (isinstance(one, (int, float)) and isinstance(other, (int, float))):
         return one == other
-    return math.isclose(one, other, rel_tol=1e-9) or (one != one and other != other)
+    close = math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
+    return close or (one != one and other != other)
 
 
 def shown_outcome(each: Outcome) -> str:

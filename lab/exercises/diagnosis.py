@@ -8,7 +8,7 @@ explains the result; NaN; a broken invariant; the kind of the known mistakes tha
 import itertools
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.exercises.advice import advice
@@ -99,11 +99,16 @@ class Examiner:
         for a, b, probe in zip(one, other, self.grading.probes, strict=True):
             yield same_outcome(a, b, probe)
 
+    def _nearness(self, found: Outcomes, reading: Outcomes) -> tuple[int, int]:
+        """Return on how many probes an answer agrees with a reading of the task, and on how many its results do."""
+        results = [replace(mine, changed=other.changed) for mine, other in zip(found, reading, strict=True)]
+        return sum(self.agreement(found, reading)), sum(self.agreement(results, reading))
+
     def examine(self, answer: Answer, file: str = "") -> Verdict:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
         self.on_outcomes()
-        expected = max(self.readings, key=lambda reading: sum(self.agreement(found, reading)))  # the nearest reading
+        expected = max(self.readings, key=lambda reading: self._nearness(found, reading))
         agrees = self.same(found, expected)
         if all(agrees):
             return self._passed(answer)
@@ -275,7 +280,9 @@ class Examiner:
         lines += [f"  {name} = {shown(value)}" for name, value in probe.arguments().items()]
         lines.append(f"  expected  {shown_outcome(expected[number])}")
         lines.append(f"  yours     {shown_outcome(found[number])}")
-        difference = first_difference(found[number].value, expected[number].value)
+        changed = [name for name in found[number].changed if name not in expected[number].changed]
+        lines += [f"  changed   {name}, an argument" for name in changed]
+        difference = first_difference(found[number].value, expected[number].value, probe.relative, probe.absolute)
         return (*lines, difference) if difference else tuple(lines)
 
 

@@ -73,7 +73,12 @@ def states() -> dict[str, State]:
         saved = json.loads(path.read_text(encoding="utf-8"))
         # a newer version of the lab may have stored more
         known = [field.name for field in fields(State)]
-        return {name: State(**{key: values[key] for key in known if key in values}) for name, values in saved.items()}
+        read = {name: State(**{key: values[key] for key in known if key in values}) for name, values in saved.items()}
+        for each in read.values():
+            types = [type(getattr(each, field.name)) for field in fields(State)]
+            if types != [type(field.default) for field in fields(State)] or each.hints < 0:
+                raise ValueError(each)
+        return read
     except (ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; delete it, and `lab check all` finds what you have solved") from None
 

@@ -1,6 +1,7 @@
 """`lab play`: start the server, print its address, open the browser. Imports no torch."""
 
 import contextlib
+import errno
 import ipaddress
 import secrets
 import socket
@@ -49,7 +50,7 @@ class Play:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises UserError if the port is in use or not allowed."""
+    """Return a socket that listens. Raises UserError for a host elsewhere, and a port that is in use or not allowed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -60,6 +61,10 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = error.strerror or str(error)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise UserError(
+                f"--host {host}: {reason}; it must be an address of this machine, as 127.0.0.1 is"
+            ) from None
         raise UserError(f"--port {port}: {reason} at {host}; --port 0 takes a free one") from None
     return listening
 
