@@ -156,6 +156,20 @@ def test_everything_works_by_keyboard(watched: WatchedPage) -> None:  # noqa: F8
     watched.wait_for(lambda frame: frame["steps"])
 
 
+def test_a_seed_that_is_none_leaves_the_training_alone(watched: WatchedPage) -> None:  # noqa: F811
+    watched.open("arm?seed=3&policy=learning")
+    button(watched, "Step").click()
+    watched.wait_for(lambda frame: is_state(frame) and frame["iteration"] == 1)
+    field = watched.page.get_by_label("Random seed")
+    for text in ("-1", "4294967296", "2.5", ""):
+        field.fill(text)
+        field.press("Enter")
+        field.press("Tab")
+        assert field.input_value() == "3"
+    button(watched, "Step").click()
+    watched.wait_for(lambda frame: is_state(frame) and frame["iteration"] == 2)
+
+
 def test_the_address_holds_the_state_and_nonsense_is_ignored(watched: WatchedPage) -> None:  # noqa: F811
     watched.open("arm?seed=7&policy=controller&x=-5&y=10&without=use_clipping")
     assert watched.wait_for(is_state)["policy"] == "controller"

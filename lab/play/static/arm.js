@@ -203,8 +203,7 @@ function centimeters(meters) {
 export function open(state) {
   const point = [Number(state.x) / 100, Number(state.y) / 100];
   target = point.every(Number.isFinite) ? within(point) : null;
-  view.seed.input.value = state.seed ?? 0;
-  view.seed.input.value = view.seed.get();
+  view.seed.set(state.seed ?? 0);
   view.without.value = Object.hasOwn(DETAILS, state.without ?? "") ? state.without ?? "" : "";
   check(Object.hasOwn(POLICIES, state.policy ?? "") ? state.policy : "trained");
 }

@@ -49,11 +49,25 @@ export function choice(type, label, attributes) {
   return { input, root: element("label", { class: "check" }, input, ` ${label}`) };
 }
 
-// A field for a whole number: {input, root, get}; `get` returns the smallest one if it holds none that it allows.
+// A field for a whole number: {input, root, get, set}. A number that it does not allow is refused, and gives way to the
+// last one that it did; `get` returns that one, and `set` takes the smallest instead.
 export function wholeNumber(label, min, max, value, onchange) {
-  const input = element("input", { type: "number", min, max, value, required: true, onchange });
-  const get = () => (input.checkValidity() ? Number(input.value) : min);
-  return { input, root: element("label", {}, `${label} `, input), get };
+  let last = value;
+  const input = element("input", { type: "number", min, max, value, required: true });
+  input.addEventListener("change", () => {
+    if (!input.reportValidity()) return;
+    last = Number(input.value);
+    onchange();
+  });
+  input.addEventListener("blur", () => {
+    if (!input.checkValidity()) input.value = last;
+  });
+  const set = (number) => {
+    input.value = number;
+    if (!input.checkValidity()) input.value = min;
+    last = Number(input.value);
+  };
+  return { input, root: element("label", {}, `${label} `, input), get: () => last, set };
 }
 
 // A labelled slider with its value beside it; `onchange` gets the number. Returns {root, get, set}.

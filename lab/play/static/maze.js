@@ -82,10 +82,9 @@ function settings() {
 }
 
 function sizes() {
-  const valid = (action) => (event) => event.target.reportValidity() && action();
-  view.rows = wholeNumber("Rows", 1, MAX_SIDE, 4, valid(resize));
-  view.columns = wholeNumber("Columns", 1, MAX_SIDE, 4, valid(resize));
-  view.seed = wholeNumber("Seed", 0, MAX_SEED, 0, valid(() => start(isRunning)));
+  view.rows = wholeNumber("Rows", 1, MAX_SIDE, 4, resize);
+  view.columns = wholeNumber("Columns", 1, MAX_SIDE, 4, resize);
+  view.seed = wholeNumber("Seed", 0, MAX_SEED, 0, () => start(isRunning));
   return element("div", { class: "sizes" }, view.rows.root, view.columns.root, view.seed.root,
     buttonRow({ "The lab's maze": () => replace(LABS_MAZE), "Empty room": emptyRoom, "Random maze": randomMaze }));
 }
@@ -135,7 +134,7 @@ export function open(state) {
     const value = Number.parseFloat(state[name]);
     if (value >= min && value <= max) view.sliders[name].set(value);
   }
-  if (/^\d+$/.test(state.seed) && Number(state.seed) <= MAX_SEED) view.seed.input.value = state.seed;
+  if (/^\d+$/.test(state.seed) && Number(state.seed) <= MAX_SEED) view.seed.set(state.seed);
   if (state.speed >= 1 && state.speed <= FASTEST) view.speed.set(positionOf(Number(state.speed)));
   if (state.optimum) view.optimum.input.checked = state.optimum === "1";
   isOther = JSON.stringify(job(false)) !== before;
@@ -179,8 +178,8 @@ function step() {
 function setLayout(rows) {
   layout = rows;
   view.grid.setLayout(rows);
-  view.rows.input.value = rows.length;
-  view.columns.input.value = rows[0].length;
+  view.rows.set(rows.length);
+  view.columns.set(rows[0].length);
   view.fits.root.hidden = Math.max(rows.length, rows[0].length) <= LARGE_SIDE;
 }
 
@@ -225,7 +224,7 @@ function withEnds(size, kindAt) {
 }
 
 function randomMaze() {
-  view.seed.input.value = Math.floor(Math.random() * 10000);
+  view.seed.set(Math.floor(Math.random() * 10000));
   lab.send({ do: "random", rows: layout.length, columns: layout[0].length, seed: view.seed.get() });
 }
 

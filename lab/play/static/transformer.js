@@ -110,7 +110,7 @@ export function open(state) {
   typed = (state.sentence ?? EXAMPLES[task]).slice(0, MAX_TEXT);
   view.box.value = typed;
   for (const [name, each] of Object.entries(view.sliders)) each.set(inside(state[name], LIMITS[name], DEFAULTS[name]));
-  view.seed.input.value = Math.round(inside(state.seed, LIMITS.seed, DEFAULTS.seed));
+  view.seed.set(Math.round(inside(state.seed, LIMITS.seed, DEFAULTS.seed)));
   const head = (text, otherwise) => {
     const match = /^(\d\d?)\.(\d\d?)(n?)$/.exec(text ?? "");
     return match ? { layer: Number(match[1]), head: Number(match[2]), causal: !match[3] } : otherwise;
