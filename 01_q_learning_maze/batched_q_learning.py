@@ -17,6 +17,7 @@ from argument_checks import require
 from transition_tables import TransitionTables
 
 BLOCK = 64  # steps whose random numbers are drawn at once: one large draw is cheaper than many
+MAX_ACTIONS = 255  # they are counted in bytes
 MAX_ENTRIES = 2**31 - 1  # of all Q-tables together: they are indexed in 32 bits
 
 
@@ -61,7 +62,10 @@ class BatchedQLearning:
         epsilon_min: float | Tensor = 0.05,
     ) -> None:
         n_states, n_actions = dynamics.n_states, dynamics.n_actions
-        require("n_agents", n_agents, "1 or more", n_agents >= 1)
+        whole = isinstance(n_agents, int) and not isinstance(n_agents, bool) and n_agents >= 1
+        require("n_agents", n_agents, "a whole number, 1 or more", whole)
+        few_enough = n_actions <= MAX_ACTIONS
+        require("dynamics", f"{n_actions} actions", f"{MAX_ACTIONS} at most", few_enough)
         most = MAX_ENTRIES // (n_states * n_actions)
         require("n_agents", n_agents, f"at most {most} with {n_states} states", n_agents <= most)
         self.dynamics = dynamics
@@ -212,17 +216,22 @@ def train_batch(
     seed: int,
     episodes: int | None = None,
 ) -> Iterator[Episodes]:
-    """Train `agents` for `episodes` episodes each; yield the records of those that end together.
+    """Train `agents` until each has finished `episodes` episodes, earlier ones included.
 
-    An agent that has finished its episodes is frozen while it waits for the others. With `episodes`
-    None training continues without end.
+    Yields the records of the episodes that end together. An agent that has finished its episodes is
+    frozen while it waits for the others. With `episodes` None training continues without end.
     """
+    if episodes is not None:
+        require("episodes", episodes, "0 or more", episodes >= 0)
+        agents.freeze((agents.number > episodes).nonzero().view(-1))
+    if not agents.active.any():
+        return
     for explore_draw, tie_break_draw, outcome in random_numbers(agents, seed):
         ended = agents.step(explore_draw, tie_break_draw, outcome)
         if ended is None:
             continue
         if episodes is not None:
-            finished = ended.agent[ended.number == episodes]
+            finished = ended.agent[ended.number >= episodes]
             agents.freeze(finished)
         yield ended
         if not agents.active.any():

@@ -272,6 +272,37 @@ def test_frozen_agents_do_not_learn() -> None:
     assert all(torch.equal(agents.q[agent], table) for agent, table in finished.items())
 
 
+def episodes_of(agents: BatchedQLearning, episodes: int | None, most: int = 10_000) -> int:
+    """Train on, and return how many episodes ended."""
+    return sum(len(ended.agent) for ended in islice(train_batch(agents, 0, episodes), most))
+
+
+def test_training_counts_the_episodes_of_earlier_calls_and_ends() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=9), 10)
+    assert episodes_of(agents, 0) == 0
+    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=9), 10)
+    before = episodes_of(agents, None, most=30)
+    assert before + episodes_of(agents, 50) == 50 * 10
+    assert episodes_of(agents, 50) == 0
+    assert episodes_of(agents, 3) == 0
+    with pytest.raises(UserError, match="episodes is -1; it must be 0 or more"):
+        episodes_of(agents, -1)
+
+
+@pytest.mark.parametrize("n_actions", [255, 256])
+def test_many_actions_are_all_chosen_or_refused(n_actions: int) -> None:
+    outcomes = np.zeros((4, 1, n_actions, 1))
+    outcomes[0] = 1.0  # the probability of staying in the only state
+    dynamics = TransitionTables(outcomes, start=0, time_limit=10)
+    if n_actions == 256:
+        with pytest.raises(UserError, match="dynamics is 256 actions; it must be 255 at most"):
+            BatchedQLearning(dynamics, 1)
+        return
+    agents = BatchedQLearning(dynamics, 20_000)
+    actions = agents.act(*torch.rand(2, 20_000, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(actions.unique(), torch.arange(255, dtype=torch.int32))
+
+
 def test_equal_seeds_give_equal_tables_and_different_seeds_do_not() -> None:
     def table(seed: int) -> Tensor:
         agents = BatchedQLearning(tables_of(SimpleMaze(slip=0.2)), 7)
