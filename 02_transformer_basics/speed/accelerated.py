@@ -1,5 +1,6 @@
 """`accelerate(model, precision)`: the fast form of a model, for inference; it equals the plain one within rounding."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from lab.errors import UserError
 from models.distilbert import DistilBertClassifier
 from models.generation import KVCache
 from models.gpt2 import GPT2
+from models.hub import check_finite
 from models.internals import ModelOutput
 from speed.choice import ROWS, Size, choose, linear_factory
 from speed.cuda_graph import StaticCache, StaticSteps, uses_graphs
@@ -21,6 +23,7 @@ from speed.quantization import check_precision
 from transformer_block import TransformerBlock
 
 ASK_THE_PLAIN_MODEL = "an accelerated model is for inference only; ask the plain model"
+MOVE_THE_PLAIN_MODEL = "an accelerated model keeps its device and type; accelerate the plain one again where it is now"
 Model = TypeVar("Model", bound=GPT2 | DistilBertClassifier)
 
 
@@ -56,6 +59,20 @@ def _layers_for_rows(model: GPT2, precision: str) -> Callable[[int], tuple[list[
     return lambda _: layers
 
 
+def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a `forward` for inference that ignores autocast: the layers have a precision of their own."""
+
+    @functools.wraps(forward)
+    @torch.no_grad()
+    def run(model: nn.Module, input_ids: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        device = input_ids.device.type
+        is_enabled = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_enabled else contextlib.nullcontext():
+            return forward(model, input_ids, *arguments, **options)
+
+    return run
+
+
 class AcceleratedGPT2(GPT2):
     """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one.
 
@@ -73,7 +90,7 @@ class AcceleratedGPT2(GPT2):
         self.blocks, self.lm_head = self.layers(batch_size=1)
         self.static_steps = StaticSteps(self) if uses_graphs(model.norm.weight.device) else None
 
-    @torch.no_grad()
+    @_without_autocast
     def forward(
         self,
         input_ids: Tensor,
@@ -104,6 +121,10 @@ class AcceleratedGPT2(GPT2):
         """Raise UserError: the fused kernels keep no attention weights."""
         raise UserError(ASK_THE_PLAIN_MODEL)
 
+    def _apply(self, *_: Any, **__: Any) -> Any:
+        """Raise UserError: the plain model has some of these tensors, too."""
+        raise UserError(MOVE_THE_PLAIN_MODEL)
+
     def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
         """Raise UserError: packed weights have no place in a checkpoint."""
         raise UserError(ASK_THE_PLAIN_MODEL)
@@ -128,13 +149,27 @@ class AcceleratedDistilBert(DistilBertClassifier):
         last = len(model.blocks) - 1
         self.blocks = [ScriptedBlock(block, make, number == last) for number, block in enumerate(model.blocks)]
 
-    @torch.no_grad()
+    @_without_autocast
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return super().forward(input_ids, attention_mask)
 
     def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
         """Raise UserError: the fused kernels keep no attention weights."""
         raise UserError(ASK_THE_PLAIN_MODEL)
+
+    def _apply(self, *_: Any, **__: Any) -> Any:
+        """Raise UserError: the plain model has some of these tensors, too."""
+        raise UserError(MOVE_THE_PLAIN_MODEL)
+
+
+def check_weights(model: nn.Module, precision: str) -> None:
+    """Raise UserError for weights that `precision` cannot hold: kernels differ in what they make of them."""
+    weights = [weight for weight in model.parameters() if not weight.is_meta]
+    check_finite(weights)
+    largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
+    limit = torch.finfo(torch.float16).max
+    if precision == "float16" and largest > limit:
+        raise UserError(f"float16 holds numbers up to {limit:g}, and the weights reach {largest:g}; choose bfloat16")
 
 
 @torch.no_grad()
@@ -146,8 +181,8 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
     Args:
         precision: of the weights: "float32" (equal to the plain model within rounding), "float16", "bfloat16", "int8".
 
-    Raises UserError for another precision, another model, one that is accelerated already, and a lower precision of a
-    model that is not float32.
+    Raises UserError for another precision, another model, one that is accelerated already, a lower precision of a
+    model that is not float32, and weights that are no numbers or beyond the range of float16.
     """
     check_precision(precision)
     if isinstance(model, AcceleratedGPT2 | AcceleratedDistilBert):
@@ -157,5 +192,6 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
     dtype = model.norm.weight.dtype
     if precision != "float32" and dtype != torch.float32:
         raise UserError(f"precision {precision} is made from a float32 model, not {dtype}; call model.float() first")
+    check_weights(model, precision)
     accelerated: Any = AcceleratedGPT2 if isinstance(model, GPT2) else AcceleratedDistilBert
     return accelerated(model, precision)

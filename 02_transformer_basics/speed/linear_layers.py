@@ -29,6 +29,7 @@ from speed.quantization import (
     quantize,
 )
 
+MAX_FLOAT16_ERROR = 1e-3  # of the weights of an output, where bfloat16 is stored as float16: half of bfloat16's own
 LayerFactory = Callable[[Tensor, Tensor | None], nn.Module]  # from weight (O, I) and bias (O,)
 
 
@@ -198,10 +199,12 @@ def layers_of(precision: str, like: Tensor, rows: int) -> dict[str, LayerFactory
 
 
 def _bfloat16_as_float16(weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """Return a layer with weights rounded to bfloat16, stored as float16; beyond its range, the plain layer."""
-    if weight.abs().max() > torch.finfo(torch.float16).max:
+    """Return a layer of weights in bfloat16, stored as float16; the plain one where float16's range is too small."""
+    rounded = _round(weight, "bfloat16")
+    error = (rounded.half().float() - rounded).abs().sum(dim=1)  # (O, I) -> (O,)
+    if not (error <= MAX_FLOAT16_ERROR * rounded.abs().sum(dim=1)).all():
         return HalfLinear(weight, bias, torch.bfloat16)
-    return PackedFloat16Linear(_round(weight, "bfloat16"), bias)
+    return PackedFloat16Linear(rounded, bias)
 
 
 def _rounded(layer: LayerFactory, precision: str) -> LayerFactory:
@@ -231,5 +234,5 @@ def stacked_parameters(*layers: nn.Linear | nn.Embedding) -> tuple[Tensor, Tenso
     """Return weight (O, I) and bias (O,) of several layers as of one; an embedding is a layer without a bias."""
     weights = [layer.weight.detach() for layer in layers]
     biases: list[Any] = [getattr(layer, "bias", None) for layer in layers]
-    bias = None if biases[0] is None else concat_views([bias.detach() for bias in biases])
+    bias = None if biases[0] is None else concat_views([bias.detach() for bias in biases]).contiguous()
     return concat_views(weights), bias

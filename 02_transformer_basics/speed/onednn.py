@@ -67,7 +67,10 @@ def _weight_gradient(x: Tensor, grad_output: Tensor) -> Tensor:
 
 
 class use_onednn_linear(TorchFunctionMode):
-    """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where it is supported and large enough."""
+    """A context in which oneDNN computes `F.linear`, and so `nn.Linear`, where it is supported and large enough.
+
+    It has first derivatives by `backward` and `torch.autograd.grad` only: no second ones, and none of `torch.func`.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
@@ -75,15 +78,15 @@ class use_onednn_linear(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `F.linear(x, weight, bias)`, by oneDNN where it is supported and large enough, with its gradients."""
-    if not is_supported(x, weight):
-        return F.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `F.linear` of the same arguments, by oneDNN where it is supported and large enough, with its gradients."""
+    if not is_supported(input, weight, bias):
+        return F.linear(input, weight, bias)
+    return _Linear.apply(input, weight, bias)  # pyright: ignore[reportReturnType]
 
 
-def is_supported(x: Tensor, weight: Tensor) -> bool:
-    """Return True if oneDNN should compute x (..., I) times weight (O, I)."""
+def is_supported(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Return True if oneDNN should compute x (..., I) times weight (O, I) plus bias (O,)."""
     return (
         x.numel() * len(weight) >= MIN_FLOPS  # most are too small, so this test comes first
         and kernels.onednn_linear is not None
@@ -93,6 +96,14 @@ def is_supported(x: Tensor, weight: Tensor) -> bool:
         and weight.ndim == 2
         and x.shape[-1] == weight.shape[1]  # if not, PyTorch's own error message is the best
         and x.numel() > x.shape[-1]  # one row is bound by reading the weights, whichever library does it
+        and (bias is None or _is_plain_bias(bias, len(weight)))
         and (HAS_AVX512 or x.numel() <= MAX_ROWS_AVX2 * x.shape[-1])
         and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _is_plain_bias(bias: Tensor, outputs: int) -> bool:
+    """Return True for a float32 bias (O,) on the CPU without gaps: oneDNN takes every other for one."""
+    return (
+        bias.shape == (outputs,) and bias.dtype == torch.float32 and bias.device.type == "cpu" and bias.is_contiguous()
     )

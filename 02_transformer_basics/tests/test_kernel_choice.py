@@ -208,6 +208,46 @@ def test_bfloat16_keeps_weights_beyond_the_range_of_float16() -> None:
         torch.testing.assert_close(make(weight, None)(x), torch.full((2, 4), 8e6), rtol=1e-2, atol=0, msg=name)
 
 
+@pytest.mark.parametrize("size", [1e-2, 1e-7, 1e-9, 1e-30])
+def test_bfloat16_keeps_small_weights(size: float) -> None:
+    weight, x = size * torch.randn(64, 96), torch.randn(4, 96)
+    for make in layers_of("bfloat16", CPU, 8).values():
+        error = (make(weight, None)(x) - x @ weight.T) / size
+        assert error.norm() < 0.01 * (x @ (weight / size).T).norm()
+
+
+def test_a_remembered_kernel_that_does_not_work_is_replaced() -> None:
+    names = choose("float32", SIZES, 1, CPU)
+    layers = linear_factory("float32", dict.fromkeys(names, "split"), CPU)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # does not divide 8 or 16 inputs
+        made = layers(plain := nn.Linear(8, 16))
+    finally:
+        torch.set_num_threads(threads)
+    assert type(made) is PlainLinear
+    x = torch.randn(2, 8)
+    assert torch.equal(made(x), plain(x))
+
+
+def test_choices_do_not_depend_on_the_default_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    types: set[torch.dtype] = set()
+
+    class WatchedLinear(PlainLinear):
+        def forward(self, x: Tensor) -> Tensor:
+            types.update({x.dtype, self.weight.dtype})
+            return super().forward(x)
+
+    monkeypatch.setattr(choice, "scripted", lambda layer, device: layer)
+    torch.set_default_dtype(torch.float64)
+    try:
+        fastest({"plain": WatchedLinear}, SIZES, 8)
+        fastest_on_gpu({"plain": WatchedLinear}, SIZES, 8, CPU.device)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert types == {torch.float32}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_measuring_leaves_the_callers_random_numbers_alone(precision: str) -> None:
     model = small_gpt2()

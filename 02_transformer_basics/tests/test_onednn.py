@@ -170,6 +170,23 @@ def test_all_other_products_use_pytorch(why: str, monkeypatch: pytest.MonkeyPatc
         assert not is_supported(x.to("meta"), weight.to("meta"))
 
 
+BIASES: dict[str, Callable[[], Tensor]] = {
+    "every fourth": lambda: torch.randn(512)[::4],
+    "expanded": lambda: torch.randn(1).expand(128),
+    "one number": lambda: torch.randn(1),
+    "one row": lambda: torch.randn(1, 128),
+    "a row for each": lambda: torch.randn(64, 128),
+}
+
+
+@pytest.mark.parametrize("kind", BIASES)
+def test_any_bias_gives_what_pytorch_gives(kind: str) -> None:
+    x, weight, bias = torch.randn(64, 256), torch.randn(128, 256), BIASES[kind]()
+    expected = F.linear(x, weight, bias)
+    with use_onednn_linear():
+        torch.testing.assert_close(F.linear(input=x, weight=weight, bias=bias), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_outside_of_the_context_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "onednn_linear", None)
     x, weight = torch.randn(64, 128), torch.randn(128, 128)

@@ -337,6 +337,45 @@ def test_what_cannot_be_accelerated_is_refused() -> None:
         accelerate(nn.Linear(2, 2))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("number", [torch.nan, -torch.inf])
+def test_weights_that_are_no_numbers_are_not_accelerated(precision: str, number: float) -> None:
+    for model in (GPT2.from_pretrained(BUNDLED), DistilBertClassifier.from_pretrained(CLASSIFIER)):
+        model.blocks[0].ff_in.weight.data[1, 2] = number
+        with pytest.raises(UserError, match="NaN or infinite"):
+            accelerate(model, precision)
+
+
+def test_float16_refuses_weights_beyond_its_range() -> None:
+    model = GPT2.from_pretrained(BUNDLED)
+    model.blocks[0].ff_in.weight.data[1, 2] = -1e5
+    with pytest.raises(UserError, match="float16 holds numbers up to 65504, and the weights reach 100000; choose bfl"):
+        accelerate(model, "float16")
+    accelerate(model, "bfloat16")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_autocast_changes_nothing_in_an_accelerated_model(precision: str) -> None:
+    ids = torch.tensor([[2, 3, 4, 5]])
+    for model in (GPT2.from_pretrained(BUNDLED), DistilBertClassifier.from_pretrained(CLASSIFIER)):
+        accelerated = accelerate(model, precision)
+        expected = accelerated(ids)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(accelerated(ids), expected)
+            assert torch.is_autocast_enabled("cpu")
+
+
+def test_an_accelerated_model_keeps_its_type_and_the_plain_one_its_own() -> None:
+    ids = torch.tensor([[2, 3]])
+    for model in (GPT2.from_pretrained(BUNDLED), DistilBertClassifier.from_pretrained(CLASSIFIER)):
+        expected = model(ids)
+        accelerated = accelerate(model)
+        for change in (accelerated.double, lambda each=accelerated: each.to("cpu")):
+            with pytest.raises(UserError, match="accelerate the plain one again"):
+                change()
+        assert torch.equal(model(ids), expected)
+
+
 def test_an_accelerated_model_is_neither_saved_nor_looked_into(tmp_path: Path) -> None:
     gpt2 = accelerate(GPT2.from_pretrained(BUNDLED))
     bert = accelerate(DistilBertClassifier.from_pretrained(CLASSIFIER))
