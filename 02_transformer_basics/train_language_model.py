@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from lab.devices import pick_device
+from lab.devices import pick_device, threads_on
 from lab.distributed import process_group, rank
 from lab.files import write_json, write_text
 from lab.launch import launch, warn_once
@@ -66,6 +66,7 @@ from language_model.reports import (
     sampled_sentences,
 )
 from language_model.training import StepRecord, new_model, train
+from models.checkpoints import round_to_half
 from models.gpt2 import GPT2
 
 REPORT_FILES = (METRICS, "metrics.json", "samples.txt", "learning_curve.png", "README.md", "train_language_model.json")
@@ -134,13 +135,6 @@ def run_training(config: Config, model: GPT2, tokenizer: PreTrainedTokenizerFast
             sample = sample_text(model, tokenizer, config.prompt, seed=record.step, length=PREVIEW_TOKENS)
             print(printable(sample), flush=True)
     return len(ids)
-
-
-@torch.no_grad()
-def round_to_half(model: GPT2) -> None:
-    """Round the weights to float16, in which they are saved, so that the evaluated model is the saved one."""
-    for parameter in model.parameters():
-        parameter.copy_(parameter.half())
 
 
 def final_metrics(
@@ -240,7 +234,7 @@ def main(config: Config) -> None:
         names = (*MODEL_FILES, *REPORT_FILES, CHECKPOINT)
         output_dir = check_model_folder(config.output_dir, names, data=config.data)
         device = pick_device(config.device)
-        run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type)
+        run = start_run(TRAINING, output_dir, config.settings(), config.resume, device.type, threads_on(device))
         config = dataclasses.replace(config, **run.settings)  # a resumed run has the settings that it began with
         if config.preset == "shakespeare_gpu" and device.type == "cpu" and rank() == 0:
             warn_once("--preset shakespeare_gpu takes hours on a CPU; --preset shakespeare takes minutes")

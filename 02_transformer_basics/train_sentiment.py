@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lab.devices import pick_device
+from lab.devices import pick_device, threads_on
 from lab.distributed import process_group, rank
 from lab.errors import UserError, require_at_least
 from lab.files import ROOT
@@ -193,7 +193,9 @@ def main(config: Config) -> None:
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     with process_group():
-        run = start_run(TRAINING, output_dir, vars(config.training.resolved()), config.resume, device.type)
+        run = start_run(
+            TRAINING, output_dir, vars(config.training.resolved()), config.resume, device.type, threads_on(device)
+        )
         note_command(run)
         result = run_training(config, device, run)
         if rank() != 0:

@@ -22,6 +22,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def threads_on(device: torch.device) -> int:
+    """Return the number of threads, on which the last bits of a result depend; 0 on a GPU, where they do not."""
+    return torch.get_num_threads() if device.type == "cpu" else 0
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let PyTorch use one thread in the block: for small models several only wait for each other."""

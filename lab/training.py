@@ -80,6 +80,7 @@ class Run:
     kept: dict[str, Any] = field(default_factory=dict)
     processes: int = 1
     device: str = ""
+    threads: int = 0
 
     def check_input(self, flag: str, path: Path | None, fingerprint: str) -> None:
         """Note an input of the run. Raises UserError if the run was started with another one."""
@@ -101,6 +102,7 @@ CONTENTS = {
     "kept": dict,
     "processes": int,
     "device": str,
+    "threads": int,
 }  # earlier checkpoints lack them
 ANOTHER_FOLDER = "leave it out, or start a new run in another --output_dir"
 
@@ -142,18 +144,21 @@ def flag_defaults(kind: TrainingKind, run: Run) -> dict[str, Any]:
 # --- starting and resuming --------------------------------------------------------------------------------------------
 
 
-def start_run(kind: TrainingKind, folder: Path, requested: Mapping[str, Any], resume: bool, device: str = "") -> Run:
+def start_run(
+    kind: TrainingKind, folder: Path, requested: Mapping[str, Any], resume: bool, device: str = "", threads: int = 0
+) -> Run:
     """Return the run to train: that in `folder` if `resume` and there is one, else a new one.
 
     Args:
         requested: the settings of the command line, whose defaults are those of the run (`run_to_resume`).
         device: type of the device to train on.
+        threads: with which PyTorch computes; 0 where their number does not change the result.
 
     Raises UserError for a damaged checkpoint, for one of another kind, which a new run would overwrite, for another
     number of processes, and for settings that contradict those of the run.
     """
     path = folder / CHECKPOINT
-    new = Run(kind.name, folder, dict(requested), processes=world_size(), device=device)
+    new = Run(kind.name, folder, dict(requested), processes=world_size(), device=device, threads=threads)
     if not path.exists():
         if resume:
             note(f"nothing to resume in {folder}; starting a new run")
@@ -169,8 +174,10 @@ def start_run(kind: TrainingKind, folder: Path, requested: Mapping[str, Any], re
         raise UserError(f"{path}: saved by {run.processes} processes, resumed by {world_size()}; start {run.processes}")
     if run.device and device and run.device != device:
         note(f"saved on {run.device}, resumed on {device}: the result is not bit-exact with that of one device")
+    elif run.threads and threads and run.threads != threads:
+        note(f"saved with {run.threads} threads, resumed with {threads}: the result is not bit-exact with as many")
     run.settings |= new_settings(kind, run, requested)
-    run.device = device
+    run.device, run.threads = device, threads
     return run
 
 

@@ -482,6 +482,17 @@ def test_another_device_is_noted(
         assert results(folder) == results(folders[name].whole)
 
 
+@pytest.mark.parametrize("name", ["language", "sentiment"])
+def test_another_number_of_threads_is_noted(
+    name: str, folders: dict[str, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of(folders[name].interrupted, tmp_path / name)
+    rewrite(folder, name, put(7, "threads"))
+    result = run(name, capsys, folder, "--resume", "--device", "cpu")
+    assert result.status == 0, result.errors
+    assert "note: saved with 7 threads, resumed with 1: the result is not bit-exact" in result.errors
+
+
 # --- the command line and Ctrl-C --------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,7 @@ class Trainer:
         torch.manual_seed(config.seed + 1_000_003 * rank())  # each process draws different dropout masks
 
     def train_step(self) -> StepRecord:
-        """Take one optimizer step on the next batch. Raises UserError if the loss is not finite."""
+        """Take one optimizer step on the next batch. Raises UserError if a loss is not finite."""
         config = self.config
         learning_rate = self.optimizer.learning_rate
         inputs, targets = self.windows.next_batch()  # (B, T), (B, T)
@@ -195,15 +195,16 @@ class Trainer:
         sums = torch.stack([loss.detach(), (targets != IGNORE_INDEX).sum()])  # (2,)
         total_loss, num_targets = sum_over_ranks(sums).tolist()
         step = self.optimizer.steps_done
-        if not math.isfinite(total_loss):
-            raise UserError(f"training diverged at step {step}; try a smaller --learning_rate")
         evaluates = step % config.evaluate_every == 0 or step == config.num_steps
+        validation_loss = self.validation_loss() if evaluates else None
+        if not math.isfinite(total_loss) or not math.isfinite(validation_loss or 0.0):
+            raise UserError(f"training diverged at step {step}; try a smaller --learning_rate")
         return StepRecord(
             step=step,
             loss=total_loss / num_targets,
             learning_rate=learning_rate,
             tokens=step * config.batch_size * config.context,
-            validation_loss=self.validation_loss() if evaluates else None,
+            validation_loss=validation_loss,
             model=self.model,
             snapshot=self.state_dict,
         )

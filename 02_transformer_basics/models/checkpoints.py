@@ -90,6 +90,20 @@ def write_checkpoint(folder: Path, settings: Mapping[str, Any], tensors: Mapping
     write_json(folder / "config.json", dict(settings))
 
 
+@torch.no_grad()
+def round_to_half(model: nn.Module) -> None:
+    """Round the weights to float16, in which a trained model is saved, so that the evaluated model is the saved one.
+
+    Raises UserError for weights that are not finite then: beyond float16's range, or no numbers.
+    """
+    for parameter in model.parameters():
+        parameter.copy_(parameter.half())
+        if not parameter.isfinite().all():
+            raise UserError(
+                "training diverged: float16, for saving, cannot hold the weights; try a smaller --learning_rate"
+            )
+
+
 def _is_like(value: Any, default: Any) -> bool:
     """Return True if a setting has the type of its default; None is the default of a size that may be left out."""
     if default is None:

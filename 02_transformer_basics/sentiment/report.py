@@ -14,6 +14,7 @@ from lab.files import write_json, write_text
 from lab.metrics import METRICS, write_metrics
 from lab.texts import printable
 from lab.training import atomic_model
+from models.checkpoints import round_to_half
 from models.distilbert import DistilBertClassifier
 from sentiment.data import Examples, SentimentData
 from sentiment.metrics import (
@@ -64,7 +65,7 @@ def write_report(
     """
     method = method or options.method
     temperature = calibrate(model, tokenizer, data)
-    model.half().float()  # weights are stored in half precision: evaluate those
+    round_to_half(model)
     metrics = run_metrics(method, options, data, model, rows, temperature)
     errors: dict[str, list[Error]] = {}
     for name, examples in data.evaluation_sets().items():

@@ -240,14 +240,23 @@ def test_an_interrupted_run_leaves_the_earlier_model(
     assert after == before
 
 
-@pytest.mark.parametrize("script", [train_sentiment, train_language_model])
+ONE_LARGE_STEP = ("--num_steps", "1", "--warmup_steps", "0", "--learning_rate", "1e5")  # finite, too large for float16
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        (train_sentiment, (*SENTIMENT_FLAGS, "--learning_rate", "1e30")),
+        (train_language_model, (*LANGUAGE_FLAGS, "--learning_rate", "1e30")),
+        (train_language_model, (*LANGUAGE_FLAGS, *ONE_LARGE_STEP)),
+    ],
+)
 def test_a_diverged_run_leaves_the_earlier_model(
-    call: Call, script: ModuleType, sentences: Path, books: Path, earlier: Path
+    call: Call, script: ModuleType, flags: tuple[str, ...], sentences: Path, books: Path, earlier: Path
 ) -> None:
     before = contents(earlier.parent)
-    flags, data = (SENTIMENT_FLAGS, sentences) if script is train_sentiment else (LANGUAGE_FLAGS, books)
-    arguments = ("--data", str(data), *flags, "--learning_rate", "1e30", "--output_dir", str(earlier))
-    result = call(script, *arguments)
+    data = sentences if script is train_sentiment else books
+    result = call(script, "--data", str(data), *flags, "--output_dir", str(earlier))
     assert result.status == 2
     assert "diverged" in result.err.splitlines()[-1]
     after = contents(earlier.parent)
