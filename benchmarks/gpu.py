@@ -1,7 +1,7 @@
 """The lab on a GPU: generation, training, batched Q-learning, PPO and sentiment, in at most eight minutes.
 
-Every part has a limit of time, and each record is written as soon as it is measured. Records of parts that are not
-chosen by --parts are kept. `--device cpu --quick` runs every part with tiny sizes, to see that it works.
+Every part has a limit of time, and each record is written as soon as it is measured, in place of the earlier one of the
+same measurement. `--device cpu --quick` runs every part with tiny sizes, to see that it works.
 """
 
 if __name__ == "__main__":
@@ -29,7 +29,7 @@ from lab.exercises.time_limit import OutOfTime, time_limit
 from lab.files import ROOT, display_path, read_text, writable_folder
 from lab.launch import launch
 from lab.record import environment_info
-from lab.results import Record, earlier_run, new_record, ratio_statistics, write_results
+from lab.results import ResultsByPart, ratio_statistics
 from models.distilbert import DistilBertClassifier
 from models.generation import generate
 from models.gpt2 import GPT2
@@ -301,21 +301,29 @@ PARTS: dict[str, tuple[Callable[[Config, torch.device], Iterator[Measurement]], 
 }
 
 
-def measure(config: Config, device: torch.device, add: Callable[[str, Measurement], None]) -> None:
-    """Call `add` with every measurement of the chosen parts; a part that fails or takes too long is given up."""
+def measure(config: Config, device: torch.device, results: ResultsByPart) -> None:
+    """Measure the chosen parts and print what they give; one that fails or takes too long is given up."""
     started = time.perf_counter()
     for name in config.parts:
         part, limit = PARTS[name]
         left = TOTAL_SECONDS - (time.perf_counter() - started)
         try:
             with time_limit(max(min(limit, left), 0.001)):
-                for measurement in part(config, device):
-                    add(name, measurement)
+                for configuration, side, values in part(config, device):
+                    print(f"{configuration}, {side}: {describe(values)}", flush=True)
+                    results.add(name, configuration, side, values)
+            results.finish(name)
         except OutOfTime:
-            add(name, (name, "part", {"not_measured": f"stopped after {min(limit, left):.0f} seconds"}))
+            give_up(results, name, f"stopped after {min(limit, left):.0f} seconds")
         except Exception as error:  # of a library that is missing, or the device; the other parts go on
             reason = (str(error).splitlines() or [""])[0]
-            add(name, (name, "part", {"not_measured": f"{type(error).__name__}: {reason}"}))
+            give_up(results, name, f"{type(error).__name__}: {reason}")
+
+
+def give_up(results: ResultsByPart, part: str, reason: str) -> None:
+    """Print and note that a part was not measured to its end."""
+    is_noted = results.give_up(part, reason)
+    print(f"{part}: not measured: {reason}{'' if is_noted else '; its earlier records are kept'}", flush=True)
 
 
 def describe(values: dict[str, Any]) -> str:
@@ -340,18 +348,8 @@ def main(config: Config) -> None:
     environment = environment_info(("torch", "transformers", "numpy", "gymnasium", "mujoco"))
     if device.type == "cuda":
         environment["processor"] = f"{torch.cuda.get_device_name(device)}, {environment['processor']}"
-    earlier = earlier_run(output, "gpu", environment) or {"records": []}
-    records: list[Record] = [record for record in earlier["records"] if record["part"] not in config.parts]
-
-    def add(part: str, measurement: Measurement) -> None:
-        configuration, side, values = measurement
-        print(f"{configuration}, {side}: {describe(values)}", flush=True)
-        records.append(new_record(configuration, side, environment, part=part, **values))
-        settings = {"repetitions": config.repetitions, "quick": config.quick}
-        ratio = "speed relative to `transformers` (bfloat16: to it in bfloat16), or to the networks on the CPU"
-        write_results(output, "gpu", records, settings=settings, environment=environment, ratio=ratio)
-
-    measure(config, device, add)
+    ratio = "speed relative to `transformers` (bfloat16: to it in bfloat16), or to the networks on the CPU"
+    measure(config, device, ResultsByPart(output, "gpu", {"quick": config.quick}, environment, ratio=ratio))
     print(f"wrote {display_path(output)}")
 
 

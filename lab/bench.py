@@ -16,7 +16,7 @@ from lab.errors import UserError, require_at_least
 from lab.evidence import publish
 from lab.files import ROOT, display_path, writable_folder
 from lab.results import RESULTS, Run, processor_of, read_file
-from lab.runner import read_record, run_script
+from lab.runner import run_script
 
 QUICK = ROOT / "runs/bench"
 PEERS = ROOT / "runs/peers"  # the virtual environment that `make bench-setup` creates
@@ -149,10 +149,12 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     reason = unmet_requirement(benchmark, config)
     if reason:
         return f"skipped: {reason}"
-    output = folder / benchmark.file
+    results = folder / benchmark.file
+    for file in {results, RESULTS / benchmark.file} if config.check else {results}:
+        read_file(file, name)  # a damaged file is refused before anything is measured
+    output = results.with_suffix(".unfinished.json") if quick else results
     if quick:
-        output.unlink(missing_ok=True)  # resumable benchmarks would find nothing to do
-    read_file(output, name)  # a damaged file is refused before anything is measured
+        output.unlink(missing_ok=True)  # resumable benchmarks would go on with it
     flags = ["--output", str(output), *(benchmark.quick if quick else ())]
     if config.data is not None and benchmark.needs_data:
         flags += ["--data", str(config.data)]
@@ -162,6 +164,8 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
     status = run_script(benchmark.path, flags)
     if status == 130:
         raise KeyboardInterrupt
+    if quick and not status:
+        output.replace(results)
     return f"FAILED with status {status}" if status else ""
 
 
@@ -187,8 +191,8 @@ def check(name: str, folder: Path, config: Bench) -> str:
         return "not checked: a short run says nothing about its results"
     if not committed.exists():
         return f"not checked: there is no {display_path(committed)} yet"
-    (fresh,) = read_record(folder / benchmark.file)["runs"]
-    same = [run for run in read_record(committed)["runs"] if processor_of(run) == processor_of(fresh)]
+    (fresh,) = read_file(folder / benchmark.file, name)["runs"]
+    same = [run for run in read_file(committed, name)["runs"] if processor_of(run) == processor_of(fresh)]
     if not same:
         return f"not checked: {display_path(committed)} has no run of this processor, {processor_of(fresh)}"
     before, now = ratios(same[0]), ratios(fresh)

@@ -17,7 +17,7 @@ from typing import Any
 from lab.errors import UserError
 from lab.evidence_tables import TABLES
 from lab.files import ROOT, atomic, display_path
-from lab.results import weakest
+from lab.results import check_committed_results, weakest
 
 NUMBER = re.compile(r"<!-- from (?P<file>\S+) (?P<key>\S+) ?(?P<format>\S*) -->(?P<shown>.*?)<!-- end -->", re.DOTALL)
 TABLE = re.compile(r"<!-- table (?P<name>\S+) -->\n(?P<shown>.*?)<!-- end table -->", re.DOTALL)
@@ -106,10 +106,11 @@ def publish() -> None:
     """Draw the plots and update all numbers and tables in the documentation; print the changes.
 
     A number that is missing in the results, because a script last ran with other flags, is left unchanged and named on
-    standard error.
+    standard error. Raises UserError for a damaged file of results.
     """
     from lab.evidence_pictures import draw_plots  # loads Matplotlib
 
+    check_committed_results()  # before anything is written
     for path in draw_plots():
         print(f"drew {display_path(path)}")
     for readme in readmes():

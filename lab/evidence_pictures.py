@@ -9,7 +9,7 @@ import numpy as np
 from lab import results
 from lab.intervals import band
 from lab.plots import BLUE, GREY, PALETTE, RED, Axes, Curve, draw_curves, new_figure, save_figure, symlog
-from lab.results import Record, read_json, select
+from lab.results import Record, select
 
 
 def draw_ablation(contents: Any, path: Path) -> None:
@@ -111,7 +111,7 @@ def draw_plots(folder: Path | None = None) -> list[Path]:
     drawn = []
     for name, draw in PLOTS.items():
         source = folder / f"{name}.json"
-        complete = [run for run in (read_json(source) or {"runs": []})["runs"] if "summary" in run or "parts" in run]
+        complete = [run for run in results.read_file(source, name)["runs"] if "summary" in run or "parts" in run]
         if complete:
             draw(complete[0], source.with_suffix(".png"))
             drawn.append(source.with_suffix(".png"))

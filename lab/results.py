@@ -5,7 +5,7 @@ others as they are. A run holds `settings`, `environment` and `records`; a recor
 measured (`configuration`, `side` and values) and where and when (`processor`, `date`, `versions`).
 """
 
-import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,6 +112,8 @@ def schema_problems(contents: Any) -> list[str]:
     problems = _wrong_types(contents, {"benchmark": str, "runs": list})
     if problems:
         return problems
+    if not contents["runs"]:
+        return ["runs: empty"]
     for number, run in enumerate(contents["runs"]):
         problems += [f"runs.{number}.{problem}" for problem in run_problems(run)]
     names = [processor_of(run) for run in contents["runs"]] if not problems else []
@@ -128,15 +130,31 @@ def run_problems(run: Any) -> list[str]:
         return problems
     if not run["records"]:
         problems.append("records: empty")
+    if not isinstance(processor_of(run), str | None):
+        problems.append("environment.processor: str expected")
     for number, record in enumerate(run["records"]):
-        problems += [f"records.{number}: no {name}" for name in RECORD_KEYS if name not in record]
-        problems += _nested_values(record, f"records.{number}", allowed="versions")
-        if record.get("processor") != processor_of(run):
+        problems += row_problems(record, f"records.{number}", RECORD_KEYS)
+        if isinstance(record, dict) and record.get("processor") != processor_of(run):
             problems.append(f"records.{number}: another processor")
-    for number, row in enumerate(run.get("summary", ())):
-        problems += [f"summary.{number}: no side"] * ("side" not in row)
-        problems += _nested_values(row, f"summary.{number}")
+    summary = run.get("summary", [])
+    if not isinstance(summary, list):
+        return [*problems, "summary: list expected"]
+    for number, row in enumerate(summary):
+        problems += row_problems(row, f"summary.{number}", ("side",))
     return problems
+
+
+def row_problems(row: Any, where: str, keys: Sequence[str]) -> list[str]:
+    """Return every deviation of a record, or of a row of a summary, from the schema; `keys` must be in it."""
+    if not isinstance(row, dict):
+        return [f"{where}: not an object"]
+    problems = [f"{where}: no {name}" for name in keys if name not in row]
+    problems += [f"{where}.{name}: number expected" for name in RATIO_KEYS if not _is_number_or_none(row.get(name))]
+    return problems + _nested_values(row, where)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _wrong_types(contents: Mapping[str, Any], types: Mapping[str, type]) -> list[str]:
@@ -145,22 +163,33 @@ def _wrong_types(contents: Mapping[str, Any], types: Mapping[str, type]) -> list
     ]
 
 
-def _nested_values(record: Record, where: str, allowed: str = "") -> list[str]:
-    """Return a problem per value that is neither a scalar nor a list of scalars; `versions` is a dictionary."""
+def _nested_values(record: Record, where: str) -> list[str]:
+    """Return a problem per value that is no finite scalar and no list of them; `versions` is a dictionary."""
     scalars = (str, int, float, bool, type(None))
     problems = []
     for name, value in record.items():
         items = value if isinstance(value, list) else [value]
-        if name == allowed and isinstance(value, dict):
+        if name == "versions" and isinstance(value, dict):
             items = list(value.values())
         if not all(isinstance(item, scalars) for item in items):
             problems.append(f"{where}.{name}: nested value")
+        elif not all(math.isfinite(item) for item in items if isinstance(item, float)):
+            problems.append(f"{where}.{name}: not a finite number")
     return problems
 
 
 def read_runs(name: str) -> list[Run]:
-    """Return the committed runs of a benchmark, one per processor; none if it has not been run."""
-    return (read_json(RESULTS / f"{name}.json") or {"runs": []})["runs"]
+    """Return the committed runs of a benchmark, one per processor; none if it has not been run.
+
+    Raises UserError, naming the file, if it is damaged.
+    """
+    return read_file(RESULTS / f"{name}.json", name)["runs"]
+
+
+def check_committed_results() -> None:
+    """Raise UserError, naming the file, if a committed results file is damaged."""
+    for path in sorted(RESULTS.glob("*.json")):
+        read_file(path, path.stem)
 
 
 def weakest(records: Sequence[Record], benchmark: str) -> Record:
@@ -172,9 +201,9 @@ def weakest(records: Sequence[Record], benchmark: str) -> Record:
 
 
 def read_json(path: Path | str) -> Any:
-    """Return the contents of a JSON file, relative to the lab; None if there is no such file."""
+    """Return the contents of a JSON file, relative to the lab; None if there is none. Raises UserError if damaged."""
     path = ROOT / path
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_record(path) if path.exists() else None
 
 
 def select(records: Sequence[Record], **key: Any) -> list[Record]:
@@ -201,6 +230,7 @@ class ResumableResults:
         self.path = path
         self.file = read_file(path, benchmark)
         self.environment = dict(environment)
+        self.is_new = False  # has a record been added?
         self.run: Run = {"settings": settings, "environment": self.environment, "records": []}
         for run in self.file["runs"]:
             if processor_of(run) == processor_of(self.run):
@@ -217,10 +247,62 @@ class ResumableResults:
     def add(self, record: Record) -> None:
         """Append a record and write the file."""
         self.run["records"].append(record)
+        self.is_new = True
         write_json(self.path, _with_run(self.file, self.run))
 
     def finish(self, **shared: Any) -> None:
-        """Write the complete run with further entries, such as a summary of the records."""
-        run = self.run | {"environment": self.environment, **shared}
+        """Write the complete run with further entries, such as a summary of the records.
+
+        Its environment is the one that the last records were measured in.
+        """
+        environment = self.environment if self.is_new else self.run["environment"]
+        run = self.run | {"environment": environment, **shared}
         named = {name: run.pop(name) for name in ("records", "settings", "environment")}
         write_results(self.path, self.file["benchmark"], named.pop("records"), **named, **run)
+
+
+class ResultsByPart:
+    """The run of this processor in a results file, of a benchmark whose parts can be measured separately.
+
+    Each record has its `part`, is written at once, and replaces the earlier one of the same measurement.
+
+    Args:
+        settings: those that all records share.
+        shared: further entries of the run.
+
+    Raises UserError if the file is damaged, or its run of this processor has other settings.
+    """
+
+    def __init__(
+        self, path: Path, benchmark: str, settings: dict[str, Any], environment: Mapping[str, Any], **shared: Any
+    ) -> None:
+        self.path = path
+        self.benchmark = benchmark
+        self.entries = {"settings": settings, "environment": environment, **shared}
+        earlier = earlier_run(path, benchmark, environment) or {"settings": settings, "records": []}
+        if earlier["settings"] != settings:
+            raise UserError(f"{display_path(path)} holds records of other settings; choose another --output")
+        self.earlier: list[Record] = earlier["records"]
+        self.new: list[Record] = []
+
+    def add(self, part: str, configuration: str, side: str, values: Record) -> None:
+        """Add a record and write the file."""
+        key = {"configuration": configuration, "side": side, "part": part}
+        self.earlier = [record for record in self.earlier if not key.items() <= record.items()]
+        self.new.append(new_record(configuration, side, self.entries["environment"], part=part, **values))
+        self._write()
+
+    def give_up(self, part: str, reason: str) -> bool:
+        """Note why a part was not measured to its end, unless an earlier run did measure it; return if it is noted."""
+        if any(record.get("part") == part and "not_measured" not in record for record in self.earlier):
+            return False
+        self.add(part, part, "part", {"not_measured": reason})
+        return True
+
+    def finish(self, part: str) -> None:
+        """Forget the earlier records of a part that was measured to its end."""
+        self.earlier = [record for record in self.earlier if record.get("part") != part]
+        self._write()
+
+    def _write(self) -> None:
+        write_results(self.path, self.benchmark, [*self.earlier, *self.new], **self.entries)

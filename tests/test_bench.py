@@ -133,11 +133,32 @@ def test_check_compares_with_the_run_of_the_same_processor(
     assert "has no run of this processor, elsewhere" in capfd.readouterr().out
 
 
+def test_a_quick_run_that_fails_leaves_what_its_folder_held(
+    stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "elsewhere"
+    assert bench(["maze"], Bench(output_dir=folder)) == 0
+    before = (folder / "stub.json").read_text()
+    monkeypatch.setenv("STATUS", "130")
+    with pytest.raises(KeyboardInterrupt):
+        bench(["maze"], Bench(quick=True, output_dir=folder))
+    monkeypatch.setenv("STATUS", "2")
+    assert bench(["maze"], Bench(quick=True, output_dir=folder)) == 1
+    assert (folder / "stub.json").read_text() == before
+    monkeypatch.setenv("STATUS", "0")
+    monkeypatch.setenv("PROCESSOR", "elsewhere")
+    assert bench(["maze"], Bench(quick=True, output_dir=folder)) == 0
+    assert [each.name for each in folder.iterdir()] == ["stub.json"]
+    assert len(json.loads((folder / "stub.json").read_text())["runs"]) == 1
+
+
 def test_damaged_results_are_refused_before_anything_is_measured(stub: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (stub / "stub.json").write_text("{")
     with pytest.raises(UserError, match=r"stub\.json"):
         bench(["maze"], Bench())
     assert (stub / "stub.json").read_text() == "{"
+    with pytest.raises(UserError, match=r"stub\.json"):
+        bench(["maze"], Bench(check=True))
     assert "--output" not in capfd.readouterr().out
 
 
@@ -146,7 +167,7 @@ def test_check_lists_few_missing_ratios_and_counts_many(stub: Path, tmp_path: Pa
     for folder, count in ((stub, 6), (tmp_path, measured)):
         one = {f"{name}_ratio": 1.0 for name in ("median", "lowest", "highest")}
         records = [{"side": f"x{number}", **one} for number in range(count)]
-        (folder / "stub.json").write_text(json.dumps(of_one_processor({"records": records})))
+        (folder / "stub.json").write_text(json.dumps(of_one_processor({"records": records}, "maze")))
     assert check("maze", tmp_path, Bench()) == f"{measured} of 6 ratios as committed; {said}"
 
 
@@ -259,16 +280,29 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(results, "RESULTS", folder)
     tables = "\n".join(f"<!-- table {name} -->\nold\n<!-- end table -->\n" for name in evidence_tables.TABLES)
-    figure = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->0<!-- end -->"
+    figure = "<!-- from docs/x.json a.b~c.1 .1f -->0<!-- end -->"
     (tmp_path / "README.md").write_text(f"before {figure} after\n{tables}the end\n")
-    (folder / "x.json").write_text(json.dumps({"a": {"b c": [1, 2.34]}}))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/x.json").write_text(json.dumps({"a": {"b c": [1, 2.34]}}))
     return tmp_path
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", '{"benchmark": "maze", "runs": []}', '{"benchmark": "maze"}', "\udcff"])
+def test_damaged_results_are_not_published(damaged: str, house: Path) -> None:
+    for name, contents in {"ppo_peers": PEERS, "ablation": ABLATION}.items():
+        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(of_one_processor(contents, name)))
+    (house / "benchmarks/results/maze.json").write_bytes(damaged.encode("utf-8", "surrogateescape"))
+    before = (house / "README.md").read_text()
+    with pytest.raises(UserError, match=r"maze\.json"):
+        evidence.publish()
+    assert (house / "README.md").read_text() == before
+    assert list(house.glob("benchmarks/results/*.png")) == []
 
 
 def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
     evidence.publish()
     text = (house / "README.md").read_text()
-    assert text.startswith("before <!-- from benchmarks/results/x.json a.b~c.1 .1f -->2.3<!-- end --> after\n")
+    assert text.startswith("before <!-- from docs/x.json a.b~c.1 .1f -->2.3<!-- end --> after\n")
     for name in ("ablation", "ppo_peers", "ppo_speed", "scaling", "transformer"):
         assert f"<!-- table {name} -->\n*Not measured yet: `lab bench {name}`.*\n<!-- end table -->" in text
     assert "old" not in text
@@ -277,7 +311,7 @@ def test_unmeasured_benchmarks_are_named_in_the_tables(house: Path) -> None:
 
 def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, contents in {"ppo_peers": PEERS, "ablation": ABLATION, "scaling": SCALING, **MORE}.items():
-        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(of_one_processor(contents)))
+        (house / f"benchmarks/results/{name}.json").write_text(json.dumps(of_one_processor(contents, name)))
     own = house / "02_transformer_basics/results/compare_sentiment.json"
     own.parent.mkdir(parents=True)
     own.write_text(json.dumps(SENTIMENT))
@@ -292,13 +326,13 @@ def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.Capt
         "| PPO | 800 steps per second | environments 8, threads 1 | 50% of environment-only throughput |",
         "| `transformers` | 22 | 1x |  |  |",
         "| accelerated, int8 | 104 | 4.58x (range 4.15 to 4.78) |  | 31.80 |",
-        "GPT-2, one prompt, int8 | 4.58x (range 4.15 to 4.78) | at least 5x | **no** | not recorded |",
-        "| DistilBERT predicts the same labels as `transformers` | different | exact | **no** | not recorded |",
+        "GPT-2, one prompt, int8 | 4.58x (range 4.15 to 4.78) | at least 5x | **no** | here |",
+        "| DistilBERT predicts the same labels as `transformers` | different | exact | **no** | here |",
         "| theirs | 29.5x (26.5 to 31.7) |",
         "our PPO: theirs | 29.5x (26.5 to 31.7) | at least 12x | yes | Intel Xeon Platinum 8481C |",
         "| missing | not measured: no module |",
-        "pipeline, plain form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
-        "pipeline, accelerated form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | not recorded |",
+        "pipeline, plain form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | here |",
+        "pipeline, accelerated form of our model | 0.5x (0.4 to 0.6) | at most 0.7x | yes | here |",
         "| distilled | 3 | 4,712,834 |" + 3 * " 86.7% (85.0% to 88.3%) |" + " 0.019 |",
         "![Throughput against size, with upper bounds](benchmarks/results/scaling.png)",
     ):
@@ -309,7 +343,7 @@ def test_tables_and_plots_come_from_the_results(house: Path, capsys: pytest.Capt
     capsys.readouterr()
     evidence.publish()
     assert "updated" not in capsys.readouterr().out
-    (house / "benchmarks/results/x.json").write_text(json.dumps({"a": {"b c": [1, 9]}}))
+    (house / "docs/x.json").write_text(json.dumps({"a": {"b c": [1, 9]}}))
     ((where, shown, source),) = [row for row in quoted() if row[1] != row[2]]
     assert ("x.json" in where, shown, source) == (True, "2.3", "9.0")
 
@@ -324,8 +358,8 @@ def test_number_of_a_selected_record(house: Path, key: str, shown: str | None) -
         {"side": "c", "seed": 1, "seconds": 0.5},
         {"side": "c", "seed": 2, "seconds": 2.5},
     ]
-    (house / "benchmarks/results/y.json").write_text(json.dumps({"records": records}))
-    (house / "README.md").write_text(f"<!-- from benchmarks/results/y.json records.{key} .1f -->0<!-- end -->")
+    (house / "docs/y.json").write_text(json.dumps({"records": records}))
+    (house / "README.md").write_text(f"<!-- from docs/y.json records.{key} .1f -->0<!-- end -->")
     if shown is None:  # several records, or none
         with pytest.raises(UserError, match="entries with side="):
             quoted()
@@ -337,13 +371,13 @@ def test_number_of_a_selected_record(house: Path, key: str, shown: str | None) -
 def test_number_without_a_source_is_left_unchanged_and_named(
     house: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
-    (house / "benchmarks/results/text.json").write_text('{"a": "many"}')
-    lost = f"<!-- from benchmarks/results/{key} .1f -->5.0<!-- end -->"
-    resolved = "<!-- from benchmarks/results/x.json a.b~c.1 .1f -->{}<!-- end -->"
+    (house / "docs/text.json").write_text('{"a": "many"}')
+    lost = f"<!-- from docs/{key} .1f -->5.0<!-- end -->"
+    resolved = "<!-- from docs/x.json a.b~c.1 .1f -->{}<!-- end -->"
     readme = house / "README.md"
     readme.write_text(lost + resolved.format(0))
     evidence.publish()
-    assert f"left unchanged: benchmarks/results/{key}: not found" in capsys.readouterr().err
+    assert f"left unchanged: docs/{key}: not found" in capsys.readouterr().err
     assert readme.read_text() == lost + resolved.format(2.3)
     with pytest.raises(UserError, match="not found"):
         quoted()

@@ -110,6 +110,46 @@ def test_a_part_that_fails_or_takes_too_long_keeps_what_was_measured(
     assert [record["part"] for record in records] == ["maze", "maze", "ppo", "ppo"]
 
 
+def second_and_third(config: Any, device: torch.device) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    yield "x", "second", {"value": 20}
+    yield "x", "third", {"value": 30}
+
+
+def first_again(config: Any, device: torch.device) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    yield "x", "first", {"value": 10}
+    raise KeyboardInterrupt
+
+
+def test_earlier_records_stay_until_they_are_measured_again(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def values(part: Any) -> list[int]:
+        monkeypatch.setitem(gpu.PARTS, "maze", (part, 0.2 if part is two_records else 10))
+        try:
+            records = quick(gpu, tmp_path / "gpu.json", "maze")
+        except KeyboardInterrupt:
+            records = json.loads((tmp_path / "gpu.json").read_text())["runs"][0]["records"]
+        return [record["value"] for record in records]
+
+    assert values(second_and_third) == [20, 30]
+    assert values(failing) == [20, 30]
+    assert "maze: not measured: ImportError: no module; its earlier records are kept" in capsys.readouterr().out
+    assert values(two_records) == [20, 30, 1]
+    assert values(first_again) == [20, 30, 10]
+    assert values(second_and_third) == [20, 30]
+
+
+def test_quick_and_full_results_do_not_mix(gpu: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    quick(gpu, path, "agents")
+    contents = json.loads(path.read_text())
+    contents["runs"][0]["settings"]["quick"] = False
+    path.write_text(json.dumps(contents))
+    with pytest.raises(UserError, match="records of other settings; choose another --output"):
+        quick(gpu, path, "agents")
+    assert json.loads(path.read_text()) == contents
+
+
 def test_records_are_written_one_by_one(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(config: Any, device: torch.device) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "x", "first", {"value": 1}

@@ -1,11 +1,13 @@
 """Results files: their schema, a run per processor, and what is refused."""
 
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench_results import ENVIRONMENT, measurement
+from bench_results import ENVIRONMENT, measurement, of_one_processor
 
 from lab import evidence_claims
 from lab import record as record_module
@@ -80,12 +82,33 @@ def test_a_run_is_kept_for_every_processor(tmp_path: Path) -> None:
     assert [run["environment"]["date"] for run in runs] == ["2026-11-27", "2026-11-26"]
 
 
+def changed_file(benchmark: str = "x", **entries: Any) -> str:
+    """Return the text of a valid results file with other entries in its run."""
+    contents = of_one_processor({"records": [{"side": "a"}]}, benchmark)
+    contents["runs"][0] |= entries
+    return json.dumps(contents)
+
+
+def test_the_unchanged_file_is_valid() -> None:
+    assert schema_problems(json.loads(changed_file())) == []
+
+
 @pytest.mark.parametrize(
     ("damaged", "message"),
     [
         ("{", "not the record of a run"),
         ('{"benchmark": "x", "records": []}', "runs: list expected"),
-        ('{"benchmark": "y", "runs": []}', "belongs to the benchmark y"),
+        ('{"benchmark": "x", "runs": []}', "runs: empty"),
+        (changed_file(benchmark="y"), "belongs to the benchmark y"),
+        (changed_file(records=[1]), "runs.0.records.0: not an object"),
+        (changed_file(records=["text"]), "runs.0.records.0: not an object"),
+        (changed_file(records=None), "records: list expected"),
+        (changed_file(summary=None), "summary: list expected"),
+        (changed_file(summary=3), "summary: list expected"),
+        (changed_file(summary=[None]), "summary.0: not an object"),
+        (changed_file(summary=[{"side": "a", "median_ratio": "fast"}]), "median_ratio: number expected"),
+        (changed_file(summary=[{"side": "a", "median_ratio": math.nan}]), "median_ratio: not a finite number"),
+        (changed_file(environment={"processor": ["a"]}), "processor: str expected"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, damaged: str, message: str) -> None:
@@ -146,6 +169,19 @@ def test_records_are_kept_and_other_settings_refused(tmp_path: Path) -> None:
     assert contents["runs"][0]["summary"] == [{"side": "a", "mean": 1}]
     with pytest.raises(UserError, match="records of other settings"):
         ResumableResults(path, "x", {"episodes": 4}, ENVIRONMENT)
+
+
+def test_a_run_that_measures_nothing_keeps_its_environment(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    for day, seeds in (("2026-11-26", (0, 1)), ("2026-11-27", ()), ("2026-11-28", (2,))):
+        environment = {**ENVIRONMENT, "date": day}
+        results = ResumableResults(path, "x", {}, environment)
+        for seed in seeds:
+            results.add(new_record("Reacher-v5", "a", environment, seed=seed))
+        results.finish(summary=[{"side": "a"}])
+        (run,) = json.loads(path.read_text())["runs"]
+        assert run["environment"]["date"] == {"2026-11-27": "2026-11-26"}.get(day, day)
+    assert [record["date"] for record in run["records"]] == ["2026-11-26", "2026-11-26", "2026-11-28"]  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def test_an_interrupted_run_leaves_those_of_other_processors(tmp_path: Path) -> None:
