@@ -190,7 +190,9 @@ def agreement(output: list[list[Any]], ours: list[list[Any]]) -> dict[str, Any]:
     return {"same_labels": all(a == b for a, b in labels), "largest_score_difference": round(largest, 7)}
 
 
-def measure(config: Config, workers: dict[str, WorkerProcess], environment: dict[str, Any]) -> list[Record]:
+def measure(
+    config: Config, workers: dict[str, WorkerProcess], sentences: list[str], environment: dict[str, Any]
+) -> list[Record]:
     """Return the records of all configurations."""
     torch.manual_seed(0)
     records = []
@@ -199,7 +201,7 @@ def measure(config: Config, workers: dict[str, WorkerProcess], environment: dict
         measured = interleave(GENERATION, workers, "generator", [prompts, config.new_tokens], config.repetitions)
         records += records_of(configuration, measured, environment)
     tokenizer = transformers.AutoTokenizer.from_pretrained(MODELS / "sentiment")
-    texts = tokenizer(read_sentences(config.data, config.sentences))["input_ids"]
+    texts = tokenizer(sentences)["input_ids"]
     measured = interleave(CLASSIFICATION, workers, "classifier", [texts], config.repetitions)
     return records + records_of("sentiment", measured, environment)
 
@@ -207,6 +209,7 @@ def measure(config: Config, workers: dict[str, WorkerProcess], environment: dict
 def main(config: Config) -> None:
     """Measure, print and write the results."""
     writable_folder(config.output.parent)
+    sentences = read_sentences(config.data, config.sentences)  # a missing file is refused before anything is measured
     environment = environment_info(("torch", "transformers"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -218,7 +221,7 @@ def main(config: Config) -> None:
             python = Path(sys.executable) if library in (OURS, "transformers") else config.peers_python
             worker = WorkerProcess(python, WORKER, module, folder, config.threads, OMP_NUM_THREADS=str(config.threads))
             workers[library] = stack.enter_context(closing(worker))
-        records = measure(config, workers, environment)
+        records = measure(config, workers, sentences, environment)
     write_results(
         config.output,
         "inference_peers",

@@ -40,6 +40,7 @@ TARGETS = {  # minimum speed relative to `transformers`
     ("sentiment", "ours"): 2.0,
 }
 PROMPT = 16  # tokens
+SENTENCES, BOOK = "sentiment/stsa.binary.test", "text/books/austen-persuasion.txt"  # in the folder --data
 REFERENCE = "transformers"
 MODELS = ROOT / "assets/models"
 Sides = dict[str, Callable[[], Any]]
@@ -96,7 +97,7 @@ def generation_sides(config: Config, folder: str) -> tuple[Sides, Sides]:
 
 def read_sentences(data: Path, count: int) -> list[str]:
     """Return the first sentences of SST's binary test set."""
-    lines = read_text(data / "sentiment/stsa.binary.test").split("\n")
+    lines = read_text(data / SENTENCES).split("\n")
     return [line.partition(" ")[2] for line in lines if line.strip()][:count]
 
 
@@ -147,7 +148,7 @@ def interleave(
 def perplexities(config: Config, environment: dict[str, Any]) -> list[Record]:
     """Return the perplexity per token of the bundled language model, on the start of *Persuasion*, per precision."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(MODELS / "language")
-    text = read_text(config.data / "text/books/austen-persuasion.txt")[:60_000]
+    text = read_text(config.data / BOOK)[:60_000]
     ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"])
     windows = ids[: len(ids) // 256 * 256].view(-1, 256)  # (tokens,) -> (windows, 256)
     targets = windows[:, 1:].numel()
@@ -189,6 +190,8 @@ def main(config: Config) -> None:
     """Measure, print and write the results."""
     require_at_least(1, config, "repetitions", "new_tokens", "sentences", "threads")
     writable_folder(config.output.parent)
+    for path in (SENTENCES, BOOK):
+        read_text(config.data / path)  # a missing file is refused before anything is measured
     torch.set_num_threads(config.threads)
     environment = environment_info(("torch", "transformers"))
     transformers.logging.set_verbosity_error()

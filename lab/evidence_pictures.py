@@ -57,7 +57,7 @@ def draw_ppo_peers(contents: Any, path: Path) -> None:
         panel.set(ylabel="return of the deterministic policy", ylim=(None, best * 0.8))
     axes[0].locator_params(axis="x", nbins=5)
     axes[0].xaxis.set_major_formatter("{x:,.0f}")
-    axes[0].set(xlabel="environment steps", title="PPO on Reacher-v5: interquartile mean, 95% interval, (seeds)")
+    axes[0].set(xlabel="environment steps", title="PPO on Reacher-v5: interquartile mean with 95% interval (seeds)")
     axes[1].set(xlabel="training time in seconds, one thread", title="The same curves against training time")
     axes[1].set_xscale("log")
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4)
