@@ -185,7 +185,7 @@ def test_a_peer_that_exits_early_is_not_measured() -> None:
 @pytest.mark.parametrize("name", ["transformer", "inference_peers"])
 def test_missing_data_is_refused_before_anything_is_measured(name: str, tmp_path: Path) -> None:
     done = run_script(name, "--data", str(tmp_path / "none"), "--output", str(tmp_path / "x.json"))
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "stsa.binary.test" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
