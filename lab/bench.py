@@ -166,6 +166,7 @@ def run(name: str, folder: Path, quick: bool, config: Bench) -> str:
         raise KeyboardInterrupt
     if quick and not status:
         output.replace(results)
+        print(f"renamed it to {display_path(results)}")
     return f"FAILED with status {status}" if status else ""
 
 

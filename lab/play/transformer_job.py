@@ -220,7 +220,10 @@ class GenerationJob:
         notes = []
         if read < count:
             context = self.model.config.n_positions
-            notes.append(f"Only the last {read} of {count:,} tokens are read: the model's context is {context}.")
+            notes.append(
+                f"Only the last {read} of {count:,} tokens are read: the model's context is {context}, "
+                "and it moves on by half its length at a time."
+            )
         if len(self.new) == MAX_NEW_TOKENS:
             notes.append(f"{MAX_NEW_TOKENS} tokens were added, which is the most; Reset takes them away.")
         elif self.new and self.new[-1] == self.tokenizer.eos_token_id:
