@@ -1,6 +1,7 @@
 """Checks of arguments: an invalid one raises an error that names it and says what is valid."""
 
 import math
+from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,12 @@ def require(name: str, value: object, expected: str, ok: bool) -> None:
         raise UserError(f"{name} is {value}; it must be {expected}")
 
 
+def require_positive(name: str, value: object) -> None:
+    """Raise UserError unless argument `name` is a whole number, Python's or NumPy's, 1 or more."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    require(name, value, "a whole number, 1 or more", whole)
+
+
 def check_agent_settings(
     n_actions: int,
     learning_rate: float,
@@ -23,8 +30,7 @@ def check_agent_settings(
     epsilon_min: float,
 ) -> None:
     """Raise UserError unless every setting of a `QLearningAgent` lies in its range."""
-    whole = isinstance(n_actions, int) and not isinstance(n_actions, bool) and n_actions >= 1
-    require("n_actions", n_actions, "a whole number, 1 or more", whole)
+    require_positive("n_actions", n_actions)
     require("learning_rate", learning_rate, "in (0, 1]", 0 < learning_rate <= 1)
     require("discount", discount, "in [0, 1]", 0 <= discount <= 1)
     require("epsilon", epsilon, "in [0, 1]", 0 <= epsilon <= 1)

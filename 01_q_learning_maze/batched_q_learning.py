@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from argument_checks import require
+from argument_checks import require, require_positive
 from transition_tables import TransitionTables
 
 BLOCK = 64  # steps whose random numbers are drawn at once: one large draw is cheaper than many
@@ -62,14 +62,13 @@ class BatchedQLearning:
         epsilon_min: float | Tensor = 0.05,
     ) -> None:
         n_states, n_actions = dynamics.n_states, dynamics.n_actions
-        whole = isinstance(n_agents, int) and not isinstance(n_agents, bool) and n_agents >= 1
-        require("n_agents", n_agents, "a whole number, 1 or more", whole)
+        require_positive("n_agents", n_agents)
         few_enough = n_actions <= MAX_ACTIONS
         require("dynamics", f"{n_actions} actions", f"{MAX_ACTIONS} at most", few_enough)
         most = MAX_ENTRIES // (n_states * n_actions)
         require("n_agents", n_agents, f"at most {most} with {n_states} states", n_agents <= most)
         self.dynamics = dynamics
-        self.n_agents = n_agents
+        self.n_agents = int(n_agents)
         self.learning_rate = self._setting("learning_rate", learning_rate, include_zero=False)
         self.discount = self._setting("discount", discount)
         self.epsilon = self._setting("epsilon", epsilon)

@@ -60,7 +60,7 @@ class QLearningAgent:
             epsilon_min,
         )
         require("seed", seed, "0 or more", seed >= 0)
-        self.n_actions = n_actions
+        self.n_actions = int(n_actions)  # Gymnasium's is a NumPy integer
         self.learning_rate = learning_rate
         self.discount = discount
         self.epsilon = epsilon

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lab.checkpoints import check_like, load_optimizer
 from lab.distributed import average_gradients
 from lab.errors import UserError, require_at_least
 
@@ -173,6 +174,7 @@ class OptimizerGroup:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict`. Raises UserError if its optimizers had other settings."""
+        check_like(state["steps_done"], 0, "steps_done")
         self.steps_done = state["steps_done"]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             groups = [_renamed(group) for group in saved["param_groups"]]
@@ -180,7 +182,7 @@ class OptimizerGroup:
                 if set(own) != set(theirs):
                     names = ", ".join(sorted(set(own) ^ set(theirs)))
                     raise UserError(f"--resume: the checkpoint is from another version ({names}); start a new run")
-            optimizer.load_state_dict({**saved, "param_groups": groups})
+            load_optimizer(optimizer, {**saved, "param_groups": groups})
 
 
 def _renamed(group: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import json
 import math
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -213,7 +212,7 @@ def show(results: list[dict[str, Any]], explanations: list[Explanation], config:
             console.print(" " * 17, colored(explanations[number]), sep="")
         elif explanations:
             print(" " * 17 + plain(explanations[number]))
-    sys.stdout.flush()  # before drawing, which takes a second
+    print(end="", flush=True)  # before drawing, which takes a second
 
 
 def main(config: Config) -> None:

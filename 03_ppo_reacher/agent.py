@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from controllers import Policy
-from lab.checkpoints import load_checkpoint, save_checkpoint
+from lab.checkpoints import check_like, load_checkpoint, save_checkpoint
 from lab.errors import UserError
 from networks import PolicyNetwork, ValueNetwork
 from normalization import ObservationNormalizer
@@ -130,8 +130,12 @@ def load_agent(path: Path) -> TrainedAgent:
         config = config_from_file(state["config"])
         agent = make_agent(config, state["observation_dim"], len(state["low"]))
         agent.load_state_dict(state["agent"])
-        return TrainedAgent(agent, config, state["low"], state["high"])
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        low, high = state["low"], state["high"]
+        check_like(high, low, "high")
+        if not (low <= high).all() or not all(each.isfinite().all() for each in agent.parameters()):
+            raise ValueError("bounds that are none, or weights that are not finite")
+        return TrainedAgent(agent, config, low, high)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[-1].strip()  # PyTorch's last line names a parameter
         raise UserError(f"{path}: its parts do not fit together ({reason})") from None
 

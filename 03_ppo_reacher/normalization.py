@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.checkpoints import check_like
 from lab.distributed import sum_over_ranks, world_size
 
 
@@ -54,7 +55,10 @@ class RunningMeanStd:
         return {"mean": self.mean, "variance": self.variance, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the statistics from a `state_dict`."""
+        """Load the statistics from a `state_dict`. Raises ValueError for others: another shape, not finite."""
+        check_like(state, self.state_dict(), "statistics")
+        if bool((state["variance"] < 0).any()) or state["count"] < 0:
+            raise ValueError("statistics have a negative variance or count")
         self.mean = state["mean"].clone()
         self.variance = state["variance"].clone()
         self.count = int(state["count"])

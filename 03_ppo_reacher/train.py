@@ -107,6 +107,11 @@ def run_training(config: Config) -> TrainingResult:
     requested = config_to_file(config.ppo)
     device = pick_device(config.ppo.device)
     run = start_run(TRAINING, config.output_dir, requested, config.resume, device.type)
+    if run.state is not None:
+        with restoring_state():
+            iterations = int(run.state["iteration"])
+        if iterations != len(run.rows):
+            raise UserError(f"{CHECKPOINT}: after {iterations} iterations, with metrics of {len(run.rows)}")
     own.check_run(run, world_size())  # with the same functions by --with as before
     ppo_config = config_from_file(run.settings)
     log = tensorboard_logger(config, len(run.rows))

@@ -14,6 +14,7 @@ import torch
 
 from agent import Agent, copy_to_cpu, make_agent
 from environments import make_envs, restart_seed, training_seed
+from lab.checkpoints import check_like, load_optimizer
 from lab.devices import pick_device
 from lab.distributed import gather, rank, world_size
 from lab.errors import UserError
@@ -161,9 +162,13 @@ class TrainingRun:
             raise UserError(f"{counts}; start {saved}")
         with restoring_state():
             process_state = state["processes"][rank()]
+            check_like(process_state["scaled_returns"], self.reward_scaler.returns, "scaled_returns")
+            check_like(process_state["collector"], self.episodes_state(), "collector")
             self.iteration = int(state["iteration"])
+            if self.iteration < 0:
+                raise ValueError(f"iteration is {self.iteration}")
             self.agent.load_state_dict(state["agent"])
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            load_optimizer(self.optimizer, copy.deepcopy(state["optimizer"]))
             self.reward_scaler.statistics.load_state_dict(state["scaler"])
             self.reward_scaler.returns = process_state["scaled_returns"].clone()
             self.load_episodes_state(process_state["collector"])

@@ -53,19 +53,41 @@ def claim(folder: Path, script: Path, flags: Sequence[str]) -> None:
         command["own_functions"] = hashes
     path = writable_folder(folder) / "repeat.json"
     if path.exists():
-        earlier = read_record(path)
-        if {name: earlier.get(name) for name in command} != command:
-            words = " ".join([str(earlier.get("script")), *earlier.get("flags", ())])
-            if [earlier.get("script"), earlier.get("flags")] == [command["script"], command["flags"]]:
+        earlier = read_command(path)
+        has_seeds = any(folder.glob("seed_*/*"))
+        if not has_seeds:
+            write_json(path, command)
+        elif {name: earlier.get(name) for name in command} != command:
+            words = " ".join([earlier["script"], *earlier["flags"]])
+            if [earlier["script"], earlier["flags"]] == [command["script"], command["flags"]]:
                 words += f", with another version of {' or '.join(hashes)}"
             raise UserError(f"{folder} holds seeds of {words}; choose another --output_dir")
     else:
         write_json(path, command)
 
 
+def read_command(path: Path) -> dict[str, Any]:
+    """Return the contents of repeat.json. Raises UserError, naming the file, if it is damaged."""
+    contents: Any = read_record(path)
+    flags = contents.get("flags") if isinstance(contents, dict) else None
+    is_command = isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)
+    if not is_command or not isinstance(contents.get("script"), str):
+        raise UserError(f"{path}: damaged; delete it to go on with its seeds")
+    return contents
+
+
+def has_finished(path: Path) -> bool:
+    """Return True if `path` is the record of a run: an empty or damaged one is written again."""
+    try:
+        record: Any = read_record(path)
+    except (OSError, UserError):
+        return False
+    return isinstance(record, dict) and "script" in record
+
+
 def run_seed(script: Path, flags: Sequence[str], seed: int, folder: Path) -> bool:
     """Run one seed into its folder; return False if it has already finished."""
-    if (folder / f"{script.stem}.json").is_file():
+    if has_finished(folder / f"{script.stem}.json"):
         return False
     interrupted = (folder / CHECKPOINT).is_file()
     resume = ["--resume"] if interrupted and takes_flag(script, "--resume") else []
@@ -87,7 +109,8 @@ def repeat(count: int, command: Sequence[str], config: Repeat) -> None:
     name, *flags = command
     script = find_script(name)
     for flag in flags:
-        if re.split("[.=]", flag.lstrip("-"))[-1] in RESERVED_FLAGS or flag.split("=")[0].lstrip("-") in RESERVED_FLAGS:
+        option = flag.partition("=")[0].replace("-", "_").removeprefix("__")  # --output-dir=x -> output_dir
+        if flag.startswith("--") and option.rpartition(".")[2] in RESERVED_FLAGS:
             raise UserError(f"{flag}: set by lab repeat for every seed; remove it")
     folder = config.output_dir or default_folder(name, flags)
     claim(folder, script, flags)

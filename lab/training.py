@@ -213,7 +213,8 @@ def read_run(kind: TrainingKind, folder: Path) -> Run:
     saved = load_checkpoint(path, kind.name)
     types = {"config": dict, "state": dict, "rows": list}
     types |= {name: type_ for name, type_ in CONTENTS.items() if name in saved}
-    if not all(isinstance(saved.get(name), type_) for name, type_ in types.items()):
+    are_typed = all(isinstance(saved.get(name), type_) for name, type_ in types.items())
+    if not are_typed or not all(isinstance(row, dict) for row in saved["rows"]):
         raise UserError(f"{path}: its contents are inconsistent")
     settings: dict[str, Any] = {name: value for name, value in ADDED_SETTINGS.items() if name in kind.defaults}
     settings |= {RENAMED_SETTINGS.get(str(name), str(name)): value for name, value in saved["config"].items()}
@@ -234,7 +235,7 @@ def restoring_state() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(
             f"{CHECKPOINT}: its state does not fit the settings or the data of this run ({reason})"

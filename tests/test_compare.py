@@ -216,6 +216,7 @@ def test_invalid_repeat_commands_give_one_line(learner: Path, seeds: Any, tmp_pa
         (2, [str(learner), "--seed", "3"], "--seed"),
         (2, [str(learner), "--output_dir=x"], "--output_dir"),
         (2, [str(learner), "--ppo.seed", "3"], r"--ppo\.seed"),
+        (2, [str(learner), "--output-dir", "x"], "--output-dir"),
     ]
     for count, command, words in wrong:
         with pytest.raises(UserError, match=words):
@@ -223,6 +224,35 @@ def test_invalid_repeat_commands_give_one_line(learner: Path, seeds: Any, tmp_pa
     folder = seeds(1.0, count=1)
     with pytest.raises(UserError, match=r"holds seeds of .*--skill 1\.0"):
         repeat(1, [str(learner), "--skill", "2"], Repeat(output_dir=folder))
+
+
+def test_values_may_look_like_reserved_flags(learner: Path, tmp_path: Path) -> None:
+    for value in ("seed", "a.seed", "output_dir", "-seed"):
+        with pytest.raises(UserError, match="exited with status"):  # the script itself refuses them
+            repeat(1, [str(learner), "--skill", value], Repeat(output_dir=tmp_path / value))
+
+
+def test_a_folder_without_seeds_takes_another_command(learner: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exited with status"):
+        repeat(1, [str(learner), "--nope", "3"], Repeat(output_dir=tmp_path / "out"))
+    repeat(1, [str(learner), "--skill", "1"], Repeat(output_dir=tmp_path / "out"))
+    assert json.loads((tmp_path / "out/repeat.json").read_text())["flags"] == ["--skill", "1"]
+
+
+@pytest.mark.parametrize("damaged", ["", "{", '{"x": 1}', "[]"])
+def test_a_seed_with_a_damaged_record_is_run_again(damaged: str, seeds: Any) -> None:
+    folder = seeds(1.0, count=2)
+    (folder / "seed_1/learner.json").write_text(damaged)
+    seeds(1.0, count=2)
+    assert json.loads((folder / "repeat.json").read_text())["seeds"] == 2
+
+
+@pytest.mark.parametrize("damaged", ["", "null", "[1]", '{"script": "x", "flags": [1]}', '{"script": 1, "flags": []}'])
+def test_a_damaged_command_gives_one_line(damaged: str, seeds: Any) -> None:
+    folder = seeds(1.0, count=1)
+    (folder / "repeat.json").write_text(damaged)
+    with pytest.raises(UserError, match=r"repeat\.json: "):
+        seeds(1.0, count=1)
 
 
 def test_scripts_are_found_by_name_and_default_folders_are_descriptive() -> None:

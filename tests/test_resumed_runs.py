@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import math
 import shutil
 import signal
 import sys
@@ -421,8 +422,8 @@ def drop(*path: str) -> Callable[[dict[str, Any]], object]:
     return change
 
 
-def put(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
-    def change(saved: dict[str, Any]) -> None:
+def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], object]:
+    def change(saved: Any) -> None:
         for key in path[:-1]:
             saved = saved[key]
         saved[path[-1]] = value
@@ -452,6 +453,49 @@ def test_a_checkpoint_with_damaged_contents_is_refused_in_one_line(
         assert result.errors.count("\n") == 1, (number, result.errors)
         assert (folder / CHECKPOINT).read_bytes() == before
         shutil.rmtree(folder)
+
+
+MOMENT = {  # where the first moment of AdamW is, in the state of each training
+    "ppo": ("state", "optimizer", "state", 0, "exp_avg"),
+    "language": ("state", "optimization", "optimizers", 0, "state", 0, "exp_avg"),
+    "sentiment": ("state", "optimization", "optimizers", 0, "state", 0, "exp_avg"),
+}
+STATISTICS = ("state", "agent", "normalizer")
+NUMBERS: list[tuple[str, tuple[Any, ...], Any]] = [
+    *((name, place, value) for name, place in MOMENT.items() for value in (torch.zeros(3), torch.zeros(()), 1.0)),
+    ("language", ("state", "windows", "position"), -5),
+    ("language", ("state", "windows", "position"), 10**9),
+    ("language", ("state", "optimization", "steps_done"), "x"),
+    ("ppo", (*STATISTICS, "mean"), torch.zeros(1, dtype=torch.float64)),
+    ("ppo", (*STATISTICS, "mean"), torch.full((10,), math.nan, dtype=torch.float64)),
+    ("ppo", (*STATISTICS, "variance"), torch.full((10,), -1.0, dtype=torch.float64)),
+    ("ppo", (*STATISTICS, "count"), math.inf),
+    ("ppo", ("state", "iteration"), -1),
+    ("ppo", ("state", "iteration"), math.inf),
+    ("ppo", ("state", "processes", 0, "scaled_returns"), torch.zeros(3)),
+    ("ppo", ("state", "processes", 0, "collector", "observations"), torch.zeros(3, 10)),
+    ("ppo", ("state", "processes", 0, "collector", "running_returns"), [0.0]),
+    ("ppo", ("rows",), [1, 2]),
+    ("ppo", ("rows",), []),
+    ("ppo", ("state", "iteration"), 3),
+]
+
+
+@pytest.mark.parametrize(("name", "place", "value"), NUMBERS)
+def test_a_state_of_other_numbers_is_refused_in_one_line(
+    name: str,
+    place: tuple[Any, ...],
+    value: Any,
+    folders: dict[str, Folders],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """PyTorch loads moments of any shape, and its fused kernels then write to memory that is not theirs."""
+    folder = copy_of(folders[name].interrupted, tmp_path / "folder")
+    rewrite(folder, name, put(value, *place))
+    result = run(name, capsys, folder, "--resume")
+    assert (result.status, result.errors.count("\n")) == (2, 1), result.errors
+    assert "checkpoint.pth" in result.errors
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -207,6 +207,13 @@ def test_epsilon_is_the_probability_of_a_random_action_for_each_agent() -> None:
     assert greedy.tolist() == pytest.approx([1, 0.6 + 0.1, 0.25], abs=0.03)
 
 
+def test_every_agent_has_its_own_smallest_epsilon() -> None:
+    smallest = torch.tensor([0.1, 0.5, 0.9])
+    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=2), 3, epsilon_decay=0.7, epsilon_min=smallest)
+    list(train_batch(agents, seed=0, episodes=20))
+    assert agents.epsilon.tolist() == pytest.approx(smallest.tolist())
+
+
 def one_step(q: float, time_limit: int, layout: list[str]) -> BatchedQLearning:
     """Let one agent take one step to the right from the start; all other entries of its table are `q`."""
     agents = BatchedQLearning(

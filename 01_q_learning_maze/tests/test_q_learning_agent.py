@@ -159,7 +159,7 @@ def test_epsilon_decays_by_its_factor_to_its_minimum() -> None:
 
 
 OUT_OF_RANGE = {
-    "n_actions": [0, -1, 2.5],
+    "n_actions": [0, -1, 2.5, np.float64(2), True],
     "learning_rate": [0.0, 1.5, float("nan")],
     "discount": [-0.1, 1.01, float("nan")],
     "epsilon": [-0.1, 1.1],
@@ -173,6 +173,12 @@ OUT_OF_RANGE = {
 def test_arguments_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"^{name} is {value}; it must be"):
         QLearningAgent(**{"n_actions": 4, name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_the_number_of_actions_may_be_gymnasiums(tmp_path: Path) -> None:
+    agent = QLearningAgent(gym.spaces.Discrete(4).n)  # pyright: ignore[reportArgumentType]
+    agent.save(tmp_path / "table.json")
+    assert QLearningAgent.load(tmp_path / "table.json").n_actions == 4
 
 
 def test_a_minimum_above_epsilon_is_refused() -> None:

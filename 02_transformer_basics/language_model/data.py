@@ -238,7 +238,9 @@ class Windows:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a `state_dict`."""
+        """Resume from a `state_dict`. Raises ValueError for a position that is none."""
         self.epoch = state["epoch"]
         self.position = state["position"]
         self.windows = self.shuffle_epoch()
+        if not 0 <= self.position < len(self.windows):
+            raise ValueError(f"the position {self.position} is outside of the {len(self.windows)} windows")

@@ -84,8 +84,8 @@ class Sampling:
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise UserError(f"--top_p is {self.top_p}; it must be above 0 and at most 1")
         penalty = self.repetition_penalty
-        if penalty is not None and not 0.0 < penalty < math.inf:
-            raise UserError(f"--repetition_penalty is {penalty}; it must be above 0, and 1 is off")
+        if penalty is not None and not 1e-6 <= penalty < math.inf:
+            raise UserError(f"--repetition_penalty is {penalty}; it must be >= 1e-6, and 1 is off")
 
 
 GREEDY = Sampling()

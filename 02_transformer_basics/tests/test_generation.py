@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.generation import logits_process
 
 from lab.errors import UserError
+from models import generation
 from models.batching import pad_left
 from models.generation import (
     Sampling,
@@ -139,6 +140,13 @@ def test_all_filters_in_the_librarys_order() -> None:
     assert 1 < (actual > 0).sum(-1).max() <= 9
 
 
+def test_top_k_comes_before_top_p() -> None:
+    """0.5 of all, but 0.56 of the first two: top-p first would keep both, and after top-k one is enough."""
+    logits = torch.tensor([[0.5, 0.4, 0.1]]).log()
+    probabilities = token_probabilities(logits, torch.tensor([[0]]), None, Sampling(1.0, 2, 0.55, None))
+    assert probabilities.tolist() == [[1.0, 0.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     "options", [{"temperature": 1.0}, {"temperature": 0.5, "top_k": 5}, {"temperature": 2.0, "top_p": 0.5}], ids=str
 )
@@ -212,6 +220,32 @@ def test_rows_stop_where_the_librarys_do(small: tuple[Any, GPT2]) -> None:
     assert ended
     for row, begin in zip([row for row in actual[:, 9:].tolist() if stop in row], ended, strict=True):
         assert set(row[begin:]) == {stop}
+
+
+def test_a_penalty_counts_the_tokens_before_the_window_too(
+    small: tuple[Any, GPT2], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def watched(logits: Tensor, tokens: Tensor, *rest: Any) -> Tensor:
+        counted.append(tokens.shape[1])
+        return token_probabilities(logits, tokens, *rest)
+
+    monkeypatch.setattr(generation, "token_probabilities", watched)
+    context = small[1].config.n_positions
+    prompt = torch.randint(1, 50, (1, context + 5))
+    generate(small[1], prompt, max_new_tokens=3, sampling=Sampling(repetition_penalty=1.2), slide=True)
+    assert counted == [context + 5, context + 6, context + 7]
+
+
+def test_a_row_repeats_its_own_stop_token(small: tuple[Any, GPT2]) -> None:
+    input_ids, mask = prompts(9, 4, 2)
+    free = generate(small[1], input_ids, mask, max_new_tokens=30)[:, 9:]
+    stops = [int(row[5]) for row in free]
+    assert len(set(stops)) > 1
+    for row in generate(small[1], input_ids, mask, max_new_tokens=30, stop_tokens=stops)[:, 9:].tolist():
+        end = next(number for number, token in enumerate(row) if token in stops)
+        assert set(row[end:]) == {row[end]}
 
 
 def test_it_ends_when_every_row_has_stopped(small: tuple[Any, GPT2]) -> None:

@@ -320,6 +320,24 @@ def test_missing_damaged_foreign_and_hostile_checkpoints(trained: Path, tmp_path
     torch.save(state, tmp_path / "wide.pth")
     with pytest.raises(UserError, match=r"wide.pth: .* \(size mismatch for log_std: [^\n]*\)$"):
         load_agent(tmp_path / "wide.pth")
+    for number, (part, name, value) in enumerate(
+        [
+            ("normalizer", "mean", torch.zeros(1, dtype=torch.float64)),
+            ("normalizer", "variance", -torch.ones(10, dtype=torch.float64)),
+            ("normalizer", "count", float("inf")),
+            ("policy", "log_std", torch.full((2,), float("nan"))),
+        ]
+    ):
+        state = torch.load(trained / "trained_model.pth", weights_only=True)
+        state["agent"][part][name] = value
+        torch.save(state, tmp_path / f"wrong_{number}.pth")
+        with pytest.raises(UserError, match=rf"wrong_{number}.pth: its parts do not fit together"):
+            load_agent(tmp_path / f"wrong_{number}.pth")
+    state = torch.load(trained / "trained_model.pth", weights_only=True)
+    for name, value in (("low", [0.0, 0.0]), ("low", 2 * state["high"]), ("high", torch.ones(3)), ("high", None)):
+        torch.save(state | {name: value}, tmp_path / "bounds.pth")
+        with pytest.raises(UserError, match=r"bounds.pth: its parts do not fit together"):
+            load_agent(tmp_path / "bounds.pth")
     one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "hostile.pth")), "hostile.pth")
     one_line_error(run("evaluate.py", "--model_path", str(tmp_path / "missing.pth")), "missing.pth")
     assert not list(tmp_path.glob("exploited"))
