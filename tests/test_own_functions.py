@@ -379,6 +379,8 @@ def test_repeated_seeds_have_the_same_version_of_a_file(tmp_path: Path) -> None:
     mine.write_text(answer("td_target"), encoding="utf-8")
     script, flags = ROOT / "01_q_learning_maze/train.py", ["--with", str(mine)]
     claim(tmp_path / "seeds", script, flags)
+    (tmp_path / "seeds/seed_0").mkdir()
+    (tmp_path / "seeds/seed_0/train.json").write_text("{}", encoding="utf-8")
     claim(tmp_path / "seeds", script, flags)
     mine.write_text(answer("td_target") + "# changed\n", encoding="utf-8")
     with pytest.raises(ValueError, match="with another version of"):
