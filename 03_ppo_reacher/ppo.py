@@ -119,15 +119,19 @@ def normalize(advantages: Tensor) -> Tensor:
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
-def combined_loss(agent: Agent, batch: Batch, config: PPOConfig) -> Tensor:
-    """Policy loss, value loss and entropy bonus of a minibatch: eq. 9, negated; a scalar."""
+def batch_policy_loss(log_probs: Tensor, batch: Batch, config: PPOConfig) -> Tensor:
+    """Policy loss of a batch with new log-probabilities (M,), as configured; a scalar."""
     advantages = batch.advantages  # (M,)
     if config.normalize_advantages:  # detail 4
         advantages = normalize(advantages)
     clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
+    return policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio)
 
+
+def combined_loss(agent: Agent, batch: Batch, config: PPOConfig) -> Tensor:
+    """Policy loss, value loss and entropy bonus of a minibatch: eq. 9, negated; a scalar."""
     log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (M, A) -> (M,)
-    actor_loss = policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio)
+    actor_loss = batch_policy_loss(log_probs, batch, config)
     critic_loss = value_loss(agent.value(batch.observations), batch.returns)
     entropy = agent.policy.entropy()
 
@@ -181,23 +185,16 @@ def update(
 
 @torch.no_grad()
 def update_diagnostics(agent: Agent, batch: Batch, config: PPOConfig) -> UpdateStats:
-    """Return the losses after an update, and how far the policy moved, for the whole rollout.
-
-    The losses are those of `combined_loss`, with the settings of the run.
-    """
+    """Return the losses after an update, and how far the policy moved, for the whole rollout."""
     log_probs = agent.policy.log_prob(batch.observations, batch.actions)  # (B,)
     log_ratio = log_probs - batch.old_log_probs  # (B,)
     ratio = log_ratio.exp()  # (B,)
-    advantages = batch.advantages  # (B,)
-    if config.normalize_advantages:  # detail 4
-        advantages = normalize(advantages)
-    clip_ratio = config.clip_ratio if config.use_clipping else None  # detail 8
 
     # The estimator k3 of http://joschu.net/blog/kl-approx.html: unbiased, and never negative.
     approx_kl = (ratio - 1 - log_ratio).mean()
     is_clipped = (ratio - 1).abs() > config.clip_ratio  # (B,)
     scalars = (
-        policy_loss(log_probs, batch.old_log_probs, advantages, clip_ratio),
+        batch_policy_loss(log_probs, batch, config),
         value_loss(agent.value(batch.observations), batch.returns),
         agent.policy.entropy(),
         approx_kl,

@@ -23,7 +23,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def threads_on(device: torch.device) -> int:
-    """Return the number of threads, on which the last bits of a result depend; 0 on a GPU, where they do not."""
+    """Return the number of threads, on which the last bits of results on a CPU depend; 0 elsewhere."""
     return torch.get_num_threads() if device.type == "cpu" else 0
 
 
