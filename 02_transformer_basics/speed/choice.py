@@ -47,7 +47,7 @@ def choose(precision: str, sizes: Iterable[Size], rows: int, like: Tensor) -> di
         replaced = sorted(_text(size) for size, name in names.items() if name.startswith(f"{other} "))
         if replaced:
             warn_once(
-                f"{precision} is not faster than {other} on this processor for weights of {', '.join(replaced)}: "
+                f"{precision} is not faster than {other} here for weights of {', '.join(replaced)}: "
                 f"there, {other} products with rounded weights are used"
             )
     return names

@@ -106,7 +106,7 @@ def test_a_lower_precision_is_never_slower_than_float32(
     assert names == dict.fromkeys(SIZES, "float32 plain")
     assert type(linear_factory("int8", names, CPU)(nn.Linear(8, 16))) is PlainLinear
     assert capsys.readouterr().err == (
-        "note: int8 is not faster than float32 on this processor for weights of 16x8, 8x16: there, float32 products "
+        "note: int8 is not faster than float32 here for weights of 16x8, 8x16: there, float32 products "
         "with rounded weights are used\n"
     )
     monkeypatch.setattr(choice, "layers_of", lambda *_: {"plain": PlainLinear, "float32 plain": SlowLinear})
