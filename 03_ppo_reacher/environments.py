@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
@@ -92,11 +93,16 @@ class CheckedEnv(gym.Wrapper):
             raise UserError(f"the observation has shape {array.shape}; its space has {space.shape}")
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             raise UserError(f"the observation is of type {array.dtype}; its space of {space.dtype}")
-        not_finite = np.flatnonzero(~(np.abs(array.astype(np.float64)) <= LARGEST))
+        with np.errstate(over="ignore"):
+            converted = array.astype(space.dtype, copy=True)
+        not_finite = np.flatnonzero(~(np.abs(converted.astype(np.float64)) <= LARGEST))
         if len(not_finite):
             first = not_finite[0]
             raise UserError(f"number {first} of the observation is {array[first]}; it must be finite")
-        return array.astype(space.dtype, copy=True)
+        if converted.dtype.kind in "iu" and (converted != array).any():
+            first = np.flatnonzero(converted != array)[0]
+            raise UserError(f"number {first} of the observation is {array[first]}; its space is of {space.dtype}")
+        return converted
 
 
 @contextmanager
@@ -182,6 +188,9 @@ def check_spaces(observation_space: gym.Space, action_space: gym.Space) -> None:
     box: Any = action_space
     if not is_flat_box(box) or box.dtype.kind != "f":
         raise UserError(f"actions are {describe(box)}; PPO needs a flat Box of floats")
+    for name, space in (("observations", observation_space), ("actions", box)):
+        if not has_torch_type(space):
+            raise UserError(f"{name} are {describe(space)}; PyTorch has no numbers of this type")
     if not box.is_bounded():
         raise UserError(f"actions are {describe(box)}, without bounds; PPO needs finite bounds")
 
@@ -189,6 +198,15 @@ def check_spaces(observation_space: gym.Space, action_space: gym.Space) -> None:
 def is_flat_box(space: gym.Space) -> bool:
     """Return True for a Box of vectors with at least one number."""
     return isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def has_torch_type(space: gym.Space) -> bool:
+    """Return True if PyTorch can hold the space's numbers: not, for example, those of the other byte order."""
+    try:
+        torch.as_tensor(np.zeros(1, space.dtype))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def describe(space: gym.Space) -> str:

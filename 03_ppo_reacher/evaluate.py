@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 
 from agent import TrainedAgent, load_agent
-from environments import training_seed
+from environments import is_flat_box, make_env, training_seed
 from evaluation import HELD_OUT_SEED, check_return, evaluate_policy
 from lab.animations import save_gif, save_video
-from lab.errors import require_at_least
+from lab.errors import UserError, require_at_least
 from lab.launch import launch, warn_once
 from lab.record import RunRecord
 from lab.rendering import prepare_rendering
@@ -56,15 +56,28 @@ class Config:
 
 def print_table(summary: dict[str, Any]) -> None:
     """Print the results of an evaluation with units, one per line."""
-    low, high = summary["interval_95"]
-    interval = f"95% interval {low:.3f} to {high:.3f}"
+    interval = ""
+    if summary["interval_95"] is not None:
+        low, high = summary["interval_95"]
+        interval = f"  (95% interval {low:.3f} to {high:.3f})"
     print(f"episodes            {summary['episodes']}")
-    print(f"mean return         {summary['mean_return']:.3f}  ({interval})")
+    print(f"mean return         {summary['mean_return']:.3f}{interval}")
     print(f"standard deviation  {summary['std_return']:.3f}")
     print(f"worst episode       {summary['worst_return']:.3f}  (number {summary['worst_episode']})")
     distance = summary["mean_final_distance_mm"]
     if distance is not None:
         print(f"final distance      {distance:.1f} mm from fingertip to target")
+
+
+def check_environment(config: Config, trained: TrainedAgent) -> None:
+    """Raise UserError if the environment has other observations or actions than in training."""
+    env_id = trained.config.env_id
+    env = make_env(env_id)
+    sizes = {"observations": len(trained.agent.normalizer.statistics.mean), "actions": len(trained.low)}
+    for name, space in (("observations", env.observation_space), ("actions", env.action_space)):
+        if is_flat_box(space) and space.shape != (sizes[name],):
+            now = f"those of {env_id} have shape {space.shape} now"
+            raise UserError(f"{config.model_path}: trained with {name} of shape {(sizes[name],)}; {now}")
 
 
 def warn_of_training_episodes(config: Config, trained: TrainedAgent) -> None:
@@ -97,6 +110,7 @@ def main(config: Config) -> None:
     trained = load_agent(config.model_path)
     record = RunRecord(__file__, config.output_dir or config.model_path.parent, config)
     env_id = trained.config.env_id
+    check_environment(config, trained)
     warn_of_training_episodes(config, trained)
     summary = evaluate_policy(trained.policy(), env_id, config.episodes, config.seed).summary()
     if not config.json:

@@ -30,7 +30,10 @@ class Evaluation:
     cut: int = 0  # episodes that had not ended after `step_limit` steps
 
     def summary(self) -> dict[str, Any]:
-        """Return the mean with its 95% interval (normal approximation), spread, worst episode."""
+        """Return the mean with its 95% interval (normal approximation), spread, worst episode.
+
+        One episode has no interval: None.
+        """
         mean = float(self.returns.mean())
         std = float(self.returns.std())
         half_width = 1.96 * std / len(self.returns) ** 0.5
@@ -38,7 +41,7 @@ class Evaluation:
         return {
             "mean_return": mean,
             "std_return": std,
-            "interval_95": [mean - half_width, mean + half_width],
+            "interval_95": [mean - half_width, mean + half_width] if len(self.returns) > 1 else None,
             "worst_return": float(self.returns.min()),
             "worst_episode": int(self.returns.argmin()),
             "mean_length": float(self.lengths.mean()),

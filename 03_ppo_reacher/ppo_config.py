@@ -1,6 +1,7 @@
 """The options of a PPO run: what each one does, its default, and its allowed values."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -89,6 +90,12 @@ class PPOConfig:
             value = getattr(self, name)
             if not 0.0 < value < float("inf"):
                 raise UserError(f"--{name} is {value}; it must be positive and finite")
+        for name in ("value_coefficient", "entropy_coefficient"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise UserError(f"--{name} is {value}; it must be finite")
+        if not -20 <= self.initial_log_std <= 20:
+            raise UserError(f"--initial_log_std is {self.initial_log_std}; it must be between -20 and 20")
         smallest = min(self.hidden_sizes, default=1)
         if smallest < 1:
             raise UserError(f"--hidden_sizes includes {smallest}; a layer needs at least 1 unit")

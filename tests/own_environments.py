@@ -200,6 +200,23 @@ class WrongType(Own):
     observation_space = Box(0, 255, (3,), np.uint8)
 
 
+class SmallIntegers(Own):
+    """The observation is of a wider type than its space; 200 does not fit, and would become -56."""
+
+    observation_space = Box(-128, 127, (3,), np.int8)
+
+    def observe(self) -> Any:
+        return np.array([0, 200 if self.time == 7 else 1, 0])
+
+
+class OtherByteOrder(Own):
+    observation_space = Box(-10.0, 10.0, (3,), np.dtype(np.float32).newbyteorder())
+
+
+class OtherByteOrderAction(Own):
+    action_space = Box(-1.0, 1.0, (1,), np.dtype(np.float64).newbyteorder())
+
+
 class TextObservation(Own):
     def observe(self) -> Any:
         return ["a", "b", "c"]
@@ -303,6 +320,9 @@ REFUSED: dict[type, tuple[str, ...]] = {  # environment -> words of the message
     NoSpaces: ("observation_space",),
     WrongShape: ("reset", "(4,)", "(3,)"),
     WrongType: ("reset", "float32", "uint8"),
+    SmallIntegers: ("step 7", "number 1", "200", "int8"),
+    OtherByteOrder: ("observations", "f4", "PyTorch"),
+    OtherByteOrderAction: ("actions", "f8", "PyTorch"),
     TextObservation: ("reset", "<U1", "float32"),
     LostObservation: ("reset", "()", "(3,)"),
     NanObservation: ("step 7", "observation", "nan", "iteration 1"),

@@ -195,6 +195,20 @@ def test_the_trial_of_an_environment_changes_no_random_numbers_of_the_training(m
     assert final_update(register(DrawsGlobally)) == final_update(id_of(Own))
 
 
+def test_an_environment_that_changed_after_training_is_refused_in_one_line(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    low, high = -torch.ones(2), torch.ones(2)
+    agents = {"observations": make_agent(TINY, 4, 1), "actions": make_agent(TINY, 3, 2)}
+    config = dataclasses.replace(TINY, env_id=id_of(Own))
+    for number, (name, agent) in enumerate(agents.items(), 1):
+        save_agent(tmp_path / f"{name}.pth", TrainedAgent(agent, config, low[:number], high[:number]))
+        status, lines = run("evaluate", "--model_path", str(tmp_path / f"{name}.pth"))
+        assert status != 0
+        assert len(lines) == 1
+        assert f"trained with {name} of shape" in lines[0]
+
+
 def test_a_reused_buffer_does_not_overwrite_the_final_observation() -> None:
     envs = make_envs(id_of(OwnBuffer), 2)
     rollout = RolloutCollector(envs, seed=0).collect(an_agent(1), num_steps=12)
@@ -376,10 +390,11 @@ def test_evaluating_episodes_of_the_training_is_noted(
 def test_the_record_lists_only_files_that_exist(run: Callable[..., Any], tmp_path: Path) -> None:
     """No episode of Reacher ends within 16 steps: there is no curve to draw."""
     flags = ("--num_iterations", "1", "--steps_per_iter", "64", "--num_envs", "4", "--output_dir", str(tmp_path))
+    (tmp_path / "training_reward_curve.png").write_text("of an earlier run")
     assert run("train", *flags) == (0, [])
     files = json.loads((tmp_path / "train.json").read_text())["files"]
     assert files == ["trained_model.pth", "metrics.csv", "train.json"]
-    assert all((tmp_path / name).exists() for name in files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*files, "checkpoint.pth"])
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------

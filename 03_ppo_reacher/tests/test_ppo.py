@@ -255,6 +255,23 @@ def test_the_losses_after_an_update_are_those_that_were_trained(normalize_advant
     assert loss == pytest.approx(ppo.combined_loss(agent, batch, config).item(), rel=1e-5)
 
 
+def test_every_epoch_has_each_transition_once_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    minibatches = []
+    select = ppo.Batch.select
+
+    def spy(batch: ppo.Batch, indices: Tensor) -> ppo.Batch:
+        minibatches.append(indices.tolist())
+        return select(batch, indices)
+
+    monkeypatch.setattr(ppo.Batch, "select", spy)
+    config = dataclasses.replace(SMALL, num_epochs=3, num_minibatches=4, num_iterations=1)
+    list(ppo.train(config))
+    assert len(minibatches) == 12
+    epochs = [sum(minibatches[first : first + 4], []) for first in (0, 4, 8)]
+    assert all(sorted(epoch) == list(range(config.steps_per_iter)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in [*epochs, range(config.steps_per_iter)]}) == 4
+
+
 def test_first_minibatch_has_the_policy_of_the_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ratio is 1 before the first step; it is not if the old log-probabilities belong to another policy."""
     ratios = []
@@ -439,6 +456,10 @@ def test_unsupported_environments_are_rejected_in_one_line(env_id: str, message:
         {"seed": -1},
         {"hidden_sizes": (64, 0)},
         {"num_minibatches": 2000},
+        {"entropy_coefficient": float("nan")},
+        {"value_coefficient": float("inf")},
+        {"initial_log_std": 200.0},
+        {"initial_log_std": float("nan")},
     ],
 )
 def test_invalid_options_are_rejected_by_name(change: dict[str, Any]) -> None:

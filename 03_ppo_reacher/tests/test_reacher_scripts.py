@@ -78,6 +78,15 @@ def test_evaluate_reproduces_the_evaluation_of_the_training_process(trained: Pat
         assert getattr(gif, "n_frames", 1) > 50
 
 
+def test_one_episode_has_no_interval(trained: Path, tmp_path: Path) -> None:
+    flags = ("--model_path", str(trained / "trained_model.pth"), "--episodes", "1", "--output_dir", str(tmp_path))
+    done = run("evaluate.py", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "mean return" in done.stdout
+    assert "interval" not in done.stdout
+    assert json.loads((tmp_path / "evaluate.json").read_text())["results"]["interval_95"] is None
+
+
 def test_evaluation_equals_a_plain_loop_over_single_environments(trained: Path) -> None:
     policy = load_policy(trained / "trained_model.pth")
     evaluation = evaluate_policy(policy, "Reacher-v5", episodes=7, seed=123, num_envs=3)
