@@ -267,7 +267,7 @@ def test_every_epoch_has_each_transition_once_in_an_order_of_its_own(monkeypatch
     config = dataclasses.replace(SMALL, num_epochs=3, num_minibatches=4, num_iterations=1)
     list(ppo.train(config))
     assert len(minibatches) == 12
-    epochs = [sum(minibatches[first : first + 4], []) for first in (0, 4, 8)]
+    epochs = [[i for indices in minibatches[first : first + 4] for i in indices] for first in (0, 4, 8)]
     assert all(sorted(epoch) == list(range(config.steps_per_iter)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in [*epochs, range(config.steps_per_iter)]}) == 4
 
