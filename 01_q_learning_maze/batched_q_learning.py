@@ -96,13 +96,14 @@ class BatchedQLearning:
         self._value_buffer = torch.empty(n_actions, n_agents, dtype=dtype, device=device)
 
     def _setting(self, name: str, value: float | Tensor, include_zero: bool = True) -> Tensor:
-        dtype, device = self.dynamics.reward.dtype, self.dynamics.device
-        setting = torch.as_tensor(value, dtype=dtype, device=device)  # () or (N,)
+        # checked before it is rounded to the type of the tables, in which 1e-50 is 0
+        setting = torch.as_tensor(value, dtype=torch.float64, device="cpu")  # () or (N,)
         fits = setting.shape in ((), (self.n_agents,))
         require(name, value, f"one number or {self.n_agents}", fits)
         large_enough = setting >= 0 if include_zero else setting > 0
         in_range = bool((large_enough & (setting <= 1)).all())
         require(name, value, "in [0, 1]" if include_zero else "in (0, 1]", in_range)
+        setting = setting.to(self.dynamics.reward.dtype).to(self.dynamics.device)
         return setting.expand(self.n_agents).clone()  # (N,)
 
     def q_values(self, state: Tensor) -> Tensor:

@@ -26,12 +26,17 @@ QTable = Mapping[tuple[Any, int], float]  # (state, action) to Q
 def write_q_table(path: Path, settings: Mapping[str, float], q_table: QTable) -> None:
     """Write `settings` (the names in SETTINGS) and `q_table`, whole or not at all.
 
-    Raises OSError if the file cannot be written, UserError for a state that cannot be written.
+    Raises OSError if the file cannot be written, UserError for a state that cannot be written, or a Q
+    that is not finite.
     """
-    entries = [(_state_as_text(state), action, value) for (state, action), value in q_table.items()]
+    for (state, action), value in q_table.items():
+        if not math.isfinite(value):
+            raise UserError(f"Q of state {state!r} and action {action} is {value}; only finite ones can be saved")
+    entries = [(_state_as_text(state), int(action), float(value)) for (state, action), value in q_table.items()]
     entries.sort(key=lambda entry: (len(entry[0]), *entry[:2]))  # numbers in ascending order
     table = {f"{state},{action}": value for state, action, value in entries}
-    write_json(path, {"kind": KIND, **settings, "q_table": table})
+    plain_settings = {name: _plain(value) for name, value in settings.items()}
+    write_json(path, {"kind": KIND, **plain_settings, "q_table": table})
 
 
 def _state_as_text(state: Hashable) -> str:
@@ -42,10 +47,20 @@ def _state_as_text(state: Hashable) -> str:
 
 
 def _plain(state: Any) -> Any:
-    """Return a state with Python's numbers in place of NumPy's."""
+    """Return a state with Python's own numbers and texts in place of NumPy's, and of classes derived from them.
+
+    A derived class, such as an IntEnum, may have another repr. The two are equal, so they are the same key of a table.
+    """
     if isinstance(state, tuple):
         return tuple(_plain(part) for part in state)
-    return state.item() if isinstance(state, np.generic) else state
+    if isinstance(state, np.generic):
+        return state.item()
+    if isinstance(state, str):
+        return "".join(state)
+    for kind in (bool, int, float):
+        if isinstance(state, kind):
+            return kind(state)
+    return state
 
 
 def _is_state(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Thousands of agents in a tensor: they equal the dictionary and exact planning, and are independent."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,6 +26,7 @@ from maze_studies import (
     sweep,
     train_many,
 )
+from maze_training import make_dynamics
 from q_learning_agent import Episode, QLearningAgent, train
 from transition_tables import TransitionTables
 from value_iteration import as_arrays, value_iteration
@@ -354,6 +356,16 @@ OUT_OF_RANGE = {
 def test_arguments_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"^{name} is"):
         BatchedQLearning(tables_of(SimpleMaze()), **{"n_agents": 3, name: value})
+
+
+def test_a_setting_is_checked_as_one_agent_checks_it() -> None:
+    """In float32 1e-50 is 0, and 1 + 1e-12 is 1."""
+    tables = make_dynamics(SimpleMaze(), torch.device("cpu"))
+    agents = BatchedQLearning(tables, 2, learning_rate=1e-50, epsilon_decay=1e-50)
+    assert agents.epsilon_decay.tolist() == [0, 0]
+    for agent in (QLearningAgent, partial(BatchedQLearning, tables)):
+        with pytest.raises(UserError, match="discount is"):
+            agent(4, discount=1 + 1e-12)
 
 
 def test_a_minimum_above_epsilon_too_many_agents_and_bad_tables_are_refused() -> None:

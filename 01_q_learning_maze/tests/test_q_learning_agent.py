@@ -1,5 +1,6 @@
 """Q-learning compared with exact dynamic programming and with autograd, and its known pitfalls."""
 
+import enum
 import json
 from collections import Counter
 from itertools import islice
@@ -436,6 +437,37 @@ def test_agents_of_other_environments_can_be_saved(tmp_path: Path, name: str) ->
         pass
     agent.save(tmp_path / "q.json")
     assert QLearningAgent.load(tmp_path / "q.json").q_table == agent.q_table
+
+
+class Place(enum.IntEnum):
+    HALL = 3
+
+
+class Word(enum.StrEnum):
+    LEFT = "left"
+
+
+def test_numbers_and_texts_of_other_classes_are_saved_as_plain_ones(tmp_path: Path) -> None:
+    agent: Any = QLearningAgent(np.int64(2), learning_rate=np.float32(0.5))  # pyright: ignore[reportArgumentType]
+    agent.q_table = {
+        (Place.HALL, 0): np.float32(0.25),
+        ((Word.LEFT, np.float64(0.5)), np.int64(1)): 1,
+        (np.str_("up"), 0): -2.0,
+    }
+    agent.save(tmp_path / "q.json")
+    loaded = QLearningAgent.load(tmp_path / "q.json")
+    assert loaded.q_table == agent.q_table
+    assert repr(loaded.q_table) == "{(3, 0): 0.25, ('up', 0): -2.0, (('left', 0.5), 1): 1.0}"
+    assert loaded.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_q_table_that_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
+    agent: Any = trained(5)
+    agent.q_table[7, 1] = value
+    with pytest.raises(UserError, match=f"Q of state 7 and action 1 is {value}"):
+        agent.save(tmp_path / "q.json")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_state_that_could_not_be_read_is_not_saved(tmp_path: Path) -> None:
