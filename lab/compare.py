@@ -62,6 +62,10 @@ class Group:
     name: str
     runs: list[Run]
 
+    def metrics(self) -> list[str]:
+        """Return the names of the final metrics that any run has."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.final_metrics))
+
     def values(self, metric: str) -> list[float]:
         """Return the final value of a metric for every run that has it."""
         return [run.final_metrics[metric] for run in self.runs if metric in run.final_metrics]
@@ -159,13 +163,25 @@ def format_estimate(values: Sequence[float]) -> str:
     return f"{mean:.5g} ({low:.5g} to {high:.5g})"
 
 
+def format_metric(group: Group, metric: str) -> str:
+    """Return a final metric of a group as text; if some runs lack it, with the number of those that have it."""
+    values = group.values(metric)
+    text = format_estimate(values)
+    return f"{text}, {len(values)} of {len(group.runs)} seeds" if 0 < len(values) < len(group.runs) else text
+
+
 def format_difference(group: Group, first: Group, metric: str) -> str:
-    """Return the difference of `group` from `first` and whether it is significant; empty without several seeds."""
+    """Return the difference of `group` from `first` and whether it is significant; empty without several seeds.
+
+    With very few seeds the interval is too narrow to tell.
+    """
     values, others = group.values(metric), first.values(metric)
     if min(len(values), len(others)) < 2 or len({*values, *others}) == 1:
         return ""
     mean, low, high = estimate = difference(values, others)
     verdict = "significant" if estimate.excludes_zero() else "not significant"
+    if min(len(values), len(others)) < MIN_SEEDS_FOR_CI:
+        verdict = "too few seeds"
     return f"{mean:+.3g} ({low:+.3g} to {high:+.3g}): {verdict}"
 
 
@@ -183,9 +199,9 @@ def print_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[
 def metrics_table(groups: Sequence[Group]) -> tuple[list[str], dict[str, list[str]]]:
     """Return columns and rows of the final metrics: every group, then the differences from the first."""
     several = all(len(group.runs) > 1 for group in groups)
-    names = dict.fromkeys(name for group in groups for name in group.runs[0].final_metrics)
+    names = dict.fromkeys(name for group in groups for name in group.metrics())
     columns = [f"{group.name}{f', {len(group.runs)} seeds' if len(group.runs) > 1 else ''}" for group in groups]
-    rows = {name: [format_estimate(group.values(name)) for group in groups] for name in names}
+    rows = {name: [format_metric(group, name) for group in groups] for name in names}
     if several:
         columns += [f"{group.name} minus {groups[0].name}" for group in groups[1:]]
         for name in names:

@@ -1,5 +1,7 @@
 """Run one script with many seeds and report mean and interval. If interrupted, rerun the same command to resume."""
 
+import contextlib
+import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -7,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.compare import Group, draw, format_estimate, print_table, read_group
+from lab.compare import Group, draw, format_metric, print_table, read_group
 from lab.errors import UserError, require_at_least
-from lab.exercises import own
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
 from lab.launch import warn_once
@@ -48,30 +49,46 @@ def default_folder(name: str, flags: Sequence[str]) -> Path:
 
 def claim(folder: Path, script: Path, flags: Sequence[str]) -> None:
     """Record in `folder` which command runs in it. Raises UserError if another command has run there."""
-    command: dict[str, Any] = {"script": display_path(script), "flags": list(flags)}
-    if hashes := own.file_hashes(flags):
-        command["own_functions"] = hashes
+    command: dict[str, Any] = {"script": display_path(script), "flags": list(flags), "files": input_hashes(flags)}
     path = writable_folder(folder) / "repeat.json"
     if path.exists():
         earlier = read_command(path)
         has_seeds = any(folder.glob("seed_*/*"))
         if not has_seeds:
             write_json(path, command)
-        elif {name: earlier.get(name) for name in command} != command:
+        else:
+            files = earlier["files"]
+            changed = [file for file, version in files.items() if command["files"].get(file) != version]
             words = " ".join([earlier["script"], *earlier["flags"]])
             if [earlier["script"], earlier["flags"]] == [command["script"], command["flags"]]:
-                words += f", with another version of {' or '.join(hashes)}"
+                if not changed:
+                    return
+                words += f", with another version of {' and '.join(changed)}"
             raise UserError(f"{folder} holds seeds of {words}; choose another --output_dir")
     else:
         write_json(path, command)
 
 
+def input_hashes(flags: Sequence[str]) -> dict[str, str]:
+    """Return the hash of every file that the flags name, such as a maze or functions of one's own."""
+    hashes = {}
+    for flag in flags:
+        name = flag.partition("=")[2] if flag.startswith("--") else flag
+        with contextlib.suppress(OSError, ValueError):  # too long for a name, or not readable
+            if Path(name).is_file():
+                with open(name, "rb") as file:
+                    hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
 def read_command(path: Path) -> dict[str, Any]:
     """Return the contents of repeat.json. Raises UserError, naming the file, if it is damaged."""
     contents: Any = read_record(path)
+    if isinstance(contents, dict):
+        contents.setdefault("files", {})  # added later
     flags = contents.get("flags") if isinstance(contents, dict) else None
     is_command = isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)
-    if not is_command or not isinstance(contents.get("script"), str):
+    if not is_command or not isinstance(contents.get("script"), str) or not isinstance(contents["files"], dict):
         raise UserError(f"{path}: damaged; delete it to go on with its seeds")
     return contents
 
@@ -124,10 +141,10 @@ def repeat(count: int, command: Sequence[str], config: Repeat) -> None:
 
 def report(folder: Path, group: Group, config: Repeat) -> None:
     """Print mean and interval of every final metric, plot the curve, and write both."""
-    names = list(group.runs[0].final_metrics)
+    names = group.metrics()
     columns = [f"interquartile mean of {len(group.runs)} seeds (95% interval)", "lowest", "highest"]
     rows = {
-        name: [format_estimate(group.values(name)), f"{min(group.values(name)):.5g}", f"{max(group.values(name)):.5g}"]
+        name: [format_metric(group, name), f"{min(group.values(name)):.5g}", f"{max(group.values(name)):.5g}"]
         for name in names
     }
     print_table(display_path(folder), columns, rows)

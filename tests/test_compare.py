@@ -264,6 +264,50 @@ def test_scripts_are_found_by_name_and_default_folders_are_descriptive() -> None
     assert default_folder("03_ppo_reacher/train.py", []).name == "03_ppo_reacher_train"
 
 
+def test_seeds_of_an_input_file_that_changed_are_not_mixed(learner: Path, tmp_path: Path) -> None:
+    (tmp_path / "maze.txt").write_text("SG")
+    (tmp_path / "folder").mkdir()
+    own = learner.with_name("own.py")
+    own.write_text(learner.read_text().replace('"--skill", type=float', '"--maze_file"').replace("config.skill", "1"))
+    for flags in (["--maze_file", f"{tmp_path / 'maze.txt'}"], [f"--maze_file={tmp_path / 'maze.txt'}"]):
+        folder = tmp_path / f"seeds_{len(flags)}"
+        (tmp_path / "maze.txt").write_text("SG")
+        repeat(1, [str(own), *flags], Repeat(output_dir=folder))
+        repeat(2, [str(own), *flags], Repeat(output_dir=folder))
+        (tmp_path / "maze.txt").write_text("S.G")
+        with pytest.raises(UserError, match=r"with another version of .*maze\.txt; choose another"):
+            repeat(3, [str(own), *flags], Repeat(output_dir=folder))
+    repeat(1, [str(own), "--maze_file", str(tmp_path / "folder")], Repeat(output_dir=tmp_path / "third"))
+    repeat(1, [str(own), "--maze_file", "x" * 5000], Repeat(output_dir=tmp_path / "fourth"))
+
+
+def test_seeds_of_earlier_versions_have_no_files(seeds: Any) -> None:
+    folder = seeds(1.0, count=1)
+    command = json.loads((folder / "repeat.json").read_text())
+    assert command.pop("files") == {}
+    (folder / "repeat.json").write_text(json.dumps(command))
+    seeds(1.0, count=2)
+
+
+def test_a_metric_that_some_seeds_lack_says_how_many_have_it(
+    seeds: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = seeds(1.0), seeds(2.0)
+    for number in (0, 3):
+        path = folder / f"seed_{number}/learner.json"
+        path.write_text(path.read_text().replace("score", "other score"))
+    capsys.readouterr()
+    seeds(1.0)
+    out = " ".join(capsys.readouterr().out.split())
+    assert ", 3 of 5 seeds" in out
+    assert ", 2 of 5 seeds" in out
+    compare([folder, other], Compare(output_dir=tmp_path / "out"))
+    out = capsys.readouterr().out
+    assert "3 of 5 seeds" in out.replace("\n", " ")
+    first, better = read_groups([folder, other])
+    assert format_difference(better, first, "score").endswith(": too few seeds")
+
+
 # --- lab compare ------------------------------------------------------------------------------------------------------
 
 

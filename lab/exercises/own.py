@@ -7,7 +7,6 @@ put back at the end. `lab.launch` reads the flag, `lab.record` writes down what 
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import os
 import sys
@@ -206,12 +205,6 @@ def values_of(arguments: Sequence[str], name: str) -> list[str]:
             following = "".join(arguments[number + 1 : number + 2])
             values.append(text if equals else ("" if following.startswith("--") else following))
     return values
-
-
-def file_hashes(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the hash of every file that a command line gives by `--with`; those that are missing are left out."""
-    files = [Path(each) for each in values_of(arguments, FLAG)]
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def originals(project: Path, target: str) -> list[Any]:
