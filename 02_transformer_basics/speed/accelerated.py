@@ -73,7 +73,19 @@ def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
-class AcceleratedGPT2(GPT2):
+class InferenceOnly:
+    """What an accelerated model refuses."""
+
+    def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
+        """Raise UserError: the fused kernels keep no attention weights."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
+    def _apply(self, *_: Any, **__: Any) -> Any:
+        """Raise UserError: the plain model has some of these tensors, too."""
+        raise UserError(MOVE_THE_PLAIN_MODEL)
+
+
+class AcceleratedGPT2(InferenceOnly, GPT2):
     """A GPT-2 with fast blocks and a fast output projection; for inference only. Use `accelerate` to make one.
 
     One text and several may need different kernels: the layers for several are made when they are first needed.
@@ -117,20 +129,12 @@ class AcceleratedGPT2(GPT2):
         """Return the logits (B, T, V) of x (B, T, E)."""
         return self.lm_head(x).to(x.dtype)
 
-    def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
-        """Raise UserError: the fused kernels keep no attention weights."""
-        raise UserError(ASK_THE_PLAIN_MODEL)
-
-    def _apply(self, *_: Any, **__: Any) -> Any:
-        """Raise UserError: the plain model has some of these tensors, too."""
-        raise UserError(MOVE_THE_PLAIN_MODEL)
-
     def save_pretrained(self, folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
         """Raise UserError: packed weights have no place in a checkpoint."""
         raise UserError(ASK_THE_PLAIN_MODEL)
 
 
-class AcceleratedDistilBert(DistilBertClassifier):
+class AcceleratedDistilBert(InferenceOnly, DistilBertClassifier):
     """A DistilBERT with fast blocks, the last for the first position only; for inference only. Use `accelerate`."""
 
     def __init__(self, model: DistilBertClassifier, precision: str) -> None:
@@ -152,14 +156,6 @@ class AcceleratedDistilBert(DistilBertClassifier):
     @_without_autocast
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return super().forward(input_ids, attention_mask)
-
-    def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
-        """Raise UserError: the fused kernels keep no attention weights."""
-        raise UserError(ASK_THE_PLAIN_MODEL)
-
-    def _apply(self, *_: Any, **__: Any) -> Any:
-        """Raise UserError: the plain model has some of these tensors, too."""
-        raise UserError(MOVE_THE_PLAIN_MODEL)
 
 
 def check_weights(model: nn.Module, precision: str) -> None:
