@@ -223,6 +223,31 @@ def test_few_examples_are_learned_by_heart_and_many_generalize(seed: int) -> Non
     assert many.epochs[-1].validation_accuracy >= training_loop.EXPECTED_ACCURACY
     assert len(few.frames) == len(many.frames) == training_loop.NUM_FRAMES + 1
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_changes_do_what_the_lesson_says(seed: int) -> None:
+    """The table "Change it" of the README."""
+    points = torch.from_numpy(spirals_drawing.grid_points())
+
+    def rise(epochs: Any) -> float:
+        return epochs[-1].validation_loss / min(epoch.validation_loss for epoch in epochs)
+
+    def epochs_of(name: str, **changes: Any) -> Any:
+        config = training_loop.Config(seed=seed, **changes)
+        return training_loop.run_training(config, getattr(config, name), points).epochs
+
+    few, many = epochs_of("few_examples"), epochs_of("num_examples")
+    assert many[-1].validation_accuracy > 0.95
+    more = epochs_of("few_examples", few_examples=100)
+    assert 1.1 < rise(more) < rise(few)
+    assert rise(epochs_of("few_examples", weight_decay=0.3)) < 0.7 * rise(few)
+    assert epochs_of("num_examples", weight_decay=0.3)[-1].validation_loss > 2 * many[-1].validation_loss
+    assert epochs_of("few_examples", learning_rate=0.1)[-1].train_accuracy == 1
+    assert epochs_of("num_examples", learning_rate=0.1)[-1].train_loss > 5 * many[-1].train_loss
+    assert epochs_of("num_examples", learning_rate=1e-4)[-1].train_loss > 0.4
+    assert epochs_of("num_examples", hidden_size=4)[-1].train_accuracy < 0.85
+    assert epochs_of("num_examples", turns=3.0)[-1].validation_accuracy < 0.85
+
 
 SMALL = ("--num_epochs", "4", "--num_examples", "40", "--few_examples", "20", "--hidden_size", "8")
 
