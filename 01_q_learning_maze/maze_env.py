@@ -217,7 +217,7 @@ class SimpleMaze(gym.Env[Any, Any]):
 
         Raises UserError for an action other than 0, 1, 2, 3.
         """
-        if not 0 <= action < 4:
+        if action not in range(4):
             raise UserError(f"action is {action}; use 0 (up), 1 (right), 2 (down) or 3 (left)")
         outcomes = self.transitions(self.state, int(action))
         probabilities = [outcome[0] for outcome in outcomes]

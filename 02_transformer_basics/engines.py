@@ -126,7 +126,8 @@ class EngineOptions:
     accelerate: bool = False
     """Run the accelerated form of our own model (speed/): same results, faster. Default: the lesson's plain code."""
     precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
-    """Precision of the accelerated weights; other than float32 it switches --accelerate on."""
+    """Precision of the accelerated weights; other than float32 it switches --accelerate on. On a CPU int8 also rounds
+    the inputs of all texts of a batch together, so that a text may depend on the others."""
 
     @property
     def form(self) -> str:

@@ -35,14 +35,14 @@ from lab.record import FLAT, RunRecord
 from lab.seeding import check_seed, seed_everything
 from lab.texts import collect_texts, printable
 from models.batching import check_ids, pad_left
-from models.generation import Sampling, stream, token_probabilities
+from models.generation import Sampling, stream
 from models.gpt2 import GPT2
 from models.hub import GENERATION, LoadedModel, load_folder, load_model
 from models.internals import check_layer_and_head
 from models.settings import ignored_generation_settings
+from step_probabilities import show_steps, step_probabilities, visible
 
 EXAMPLES = ("Once upon a time", "The old man looked at the sea and", "It was a dark night, and")
-Steps = list[dict[str, Any]]  # of one text: each token, its probability, and the most likely tokens with theirs
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,6 @@ def check_prompts(loaded: LoadedModel, prompts: list[str], max_new_tokens: int) 
             check_ids(torch.tensor([ids]), loaded.model.config.vocab_size, len(ids))
         except UserError as error:
             raise UserError(f"{loaded.name}: the tokenizer does not fit the model: prompt {number}: {error}") from None
-
-
-def continue_prompts(loaded: LoadedModel, prompts: list[str], config: Config) -> list[str]:
-    """Return the new text for each prompt, without the prompt."""
-    return [decode(loaded, ids) for ids in new_tokens(loaded, prompts, config)]
 
 
 def decode(loaded: LoadedModel, ids: Sequence[int]) -> str:
@@ -199,39 +194,6 @@ def print_while_generating(loaded: LoadedModel, prompts: list[str], steps: Itera
     print(printable(decode(loaded, rows[0])[len(printed) :]), end="\n\n")
     for prompt, row in zip(prompts[1:], rows[1:], strict=True):
         console.print(Text(printable(prompt), "bold"), Text(printable(decode(loaded, row))), "\n", sep="")
-
-
-@torch.inference_mode()
-def step_probabilities(own: LoadedModel, prompt: str, new: list[int], config: Config) -> Steps:
-    """Return, for each new token, its probability and the `show_probs` most likely tokens when it was chosen."""
-    start = own.tokenizer([prompt])["input_ids"][0]
-    tokens = torch.tensor([[*start, *new]], device=pick_device(config.device))  # (1, T)
-    logits = own.model(tokens)[0].float()  # (1, T, V) -> (T, V)
-    steps = []
-    for position in range(len(start), tokens.shape[1]):
-        earlier = tokens[:, :position]
-        row = token_probabilities(logits[position - 1 : position], earlier, None, config.sampling)[0]  # (V,)
-        top = row.topk(min(config.show_probs, len(row)))
-        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        token = int(tokens[0, position])
-        most_likely = [[own.tokenizer.decode([candidate]), p] for candidate, p in pairs if p > 0]
-        steps.append(
-            {"token": own.tokenizer.decode([token]), "probability": float(row[token]), "likeliest": most_likely}
-        )
-    return steps
-
-
-def show_steps(steps: Steps) -> None:
-    """Print a line for each step: the token that was chosen, then the most likely ones, spaces as `␣`."""
-    for number, step in enumerate(steps, 1):
-        most_likely = "  ".join(f"{visible(token):<10} {p:4.0%}" for token, p in step["likeliest"])
-        print(f"{number:4} {visible(step['token']):<12} {step['probability']:4.0%} | {most_likely}")
-    print()
-
-
-def visible(token: str) -> str:
-    """Return a token with its spaces and line breaks made visible."""
-    return printable(token).replace(" ", "␣").replace("\n", "⏎")
 
 
 def compare(pipeline: LoadedModel, plain: LoadedModel, prompts: list[str], config: Config, record: RunRecord) -> None:
@@ -330,8 +292,11 @@ def main(config: Config) -> None:
         {"prompt": prompt, "continuation": decode(loaded, row)} for prompt, row in zip(prompts, rows, strict=True)
     ]
     if config.show_probs:
-        for result, row in zip(results, rows, strict=True):
-            result["steps"] = step_probabilities(own, result["prompt"], row, config)
+        for start in range(0, len(prompts), config.batch_size):
+            batch = slice(start, start + config.batch_size)
+            steps = step_probabilities(own, prompts[batch], rows[batch], config.sampling, config.show_probs, device)
+            for result, its_steps in zip(results[batch], steps, strict=True):
+                result["steps"] = its_steps
     form = config.own_model.form if config.engine == "scratch" else None
     record.results = {"model": loaded.name, "engine": config.engine, "form": form, "texts": results}
     plain = own  # the form that shows its attention weights

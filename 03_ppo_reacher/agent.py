@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -101,7 +102,8 @@ class TrainedAgent:
 
         @torch.inference_mode()
         def act(observations: NDArray) -> NDArray:
-            normalized = self.agent.normalizer(torch.as_tensor(observations))  # (N, O)
+            inputs = torch.as_tensor(np.ascontiguousarray(observations))  # (N, O)
+            normalized = self.agent.normalizer(inputs)  # (N, O)
             mean = self.agent.policy.mean(normalized)  # (N, O) -> (N, A)
             return self.agent.environment_actions(mean, self.low, self.high).numpy()
 

@@ -217,6 +217,8 @@ class ReacherVectorEnv(VectorEnv):
         Returns observations (N, 10), rewards (N,), terminated (N,), which is never true, truncated
         (N,), and info.
         """
+        if None in self.generators:
+            raise gym.error.ResetNeeded("call reset before step")
         actions = np.asarray(actions)
         penalties = np.square(actions).sum(axis=1)  # (N, 2) -> (N,) in the dtype of the actions
         if np.isnan(penalties).any():

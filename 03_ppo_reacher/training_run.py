@@ -96,7 +96,8 @@ class TrainingRun:
         self.reward_scaler = RewardScaler(num_envs, config.discount)
         first_seed = training_seed(config.seed, config.num_envs)
         self.collector = RolloutCollector(self.envs, first_seed + rank() * num_envs)
-        torch.manual_seed(config.seed + 1_000_003 * rank())  # different exploration in each process
+        process_seed = config.seed + 1_000_003 * rank()  # different exploration in each process
+        torch.manual_seed(process_seed % 2**63)
 
     def gather_returns(self, episode_returns: list[float]) -> list[float]:
         """Return the episode returns of all processes, in order of rank."""

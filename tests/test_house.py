@@ -211,7 +211,7 @@ LAYERS = (  # of the transformer project: a module imports only its own layer an
     {"transformer_block", "optimization"},
     {"models", "tokenizer", "bpe_tokenizer"},
     {"speed"},
-    {"engines", "language_model", "sentiment"},
+    {"engines", "step_probabilities", "language_model", "sentiment"},
     COMMANDS[TRANSFORMERS],
     {"transformer_exercises"},
 )

@@ -223,6 +223,7 @@ def test_few_examples_are_learned_by_heart_and_many_generalize(seed: int) -> Non
     assert many.epochs[-1].validation_accuracy >= training_loop.EXPECTED_ACCURACY
     assert len(few.frames) == len(many.frames) == training_loop.NUM_FRAMES + 1
 
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_changes_do_what_the_lesson_says(seed: int) -> None:

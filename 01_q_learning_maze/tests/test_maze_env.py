@@ -147,8 +147,9 @@ def test_slip_must_be_a_probability(slip: float) -> None:
 
 
 def test_unknown_actions_and_render_modes_are_refused() -> None:
-    with pytest.raises(UserError, match="action is -1"):
-        SimpleMaze().step(-1)
+    for action in (-1, 4, 1.7, float("nan")):
+        with pytest.raises(UserError, match=f"action is {action}"):
+            SimpleMaze().step(action)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="'3d'"):
         SimpleMaze(render_mode="3d")
 

@@ -170,7 +170,7 @@ class Trainer:
         self.validation_ids = validation_ids
         self.optimizer = OptimizerGroup(self.model, config)
         self.text_hash = hash_of(ids)
-        torch.manual_seed(config.seed + 1_000_003 * rank())  # each process draws different dropout masks
+        torch.manual_seed((config.seed + 1_000_003 * rank()) % 2**63)  # each process draws different dropout masks
 
     def train_step(self) -> StepRecord:
         """Take one optimizer step on the next batch. Raises UserError if a loss is not finite."""

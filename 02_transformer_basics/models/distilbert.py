@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.errors import UserError
 from models.batching import TOKENS_PER_BATCH, batches_by_length, check_ids, pad_right
 from models.checkpoints import accept_old_names, build, read_checkpoint, read_settings
 from models.internals import ModelOutput, recorded
@@ -100,6 +101,9 @@ class DistilBertClassifier(nn.Module):
         return build(checkpoint, lambda: cls(config, class_labels(checkpoint.settings)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            shapes = f"{tuple(attention_mask.shape)}, input_ids are {tuple(input_ids.shape)}"
+            raise UserError(f"attention_mask is {shapes}; it must have one number per token")
         return self.classify(self.embed(input_ids), attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -134,7 +138,6 @@ class DistilBertClassifier(nn.Module):
             logits = self(input_ids, attention_mask)
         return ModelOutput(logits, hidden_states, attentions)
 
-    @torch.inference_mode()
     def predict(
         self, texts: Sequence[Sequence[int]], tokens_per_batch: int = TOKENS_PER_BATCH
     ) -> Tensor:
@@ -146,8 +149,9 @@ class DistilBertClassifier(nn.Module):
         probabilities = torch.empty(len(texts), len(self.labels), device=device)  # (N, C)
         for numbers in batches_by_length([len(text) for text in texts], tokens_per_batch):
             input_ids, attention_mask = pad_right([texts[i] for i in numbers], device)
-            logits = self(input_ids, attention_mask)  # (B, T) -> (B, C)
-            probabilities[numbers] = logits.softmax(dim=-1).float()
+            with torch.inference_mode():
+                logits = self(input_ids, attention_mask)  # (B, T) -> (B, C)
+                probabilities[numbers] = logits.softmax(dim=-1).float()
         return probabilities
 
     def hf_parameter_names(self) -> dict[str, str]:

@@ -32,12 +32,22 @@ class KVCache:
 
     def __call__(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append new keys and values, (B, H, T, D) each; return all so far, (B, H, Tk, D) each."""
-        start = self.length
-        self.length = start + key.shape[2]
+        start = self.advance(key.shape[2])
         self.buffer[0, :, :, start : self.length] = key
         self.buffer[1, :, :, start : self.length] = value
         keys, values = self.buffer[:, :, :, : self.length]  # (2, B, H, C, D) -> two (B, H, Tk, D)
         return keys, values
+
+    def advance(self, count: int) -> int:
+        """Make the next `count` positions those of new keys and values; return the first of them.
+
+        Raises UserError for more positions than the buffer has.
+        """
+        start, capacity = self.length, self.buffer.shape[3]
+        if start + count > capacity:
+            raise UserError(f"the cache has room for {capacity} positions, not for {start + count}")
+        self.length = start + count
+        return start
 
 
 class LanguageModel(Protocol):
@@ -100,8 +110,8 @@ def penalize_repetition(
     less likely (Keskar et al. 2019, with regard to the sign).
     """
     token_counts = torch.zeros_like(logits, dtype=torch.long)  # (B, V)
-    ones = torch.ones_like(tokens) if attention_mask is None else attention_mask.long()  # (B, T)
-    token_counts.scatter_add_(1, tokens, ones)
+    mask = torch.ones_like(tokens) if attention_mask is None else attention_mask  # (B, T)
+    token_counts.scatter_add_(1, tokens.long(), mask.long())
     penalized = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(token_counts > 0, penalized, logits)
 
@@ -190,9 +200,10 @@ def stream(
     stop = None
     if stop_tokens:
         stop = torch.tensor(stop_tokens, device=input_ids.device)
-    return _steps(
+    steps = _steps(
         model, input_ids, attention_mask, max_new_tokens, sampling, stop, generator, use_cache
     )
+    return (token.clone() for token in steps)  # as ordinary tensors, not those of inference mode
 
 
 def generate(

@@ -187,7 +187,7 @@ def fingerprint(
     precision: Precision,
 ) -> str:
     """Return a hash of everything that the outputs depend on."""
-    digest = hashlib.sha256(repr((ids, precision)).encode())
+    digest = hashlib.sha256(repr((ids, precision, teacher.config)).encode())
     for parameter in teacher.parameters():
         digest.update(parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

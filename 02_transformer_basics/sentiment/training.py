@@ -131,7 +131,7 @@ def length_bucketed_batches(
     Texts are shuffled, then sorted by length within buckets of 50 batches, so that a batch needs
     little padding; the order of the batches is shuffled again.
     """
-    generator = torch.Generator().manual_seed(seed * SEED_STRIDE + epoch)
+    generator = torch.Generator().manual_seed((seed * SEED_STRIDE + epoch) % 2**63)
     order = torch.randperm(len(lengths), generator=generator).tolist()
     bucket_size = BUCKET * batch_size
     batches = []
@@ -254,7 +254,8 @@ class Trainer:
 
     def train_step(self, batch: list[int]) -> float:
         """Take an optimizer step on the texts `batch`, split over the processes; return the loss."""
-        torch.manual_seed((self.config.seed * SEED_STRIDE + self.step) * world_size() + rank())
+        seed = (self.config.seed * SEED_STRIDE + self.step) * world_size() + rank()
+        torch.manual_seed(seed % 2**63)
         self.fast_model.train()
         rows = batch[rank() :: world_size()]  # the texts of this process
         loss = torch.zeros((), device=self.device)

@@ -74,10 +74,18 @@ def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 class InferenceOnly:
-    """What an accelerated model refuses."""
+    """The methods of a model that its accelerated form refuses."""
 
     def forward_with_internals(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
         """Raise UserError: the fused kernels keep no attention weights."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        """Raise UserError: packed weights have no place in it."""
+        raise UserError(ASK_THE_PLAIN_MODEL)
+
+    def load_state_dict(self, *_: Any, **__: Any) -> Any:
+        """Raise UserError: packed weights would stay as they are."""
         raise UserError(ASK_THE_PLAIN_MODEL)
 
     def _apply(self, *_: Any, **__: Any) -> Any:
@@ -176,6 +184,7 @@ def accelerate(model: Model, precision: str = "float32") -> Model:
 
     Args:
         precision: of the weights: "float32" (equal to the plain model within rounding), "float16", "bfloat16", "int8".
+            On a CPU int8 rounds the inputs of a batch with one scale: the result for a text depends on the others.
 
     Raises UserError for another precision, another model, one that is accelerated already, a lower precision of a
     model that is not float32, and weights that are no numbers or beyond the range of float16.

@@ -47,6 +47,7 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropo
     """Return the output of `transformer_block.attention`, without its weights: (B, H, Tq, D)."""
     if mask is not None:
         check_mask(mask, torch.Size((*query.shape[:3], key.shape[2])))
+        mask = torch.atleast_2d(mask)  # the same for all queries, if it has no dimension for them
     if _is_causal(mask, query.shape[2], key.shape[2]):
         if query.device.type == "cpu" and query.shape[2] <= MAX_SEQ_LEN and not dropout:
             return blocked_causal_attention(query, key, value)

@@ -90,6 +90,5 @@ class ScriptedBlock:
         """Return the block's output for x (B, T, E), as `TransformerBlock.forward` does."""
         if cache is None:
             return self.compute(x, mask, None, 0)
-        past = cache.length
-        cache.length = past + x.shape[1]
+        past = cache.advance(x.shape[1])
         return self.compute(x, mask, cache.buffer, past)

@@ -157,6 +157,23 @@ def test_invalid_inputs_are_refused(small: tuple[Any, Path], input_ids: Tensor, 
         DistilBertClassifier.from_pretrained(small[1])(input_ids)
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (1, 7), (3, 8), (7,)])
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "accelerated"])
+def test_a_mask_of_another_shape_is_refused(small: tuple[Any, Path], fast: bool, shape: tuple[int, ...]) -> None:
+    ours = DistilBertClassifier.from_pretrained(small[1])
+    model = accelerate(ours) if fast else ours
+    with pytest.raises(UserError, match=r"attention_mask is .* input_ids are \(3, 7\)"):
+        model(torch.ones(3, 7, dtype=torch.long), torch.ones(shape))
+
+
+def test_probabilities_are_ordinary_tensors(small: tuple[Any, Path]) -> None:
+    probabilities = DistilBertClassifier.from_pretrained(small[1]).predict([[1, 2], [3]])
+    probabilities /= probabilities.sum()
+    head = torch.nn.Linear(probabilities.shape[1], 1)
+    head(probabilities).sum().backward()
+    assert head.weight.grad is not None
+
+
 def test_a_text_without_tokens_is_refused(small: tuple[Any, Path]) -> None:
     with pytest.raises(UserError, match="text 2 has no tokens"):
         DistilBertClassifier.from_pretrained(small[1]).predict([[1], []])

@@ -116,6 +116,12 @@ def test_other_masks_give_what_the_formula_gives(leave_nan: bool, monkeypatch: p
     torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
 
 
+@pytest.mark.parametrize("mask", [torch.tensor([True, False, True, True]), torch.tensor(True), torch.tensor(False)])
+def test_a_mask_for_all_queries_may_lack_their_dimension(mask: Tensor) -> None:
+    query, key, value = torch.randn(3, 2, 3, 4, 6)
+    torch.testing.assert_close(fused_attention(query, key, value, mask), attention(query, key, value, mask)[0])
+
+
 def test_a_square_mask_that_is_not_causal_is_not_taken_for_one() -> None:
     query, key, value = torch.randn(3, 2, 3, 9, 6)
     mask = causal_mask(9)

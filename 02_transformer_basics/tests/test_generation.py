@@ -97,6 +97,12 @@ def test_repetition_penalty_of_greedy_tokens_is_the_librarys(small: tuple[Any, G
     )
 
 
+def test_ids_may_be_32_bit_integers(small: tuple[Any, GPT2]) -> None:
+    input_ids, sampling = prompts(9)[0], Sampling(repetition_penalty=1.3)
+    expected = generate(small[1], input_ids, max_new_tokens=5, sampling=sampling)
+    assert generate(small[1], input_ids.int(), max_new_tokens=5, sampling=sampling).tolist() == expected.tolist()
+
+
 def test_padding_is_no_repetition(small: tuple[Any, GPT2]) -> None:
     input_ids, mask = prompts(12, 5)
     together = generate(small[1], input_ids, mask, max_new_tokens=20, sampling=Sampling(repetition_penalty=1.5))
@@ -197,7 +203,10 @@ def test_the_stream_gives_each_token_when_it_is_known(small: tuple[Any, GPT2]) -
 
 
 def test_the_result_can_be_written_to_and_used_in_training(small: tuple[Any, GPT2]) -> None:
+    streamed = list(stream(small[1], torch.tensor([[1, 2]]), max_new_tokens=3))
     tokens = generate(small[1], torch.tensor([[1, 2]]), max_new_tokens=3)
+    for each in (tokens, *streamed):
+        assert not each.is_inference()
     tokens[0, 0] = 5
     small[1].zero_grad()
     small[1](tokens).square().sum().backward()

@@ -1,5 +1,6 @@
 """Our GPT-2 equals the library's: logits, every hidden state and attention map, the gradient of every parameter."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
         assert (gradient - expected[name]).abs().max() <= 1e-9, name
 
 
+def test_the_state_of_an_accelerated_model_is_that_of_the_plain_one(small: tuple[Any, Path]) -> None:
+    """Packed weights are not in a state_dict: to load one would mix two models."""
+    ours = GPT2.from_pretrained(small[1])
+    fast = accelerate(ours)
+    for use in (fast.state_dict, lambda: fast.load_state_dict(ours.state_dict())):
+        with pytest.raises(UserError, match="ask the plain model"):
+            use()
+    input_ids, mask = inputs(9, "left")
+    torch.testing.assert_close(copy.deepcopy(fast)(input_ids, mask), fast(input_ids, mask))
+
+
 def test_accelerating_leaves_the_plain_model_as_it_was(small: tuple[Any, Path]) -> None:
     ours = GPT2.from_pretrained(small[1])
     input_ids, mask = inputs(9, "left")
@@ -186,6 +198,19 @@ def test_the_cache_takes_its_memory_once() -> None:
         assert keys[0, 0, :, 0].tolist() == list(range(number + 1))
         assert values[0, 0, :, 0].tolist() == [-i for i in range(number + 1)]
         assert keys.untyped_storage().data_ptr() == cache.buffer.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "accelerated"])
+def test_a_full_cache_takes_no_more_positions(small: tuple[Any, Path], fast: bool) -> None:
+    ours = GPT2.from_pretrained(small[1])
+    model, cache = accelerate(ours) if fast else ours, ours.new_cache(1, 4)
+    one, two = torch.ones(1, 1, dtype=torch.long), torch.ones(1, 2, dtype=torch.long)
+    model(torch.cat([one, two], dim=1), None, cache)
+    with pytest.raises(UserError, match="the cache has room for 4 positions, not for 5"):
+        model(two, None, cache)
+    model(one, None, cache)
+    with pytest.raises(UserError, match="the cache has room for 4 positions, not for 5"):
+        model(one, None, cache)
 
 
 # ------------------------------------------------------------------------------------------------------------- pitfalls

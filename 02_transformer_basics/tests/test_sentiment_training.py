@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import dataclasses
 import importlib.util
 import json
 import math
@@ -938,6 +939,9 @@ def test_outputs_in_another_precision_are_close_and_cached_separately(
     assert fingerprint(teacher, ids, "float32") == fingerprint(teacher, ids, "float32")
     assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids, "bfloat16")
     assert fingerprint(teacher, ids, "float32") != fingerprint(teacher, ids[1:], "float32")
+    other = copy.copy(teacher)  # the same weights, computed with other heads
+    other.config = dataclasses.replace(teacher.config, n_heads=1)
+    assert fingerprint(teacher, ids, "float32") != fingerprint(other, ids, "float32")
 
 
 def test_outputs_saved_by_an_older_version_are_recomputed(

@@ -57,9 +57,7 @@ def test_texts_are_the_pipelines_sampled_ones_too(batch_size: int, settings: dic
     config = text_generation.Config(batch_size=batch_size, max_new_tokens=12, sampling=sampling, seed=seed)
     prompts = ["Once", "It was a dark night, and the old man", "She said that the", "naïve 😀"]
     theirs, ours = (read(GENERATION, GENERATION.bundled, "x") for read in (load_folder, load_own))
-    assert text_generation.continue_prompts(ours, prompts, config) == text_generation.continue_prompts(
-        theirs, prompts, config
-    )
+    assert text_generation.new_tokens(ours, prompts, config) == text_generation.new_tokens(theirs, prompts, config)
 
 
 def test_a_repetition_penalty_is_the_pipelines() -> None:
@@ -374,6 +372,19 @@ def test_probabilities_of_each_step_are_the_models(call: Call, tmp_path: Path, e
         ids = torch.cat([ids, expected.indices[None, :1]], dim=1)
     shown = call(text_generation, "Once upon", *flags, "--show_probs", "3").out
     assert f"   1 {text_generation.visible(output['steps'][0]['token']):<12}" in shown
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_at_temperature_0_each_token_is_its_most_likely_one(call: Call, precision: str, batch_size: int) -> None:
+    """int8 rounds the inputs of a batch together, so that the same tokens in another batch have other probabilities."""
+    flags = ("--engine", "scratch", "--temperature", "0", "--max_new_tokens", "30", "--show_probs", "2", "--json")
+    model = ("--model", str(GENERATION.bundled), "--precision", precision, "--batch_size", str(batch_size))
+    lines = call(text_generation, *text_generation.EXAMPLES, *flags, *model).out.splitlines()
+    steps = [step for line in lines for step in json.loads(line)["steps"]]
+    assert len(steps) == 30 * len(text_generation.EXAMPLES)
+    assert all(step["token"] == step["likeliest"][0][0] for step in steps)
+    assert all(step["probability"] == step["likeliest"][0][1] for step in steps)
 
 
 def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:

@@ -27,7 +27,7 @@ from models import hub as pretrained
 from models.generation import Sampling
 from models.hub import SENTIMENT, load_folder, load_model
 from sentiment_analysis import EXAMPLES, classify
-from text_generation import continue_prompts
+from text_generation import decode, new_tokens
 
 PROJECT = Path(__file__).parent.parent
 Call = Callable[..., Any]
@@ -345,7 +345,7 @@ def test_greedy_text_is_the_most_likely_token_each_time_in_any_batch(batch_size:
     prompts = ["Once", "It was a dark night, and the old man", "She said that the", *text_generation.EXAMPLES]
     config = text_generation.Config(sampling=Sampling(), batch_size=batch_size, max_new_tokens=12)
     expected = [greedy_text(loaded, prompt, 12) for prompt in prompts]
-    assert continue_prompts(loaded, prompts, config) == expected
+    assert [decode(loaded, row) for row in new_tokens(loaded, prompts, config)] == expected
     assert len(set(expected)) == len(prompts)
 
 
@@ -365,7 +365,7 @@ def test_temperature_divides_the_logits_of_the_whole_vocabulary(tiny_language: P
     with torch.inference_mode():
         expected = (loaded.model(ids).logits[0, -1] / 3.0).softmax(-1)  # (V,)
     config = text_generation.Config(sampling=Sampling(temperature=3.0), max_new_tokens=1, batch_size=1000)
-    drawn = continue_prompts(loaded, ["Once"] * 1000, config)
+    drawn = [decode(loaded, row) for row in new_tokens(loaded, ["Once"] * 1000, config)]
     spread = math.exp(-float((expected * expected.log()).sum()))  # the effective number of equally likely tokens
     assert spread > 60
     assert len(set(drawn)) > spread / 2

@@ -122,6 +122,12 @@ def test_policy_is_deterministic_and_within_the_bounds(trained: Path) -> None:
     np.testing.assert_allclose(actions[3:4], policy(observations[3:4]), atol=1e-6)
 
 
+def test_a_policy_takes_any_view_of_an_array(trained: Path) -> None:
+    policy = load_policy(trained / "trained_model.pth")
+    observations = np.random.default_rng(0).normal(size=(5, 20))[:, ::2]
+    np.testing.assert_array_equal(policy(observations[::-1]), policy(observations.copy())[::-1])
+
+
 def test_inverse_kinematics_puts_the_fingertip_on_the_target() -> None:
     targets = np.random.default_rng(0).uniform(-0.14, 0.14, (50, 2))
     targets = targets[np.linalg.norm(targets, axis=1) > 0.02]

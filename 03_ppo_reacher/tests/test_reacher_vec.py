@@ -98,6 +98,8 @@ def test_has_the_interface_of_a_vector_environment() -> None:
     assert ours.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     assert ours.spec is not None
     assert ours.spec.id == "Reacher-v5"
+    with pytest.raises(gym.error.ResetNeeded):
+        ReacherVectorEnv(3).step(np.zeros((3, 2)))
     with pytest.raises(ValueError, match="2 seeds for 3"):
         ours.reset(seed=[1, 2])
     ours.close()
