@@ -85,6 +85,7 @@ class BatchedQLearning:
         self.length = torch.zeros(n_agents, dtype=torch.int32, device=device)
         self.number = torch.ones(n_agents, dtype=torch.int32, device=device)
         self.active = torch.ones(n_agents, dtype=torch.bool, device=device)
+        self._rate_before = self.learning_rate.clone()  # (N,): of frozen agents, to learn on with
 
         self._flat_q = self.q.view(-1)  # (N, S, A) -> (N * S * A,)
         self._actions = torch.arange(n_actions, dtype=torch.int32, device=device)[:, None]  # (A, 1)
@@ -198,17 +199,28 @@ class BatchedQLearning:
         # decay ε: explore a little less from the next episode on
         decayed = epsilon * self.epsilon_decay[agent]
         self.epsilon[agent] = torch.maximum(self.epsilon_min[agent], decayed)
-        # back to the start
-        self.state[agent] = self.dynamics.start
-        self.total_reward[agent] = 0
-        self.length[agent] = 0
+        self._start_episode(agent)
         self.number[agent] += 1
         return episodes
 
     def freeze(self, agent: Tensor) -> None:
         """Freeze each `agent` (E,): it stops learning, and its episodes are no longer recorded."""
+        agent = agent[self.active[agent]]
+        self._rate_before[agent] = self.learning_rate[agent]
         self.learning_rate[agent] = 0
         self.active[agent] = False
+
+    def unfreeze(self, agent: Tensor) -> None:
+        """Let each frozen `agent` (E,) learn again, from the start of a new episode."""
+        self.learning_rate[agent] = self._rate_before[agent]
+        self.active[agent] = True
+        self._start_episode(agent)
+
+    def _start_episode(self, agent: Tensor) -> None:
+        """Put each `agent` (E,) back to the start."""
+        self.state[agent] = self.dynamics.start
+        self.total_reward[agent] = 0
+        self.length[agent] = 0
 
 
 def train_batch(
@@ -219,11 +231,15 @@ def train_batch(
     """Train `agents` until each has finished `episodes` episodes, earlier ones included.
 
     Yields the records of the episodes that end together. An agent that has finished its episodes is
-    frozen while it waits for the others. With `episodes` None training continues without end.
+    frozen while it waits for the others; a later call with more episodes lets it learn on. With
+    `episodes` None training continues without end.
     """
+    finished = torch.zeros_like(agents.active)  # (N,)
     if episodes is not None:
         require("episodes", episodes, "0 or more", episodes >= 0)
-        agents.freeze((agents.number > episodes).nonzero().view(-1))
+        finished = agents.number > episodes
+    agents.unfreeze((~finished & ~agents.active).nonzero().view(-1))
+    agents.freeze(finished.nonzero().view(-1))
     if not agents.active.any():
         return
     for explore_draw, tie_break_draw, outcome in random_numbers(agents, seed):
@@ -231,8 +247,7 @@ def train_batch(
         if ended is None:
             continue
         if episodes is not None:
-            finished = ended.agent[ended.number >= episodes]
-            agents.freeze(finished)
+            agents.freeze(ended.agent[ended.number >= episodes])
         yield ended
         if not agents.active.any():
             return

@@ -49,7 +49,8 @@ class ReplayQLearning:
         next_state, reward, nonterminal: the memory, (S, A) each, valid where `visited`.
 
     Raises:
-        UserError: an action has more than one outcome.
+        UserError: an action has more than one outcome, or a step that does not end the episode has
+            a reward that is not negative, so that going in circles may cost nothing.
     """
 
     def __init__(
@@ -62,17 +63,20 @@ class ReplayQLearning:
         deterministic = "1: replay needs a deterministic environment"
         require("n_outcomes", n_outcomes, deterministic, n_outcomes == 1)
         require("n_agents", n_agents, "1 or more", n_agents >= 1)
+        costs = dynamics.reward[dynamics.nonterminal > 0]  # of all steps before the last one
+        largest = float(costs.max()) if len(costs) else -1.0
+        require("the largest reward before the end", largest, "below 0", largest < 0)
         self.dynamics = dynamics
-        device = dynamics.device
+        device, dtype = dynamics.device, dynamics.reward.dtype
         self.generator = torch.Generator(device).manual_seed(seed)
         shape = (dynamics.n_states, dynamics.n_actions)
         # all steps before the last one cost something, so no return can be larger than this
         self.best_reward = float(dynamics.reward.max())
-        self.q = torch.full(shape, self.best_reward, device=device)  # (S, A)
+        self.q = torch.full(shape, self.best_reward, dtype=dtype, device=device)  # (S, A)
         self.visited = torch.zeros(shape, dtype=torch.bool, device=device)  # (S, A)
         self.next_state = torch.zeros(shape, dtype=torch.int64, device=device)  # (S, A)
-        self.reward = torch.zeros(shape, device=device)  # (S, A)
-        self.nonterminal = torch.zeros(shape, device=device)  # (S, A)
+        self.reward = torch.zeros(shape, dtype=dtype, device=device)  # (S, A)
+        self.nonterminal = torch.zeros(shape, dtype=dtype, device=device)  # (S, A)
         self.state = torch.full((n_agents,), dynamics.start, device=device)  # (N,)
         self.goals_reached = 0
 

@@ -45,7 +45,8 @@ class TransitionTables:
         # An action's probabilities cut [0, 1) into intervals, one per outcome. Cut [0, 1) at the
         # ends of all intervals of all actions, and one random number samples for every action.
         interval_ends = probability.cumsum(axis=2)  # (S, A, outcomes)
-        thresholds = np.unique(interval_ends[interval_ends < 1])  # (K - 1,)
+        is_inside = (interval_ends > 0) & (interval_ends < 1)  # (S, A, outcomes)
+        thresholds = np.unique(interval_ends[is_inside])  # (K - 1,)
         piece_starts = np.concatenate([[0.0], thresholds])  # (K,)
         # the outcome that each of the K pieces belongs to
         ends_before = interval_ends[..., None, :] <= piece_starts[:, None]  # (S, A, K, outcomes)

@@ -1,6 +1,7 @@
 """Many agents, one Q-table and experience replay: mazes that are too large for one agent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -12,7 +13,7 @@ from maze_layout import random_maze
 from q_learning_agent import QLearningAgent, run_episode
 from replay_q_learning import Iteration, ReplayQLearning, train_with_replay, visited_q_table
 from transition_tables import TransitionTables
-from value_iteration import value_iteration
+from value_iteration import as_arrays, value_iteration
 
 
 def learn(
@@ -106,6 +107,29 @@ def test_slip_is_refused() -> None:
     maze = SimpleMaze(slip=0.1)
     with pytest.raises(UserError, match="n_outcomes is 3"):
         ReplayQLearning(TransitionTables(maze.outcomes(), maze.start, 100))
+
+
+def test_an_environment_in_which_a_circle_costs_nothing_is_refused() -> None:
+    """There the best values would be those that the table starts with."""
+    lake: Any = gym.make("FrozenLake-v1", is_slippery=False).unwrapped
+    with pytest.raises(UserError, match=r"the largest reward before the end is 0\.0; it must be below 0"):
+        ReplayQLearning(TransitionTables(as_arrays(lake.P), 0, 100))
+
+
+def test_outcomes_that_never_happen_do_not_count() -> None:
+    lake: Any = gym.make("FrozenLake-v1", is_slippery=True, success_rate=1.0).unwrapped
+    assert TransitionTables(as_arrays(lake.P), 0, 100).n_outcomes == 1
+
+
+def test_tables_of_64_bits_give_the_same_values() -> None:
+    learners = [
+        ReplayQLearning(TransitionTables(SimpleMaze().outcomes(), 0, 100, dtype=dtype))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    for learner in learners:
+        *_, last = train_with_replay(learner, 50)
+        assert last.converged
+    assert torch.equal(learners[0].q.double(), learners[1].q)
 
 
 def test_training_stops_after_the_given_iterations() -> None:
