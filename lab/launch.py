@@ -170,7 +170,17 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
         reason = error.strerror or str(error)
         fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
     except KeyboardInterrupt:
-        fail("interrupted; existing files were left unchanged", status=130)
+        fail(f"interrupted; {_state_of_files()}", status=130)
+
+
+def _state_of_files() -> str:
+    """Return in words which results an interrupted run has written already: some may be of an earlier run."""
+    record = sys.modules.get("lab.record")  # importing it would take longer than the user wants to wait
+    unsaved = record.RunRecord.unsaved if record else None
+    if unsaved is None or not unsaved.written():
+        return "existing files were left unchanged"
+    names = ", ".join(path.name for path in unsaved.written())
+    return f"{unsaved.output_dir} has new {names}, and other files may be of an earlier run: repeat it"
 
 
 def _run(config_class: Any, main: Callable[[Any], None], arguments: list[str]) -> None:

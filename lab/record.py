@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -37,6 +37,8 @@ class RunRecord:
         OSError: the folder cannot be created or written to; raised before any work is done.
     """
 
+    unsaved: ClassVar["RunRecord | None"] = None  # the one whose run is going on
+
     def __init__(self, script: str, output_dir: Path, config: Any) -> None:
         self.name = Path(script).stem
         self.output_dir = writable_folder(output_dir)
@@ -46,6 +48,7 @@ class RunRecord:
         self.results: dict[str, Any] = {}
         self.files: list[Path] = []
         self.earlier: dict[Path, tuple[int, ...] | None] = {}  # what `_version` returned before this run wrote the file
+        RunRecord.unsaved = self
 
     def file(self, name: str) -> Path:
         """Return the path for an output file of this name; `save` lists it if this run has written it."""
@@ -58,12 +61,16 @@ class RunRecord:
         """Add a check: a measured value, the expected one in words, and whether it is met."""
         self.checks.append({"name": name, "value": _plain(value), "expected": expected, "ok": bool(ok)})
 
+    def written(self) -> list[Path]:
+        """Return the files that this run has written so far."""
+        return [path for path in self.files if _version(path) not in (None, self.earlier.get(path))]
+
     def save(self, quiet: bool = False) -> None:
         """Write the record and, unless `quiet`, print the checks and the files written."""
         record = self.output_dir / f"{self.name}.json"
-        written = [path for path in self.files if _version(path) not in (None, self.earlier.get(path))]
-        self.files = [*(path for path in written if path != record), record]
+        self.files = [*(path for path in self.written() if path != record), record]
         write_json(record, self.as_dict())
+        RunRecord.unsaved = None
         if quiet:
             return
         for check in self.checks:

@@ -14,6 +14,7 @@ from lab.errors import UserError, require_at_least
 from lab.files import ROOT, display_path, writable_folder, write_json
 from lab.intervals import estimate
 from lab.launch import warn_once
+from lab.metrics import METRICS, read_metrics
 from lab.runner import SCRIPTS, read_record, run_script, takes_flag
 from lab.training import CHECKPOINT
 
@@ -94,9 +95,12 @@ def read_command(path: Path) -> dict[str, Any]:
 
 
 def has_finished(path: Path) -> bool:
-    """Return True if `path` is the record of a run: an empty or damaged one is written again."""
+    """Return True if `path` is the record of a run and its metrics can be read: damaged ones are written again."""
+    metrics = path.with_name(METRICS)
     try:
         record: Any = read_record(path)
+        if metrics.is_file():
+            read_metrics(metrics)
     except (OSError, UserError):
         return False
     return isinstance(record, dict) and "script" in record

@@ -247,6 +247,15 @@ def test_a_seed_with_a_damaged_record_is_run_again(damaged: str, seeds: Any) -> 
     assert json.loads((folder / "repeat.json").read_text())["seeds"] == 2
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\xff", b"step,loss\n1\n"])
+def test_a_seed_with_damaged_metrics_is_run_again(damaged: bytes, seeds: Any) -> None:
+    folder = seeds(1.0, count=2)
+    before = (folder / "seed_1/metrics.csv").read_bytes()
+    (folder / "seed_1/metrics.csv").write_bytes(damaged)
+    seeds(1.0, count=2)
+    assert (folder / "seed_1/metrics.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("damaged", ["", "null", "[1]", '{"script": "x", "flags": [1]}', '{"script": 1, "flags": []}'])
 def test_a_damaged_command_gives_one_line(damaged: str, seeds: Any) -> None:
     folder = seeds(1.0, count=1)

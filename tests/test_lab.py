@@ -141,13 +141,31 @@ def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_errors_become_one_line_and_a_status(
-    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, line: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
+    monkeypatch.setattr(RunRecord, "unsaved", None)
+
     def main(config: Config) -> None:
         print("some results")
         raise error
 
     assert outcome(capsys, main, "--name", "x") == (status, "some results\n", line)
+
+
+def test_an_interrupted_run_says_which_results_it_has_replaced(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("model.pth", "metrics.csv"):
+        (tmp_path / name).write_text("earlier")
+
+    def main(config: Config) -> None:
+        record = RunRecord("walk.py", tmp_path, config)
+        record.file("model.pth").write_text("of this run")
+        record.file("metrics.csv")
+        raise KeyboardInterrupt
+
+    line = f"error: interrupted; {tmp_path} has new model.pth, and other files may be of an earlier run: repeat it\n"
+    assert outcome(capsys, main, "--name", "x") == (130, "", line)
 
 
 def test_success_is_status_0_and_bugs_show_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
