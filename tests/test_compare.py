@@ -127,6 +127,14 @@ def test_intervals_end_at_two_and_a_half_percent_on_either_side() -> None:
         assert interval.high - interval.mean == pytest.approx(1.96 * deviation, rel=0.05)
 
 
+def test_both_sides_of_a_difference_are_resampled_independently() -> None:
+    """Their seeds do not belong together in pairs, even if the numbers of both sides happen to be alike."""
+    values = np.random.default_rng(0).normal(size=300)
+    interval = difference(values + 1, values)
+    assert interval.mean == pytest.approx(1)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * 2**0.5 * bootstrap(values).std(), rel=0.05)
+
+
 def test_significance_requires_an_interval_without_zero() -> None:
     assert difference([2, 2.1, 2.2, 2.1], [1, 1.1, 1.2, 1.1]).excludes_zero()
     assert not difference([1, 2, 3, 4], [1.1, 2.1, 3.1, 3.9]).excludes_zero()

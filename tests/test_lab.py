@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import platform
+import random
 import re
 import shutil
 import signal
@@ -41,7 +42,7 @@ from lab.plots import heat_map, learning_curve, new_figure, save_figure, smooth
 from lab.progress import track
 from lab.record import FLAT, RunRecord, commit, environment_info
 from lab.rendering import prepare_rendering, rendering_problem
-from lab.seeding import seed_everything
+from lab.seeding import random_state, restore_random_state, seed_everything
 from lab.texts import collect_texts, printable
 
 # --- launch -----------------------------------------------------------------------------------------------------------
@@ -242,14 +243,25 @@ def test_invalid_seeds_are_refused(seed: int) -> None:
 
 def test_seed_determines_all_random_numbers() -> None:
     def draw(seed: int) -> list[float]:
-        import random
-
         seed_everything(seed)
         return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002
 
     assert draw(5) == draw(5)
     assert all(one != other for one, other in zip(draw(5), draw(6), strict=True))
     assert draw(2**63 - 1) == draw(2**63 - 1)
+
+
+def test_the_state_of_every_generator_is_restored() -> None:
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.normal()), float(torch.rand(()))]  # noqa: NPY002
+
+    seed_everything(3)
+    draw()  # NumPy draws normal numbers in pairs and keeps the second
+    state = random_state()
+    expected = draw()
+    seed_everything(4)
+    restore_random_state(state)
+    assert draw() == expected
 
 
 def names(folder: Path) -> list[str]:

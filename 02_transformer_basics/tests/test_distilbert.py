@@ -98,6 +98,30 @@ def test_gradients_of_every_parameter(small: tuple[Any, Path], side: str) -> Non
         assert (gradient - expected[name]).abs().max() <= 1e-9, name
 
 
+@pytest.mark.parametrize("rate", ["attention_dropout", "seq_classif_dropout"])
+def test_each_dropout_rate_drops_what_it_drops_in_the_library(tmp_path: Path, rate: str) -> None:
+    """With one rate above 0 both sides draw the same random numbers, and so drop the same."""
+    rates = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, rate: 0.4}
+    theirs, input_ids = write_reference(tmp_path, **SMALL, **rates).train(), inputs(17, "none")[0]
+    ours = DistilBertClassifier.from_pretrained(tmp_path)
+    without = ours(input_ids)
+    torch.manual_seed(3)
+    expected = theirs(input_ids).logits
+    torch.manual_seed(3)
+    torch.testing.assert_close(ours.train()(input_ids), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - without).abs().max() > 0.01
+
+
+def test_dropout_of_the_embeddings_is_the_librarys(tmp_path: Path) -> None:
+    theirs, input_ids = write_reference(tmp_path, **SMALL).train(), inputs(17, "none")[0]
+    ours = DistilBertClassifier.from_pretrained(tmp_path).train()
+    torch.manual_seed(3)
+    expected = theirs.distilbert.embeddings(input_ids)
+    torch.manual_seed(3)
+    torch.testing.assert_close(ours.embed(input_ids), expected)
+    assert (expected == 0).any()
+
+
 def test_relu_and_labels_are_read(tmp_path: Path) -> None:
     labels = {0: "bad", 1: "so so", 2: "good"}
     theirs = write_reference(tmp_path, **SMALL, activation="relu", id2label=labels).double()

@@ -284,6 +284,20 @@ def test_equal_on_a_gpu(small: tuple[Any, Path], precision: str) -> None:
     assert tokens.shape == (1, 25)
 
 
+@pytest.mark.parametrize("rate", ["embd_pdrop", "attn_pdrop", "resid_pdrop"])
+def test_each_dropout_rate_drops_what_it_drops_in_the_library(tmp_path: Path, rate: str) -> None:
+    """With one rate above 0 both sides draw the same random numbers, and so drop the same."""
+    rates = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, rate: 0.4}
+    theirs, input_ids = write_reference(tmp_path, **SMALL, **rates).train(), inputs(17, "none")[0]
+    ours = GPT2.from_pretrained(tmp_path)
+    without = ours(input_ids)
+    torch.manual_seed(3)
+    expected = theirs(input_ids).logits
+    torch.manual_seed(3)
+    torch.testing.assert_close(ours.train()(input_ids), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - without).abs().max() > 0.1
+
+
 def test_training_drops_nothing_inside_the_feed_forward_network() -> None:
     """As in the library: dropout after the feed-forward network, not between its two linear layers."""
     torch.manual_seed(0)

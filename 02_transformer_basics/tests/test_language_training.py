@@ -41,6 +41,7 @@ from lab.launch import parse_arguments
 from lab.training import deferred_interrupt
 from language_model import data as language_data
 from language_model import reports
+from language_model import training as language_training
 from language_model.data import (
     END_OF_TEXT,
     IGNORE_INDEX,
@@ -363,6 +364,26 @@ def test_initial_loss_is_the_logarithm_of_the_vocabulary_size(vocabulary: int) -
         ids = random_ids(2000, vocabulary)
         (record,) = train(config, random_model(config, vocabulary), ids, ids[:300])
         assert record.loss == pytest.approx(math.log(vocabulary), rel=0.02)
+
+
+def test_projections_onto_the_residual_stream_start_smaller() -> None:
+    """The stream is the sum of 2 L of them: each has a standard deviation smaller by sqrt(2 L)."""
+    config = LanguageConfig(embed_dim=128, num_layers=8, num_heads=4)
+    for name, parameter in new_model(config, 500).named_parameters():
+        if name.endswith(("attention.output.weight", "ff_out.weight")):
+            assert float(parameter.std()) == pytest.approx(0.02 / math.sqrt(16), rel=0.03), name
+        elif parameter.ndim >= 2:
+            assert float(parameter.std()) == pytest.approx(0.02, rel=0.03), name
+
+
+def test_each_process_draws_other_dropout_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+    for number in (0, 1):
+        monkeypatch.setattr(language_training, "rank", lambda number=number: number)
+        config = dataclasses.replace(SMALL, seed=2**63 - 1)
+        Trainer(config, new_model(config, 20), random_ids(200), random_ids(50), "cpu")
+        draws.append(torch.rand(3).tolist())
+    assert draws[0] != draws[1]
 
 
 def reference_summed_loss(model: GPT2, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from agent import Agent, TrainedAgent, make_agent
 from environments import make_envs
 from evaluation import evaluate_policy
 from lab.errors import UserError
-from networks import PolicyNetwork, ValueNetwork, as_one_vector
+from networks import PolicyNetwork, ValueNetwork
 from normalization import ObservationNormalizer, RewardScaler, RunningMeanStd
 from ppo import compute_gae, explained_variance, normalize, policy_loss
 from ppo_config import PPOConfig
@@ -200,8 +200,8 @@ def test_three_steps_of_learning_equal_stable_baselines3() -> None:
     ratios differ from 1."""
     steps = 64
     config = PPOConfig(num_epochs=3, num_minibatches=1, hidden_sizes=(16, 8), entropy_coefficient=0.01, clip_ratio=0.05)
-    torch.manual_seed(0)
-    agent, reference = make_agent(config, 10, 2), stable_baselines3_agent(config, steps)
+    trainer = ppo.Trainer(config)
+    agent, optimizer, reference = trainer.agent, trainer.optimizer, stable_baselines3_agent(config, steps)
     with torch.no_grad():
         for _, ours, theirs in parameter_pairs(agent, reference):
             theirs.copy_(ours)
@@ -223,9 +223,8 @@ def test_three_steps_of_learning_equal_stable_baselines3() -> None:
     buffer.advantages[:, 0], buffer.returns[:, 0] = advantages.numpy(), returns.numpy()
     reference.train()
 
-    parameters = as_one_vector(agent.parameters())
+    (parameters,) = optimizer.param_groups[0]["params"]
     before = parameters.detach().clone()
-    optimizer = torch.optim.Adam([parameters], lr=config.learning_rate, eps=1e-5)
     stats = ppo.update(agent, optimizer, observations, actions, advantages, returns, config)
     assert (parameters - before).abs().max() > 1e-3
     assert reference.logger.name_to_value["train/clip_fraction"] > 0
