@@ -239,13 +239,15 @@ def describe(epoch: Epoch) -> str:
 
 def check_config(config: Config) -> None:
     """Raise UserError, naming the flag, for a setting that makes no sense."""
-    from lab.errors import require_at_least
+    from lab.errors import UserError, require_at_least
     from lab.seeding import check_seed
 
     check_seed(config.seed)
     require_at_least(1, config, "num_epochs", "batch_size", "hidden_size")
     require_at_least(2, config, "few_examples")  # one of each class
-    require_at_least(config.few_examples, config, "num_examples")
+    if config.few_examples > config.num_examples:
+        limit = f"it must be at most --num_examples, {config.num_examples}"
+        raise UserError(f"--few_examples is {config.few_examples}; {limit}")
     require_at_least(0, config, "learning_rate", "weight_decay", "noise", "turns")
 
 

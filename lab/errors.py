@@ -16,7 +16,9 @@ def require_at_least(least: float, config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not least <= value < math.inf:
-            raise UserError(f"--{name} is {value}; it must be at least {least:g}")
+            is_finite = isinstance(value, int) or math.isfinite(value)
+            limit = f"at least {least:g}" if is_finite else f"finite and at least {least:g}"
+            raise UserError(f"--{name} is {value}; it must be {limit}")
 
 
 def check_at_least_one(**sizes: int) -> None:

@@ -233,6 +233,8 @@ def test_minimum_values_are_checked() -> None:
     for least, count in ((4, 3), (0, math.nan), (0, math.inf), (0, -1)):
         with pytest.raises(UserError, match="--count"):
             require_at_least(least, Config("x", count=count), "count")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"^--count is inf; it must be finite and at least 0$"):
+        require_at_least(0, Config("x", count=math.inf), "count")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
