@@ -131,10 +131,8 @@ class TensorNetwork:
         return loss.item()
 
     def gradients(self) -> list[float]:
-        """Return the gradients of the last step in the order of `ScalarNetwork.parameters`."""
-        gradients = [
-            parameter.grad for parameter in self.parameters() if parameter.grad is not None
-        ]
+        """Return the gradients of the loss in the order of `ScalarNetwork.parameters`."""
+        gradients = torch.autograd.grad(self.loss(), self.parameters())
         return torch.cat([gradient.flatten() for gradient in gradients]).tolist()
 
 
@@ -169,13 +167,15 @@ def main(config: Config) -> None:
     differences = []
     print("step   loss by scalars   by tensors   largest difference of a gradient")
     for step in range(1, config.num_steps + 1):
+        # Before the step, which moves the parameters.
+        gradients_by_tensors = tensors.gradients()
         try:
             losses = scalars.step(config.learning_rate), tensors.step(config.learning_rate)
         except OverflowError:
             message = f"--learning_rate {config.learning_rate} is too large: step {step} overflows"
             raise UserError(message) from None
-        gradients = [parameter.grad for parameter in scalars.parameters()]
-        pairs = zip(gradients, tensors.gradients(), strict=True)
+        gradients_by_scalars = [parameter.grad for parameter in scalars.parameters()]
+        pairs = zip(gradients_by_scalars, gradients_by_tensors, strict=True)
         differences.append(max(abs(ours - theirs) for ours, theirs in pairs))
         if step == 1 or step % max(1, config.num_steps // 5) == 0:
             print(f"{step:4}   {losses[0]:15.6f}   {losses[1]:10.6f}   {differences[-1]:.1e}")

@@ -84,9 +84,10 @@ def test_both_networks_have_the_same_gradients(seed: int, hidden_size: int) -> N
     tensors = small_network.TensorNetwork(scalars)
     assert len(scalars.parameters()) == sum(each.numel() for each in tensors.parameters()) == 4 * hidden_size + 1
     for _ in range(3):
+        expected = tensors.gradients()
         assert scalars.step(0.1) == pytest.approx(tensors.step(0.1), rel=1e-9)
         gradients = [parameter.grad for parameter in scalars.parameters()]
-        assert gradients == pytest.approx(tensors.gradients(), rel=1e-9, abs=1e-12)
+        assert gradients == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_initial_weights_are_uniform_between_minus_one_and_one_and_biases_zero() -> None:
@@ -120,7 +121,7 @@ def test_it_learns_xor(seed: int, tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (("--learning_rate", "1e9"), "--learning_rate 1000000000.0 is too large: step"),
-        (("--learning_rate", "nan"), "--learning_rate is nan; it must be at least 0"),
+        (("--learning_rate", "nan"), "--learning_rate is nan; it must be finite and at least 0"),
         (("--num_steps", "0"), "--num_steps is 0; it must be at least 1"),
         (("--hidden_size", "-1"), "--hidden_size is -1; it must be at least 1"),
         (("--seed", "-1"), "--seed is -1"),
@@ -294,9 +295,10 @@ def test_it_learns_on_a_gpu(tmp_path: Path) -> None:
         (("--num_epochs", "0"), "--num_epochs is 0; it must be at least 1"),
         (("--batch_size", "0"), "--batch_size is 0; it must be at least 1"),
         (("--few_examples", "1"), "--few_examples is 1; it must be at least 2"),
-        (("--num_examples", "39"), "--num_examples is 39; it must be at least 40"),
+        (("--num_examples", "39"), "--few_examples is 40; it must be at most --num_examples, 39"),
+        (("--few_examples", "601"), "--few_examples is 601; it must be at most --num_examples, 600"),
         (("--noise", "-0.1"), "--noise is -0.1; it must be at least 0"),
-        (("--learning_rate", "inf"), "--learning_rate is inf; it must be at least 0"),
+        (("--learning_rate", "inf"), "--learning_rate is inf; it must be finite and at least 0"),
         (("--device", "gpu"), "--device gpu: unknown device"),
         (("--seed", "-1"), "--seed is -1"),
     ],
@@ -393,3 +395,49 @@ def test_a_learners_gradients_train_the_small_network(name: str, tmp_path: Path)
     record = run("small_network", tmp_path / "out", "--with", str(own))
     assert all(figure["ok"] for figure in record["figures"])
     assert record["own_functions"][0]["calls"] == 300
+
+
+STEPS = {
+    "without `grad`": (
+        """
+def sgd_step(parameters, loss, learning_rate):
+    gradients = torch.autograd.grad(loss, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients):
+            parameter -= learning_rate * gradient
+""",
+        True,
+    ),
+    "zeroes after the step": (
+        """
+def sgd_step(parameters, loss, learning_rate):
+    loss.backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= learning_rate * parameter.grad
+            parameter.grad.zero_()
+""",
+        True,
+    ),
+    "never zeroes": (
+        """
+def sgd_step(parameters, loss, learning_rate):
+    loss.backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= learning_rate * parameter.grad
+""",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("label", STEPS)
+def test_the_small_network_shows_whether_a_learners_step_is_right(label: str, tmp_path: Path) -> None:
+    """Whatever it leaves in `grad`."""
+    code, is_right = STEPS[label]
+    own = tmp_path / "mine.py"
+    own.write_text(f"import torch\n{code}", encoding="utf-8")
+    record = run("small_network", tmp_path / "out", "--with", str(own))
+    assert record["figures"][0]["name"] == "largest difference of a gradient"
+    assert record["figures"][0]["ok"] is is_right
