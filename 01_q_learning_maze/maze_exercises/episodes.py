@@ -3,6 +3,7 @@
 Imports no torch.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,14 +11,18 @@ from lab.exercises.probes import EndlessLoopError, as_number, plain
 
 START = 5
 PATIENCE = 40  # steps after the end of an episode until the loop counts as endless
-MOST_CALLS = 400
+MOST_STEPS = 1200  # of the longest episode
+MOST_CALLS = 400 + 3 * MOST_STEPS
 # name of the episode to its steps: (next state, reward, terminated, truncated)
 ENDS: dict[str, list[tuple[int, float, bool, bool]]] = {
     "cheese": [(9, -1.0, False, False), (0, -3.0, False, False), (7, 10.0, True, False)],
     "time": [(2, -1.0, False, False), (6, -4.0, False, False), (6, -1.5, False, True)],
     "both": [(3, -2.0, False, False), (8, 10.0, True, True)],
     "one step": [(7, 10.0, True, False)],
-    "long": [*((10 + step, float(step % 3) - 2.0, False, False) for step in range(11)), (0, -1.0, False, True)],
+    "long": [
+        *((10 + step, float(step % 3) - 2.0, False, False) for step in range(MOST_STEPS - 1)),
+        (0, -1.0, False, True),
+    ],
 }
 
 
@@ -139,6 +144,17 @@ def played(function: Callable[[Any, Any], Any], episodes: Sequence[str]) -> Any:
     env, agent = RecordedEnv(log, episodes), RecordedAgent(log)
     returns = [as_number(function(env, agent)) for _ in episodes]
     return None if returns == [None] * len(episodes) else {"return": returns, "calls": "; ".join(log.calls)}
+
+
+def played_to_the_end(function: Callable[[Any, Any], Any], episode: str) -> dict[str, str]:
+    """Return whether one episode is left before its end, whatever else is wrong with it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + 3 * MOST_STEPS)  # a recursion for each step is right, too
+    try:
+        log = recorded(function, episode)
+    finally:
+        sys.setrecursionlimit(before)
+    return {"the episode is": "left too early" if log.count("step") < len(ENDS[episode]) else "played to its end"}
 
 
 def recorded(function: Callable[[Any, Any], Any], episode: str) -> Log:

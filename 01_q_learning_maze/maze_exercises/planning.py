@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab.exercises.probes import Answer, Changed, EndlessLoopError, Invariant, Probe, as_number, call, copied, plain
-from maze_exercises.episodes import ENDS, played, recorded
+from maze_exercises.episodes import ENDS, MOST_STEPS, played, played_to_the_end, recorded
 
 Outcomes = list[tuple[float, int, float, bool]]  # (probability, next_state, reward, terminated)
 Table = list[list[Outcomes]]  # by state and action
@@ -223,10 +223,15 @@ def _episode(name: str, *episodes: str) -> Probe:
     return Probe(name, run, copied(**{"steps (next state, reward, terminated, truncated)": ENDS[episodes[0]]}))
 
 
+def _whole_episode(answer: Answer) -> Any:
+    return played_to_the_end(answer["play_and_learn"], "long")
+
+
 PLAY_AND_LEARN = (
     _episode("three steps to the cheese", "cheese"),
     _episode("the time limit ends the episode", "time"),
     _episode("the cheese in the last step before the time limit", "both"),
+    Probe(f"an episode of {MOST_STEPS:,} steps", _whole_episode),
 )
 
 

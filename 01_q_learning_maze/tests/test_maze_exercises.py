@@ -1,6 +1,8 @@
 """The right answers of lesson 1's exercises are the lab's own code: both give the same results on random input."""
 
+import functools
 import random
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +13,10 @@ from hypothesis import strategies as st
 
 import value_iteration as dynamic_programming
 from batched_q_learning import BatchedQLearning
-from lab.exercises.catalog import exercises
+from lab.exercises.catalog import exercises, find
+from lab.exercises.child import examine_file
+from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.grading import load_grading
 from maze_env import SimpleMaze
 from maze_exercises import acting_solutions, batched_solutions, planning_solutions, tabular_solutions
 from maze_layout import random_maze
@@ -161,3 +166,38 @@ def test_the_loss_has_the_gradient_of_the_update(seed: int) -> None:
 def test_all_exercises_of_the_lesson_are_there() -> None:
     numbers = [exercise.number for exercise in exercises().values() if exercise.number.startswith("1.")]
     assert numbers == [f"1.{number}" for number in range(1, 13)]
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def examiner(name: str) -> Examiner:
+    return Examiner(find(name), load_grading(find(name)))
+
+
+def check(name: str, code: str, folder: Path) -> Verdict:
+    """Check a file in this process."""
+    path = folder / "answer.py"
+    path.write_text(f"import torch\n{code}", encoding="utf-8")
+    return examine_file(find(name), examiner(name), path)
+
+
+@pytest.mark.parametrize("steps", [20, 100, 1000])
+def test_a_fixed_number_of_steps_is_a_known_mistake(steps: int, tmp_path: Path) -> None:
+    code = f"""
+def play_and_learn(env, agent):
+    state, _ = env.reset()
+    total = 0.0
+    for _ in range({steps}):
+        action = agent.act(state)
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        agent.update(state, action, reward, next_state, terminated)
+        state = next_state
+        total += reward
+        if terminated or truncated:
+            break
+    agent.end_episode()
+    return total
+"""
+    assert check("play_and_learn", code, tmp_path).mistake == "fixed_steps"
