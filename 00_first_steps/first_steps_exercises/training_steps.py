@@ -41,6 +41,12 @@ def line(parameters: Sequence[Tensor]) -> Tensor:
     return (INPUTS @ weights + bias - TARGETS).square().mean()
 
 
+def product(parameters: Sequence[Tensor]) -> Tensor:
+    """Squared error of a product: the gradient of each parameter depends on the other one."""
+    first, second = parameters
+    return (first * second - 1).square().sum()
+
+
 def note_on(parameters: Sequence[Tensor], before: Sequence[Tensor], handed_over: Sequence[Tensor]) -> str:
     """Return what can be said of parameters after a step; of their gradients only if none has moved."""
     if not all(parameter.requires_grad and parameter.is_leaf for parameter in parameters):
@@ -92,6 +98,7 @@ SGD_STEP = (
     _sgd("one number, one step", square, [1.0]),
     _sgd("two numbers", square, [[1.0, 7.0]], learning_rate=0.125),
     _sgd("two parameters", line, [[0.5, -1.0], 0.25]),
+    _sgd("a product of two parameters", product, [[1.0, 2.0], [0.5, -1.0]], learning_rate=0.125),
     _sgd("a large learning rate", square, [[1.0, 7.0]], learning_rate=2.0),
     _sgd("one number, two steps", square, [1.0], steps=2, learning_rate=0.125),
     _sgd("two parameters, three steps", line, [[0.5, -1.0], 0.25], steps=3),

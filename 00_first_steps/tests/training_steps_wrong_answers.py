@@ -69,6 +69,12 @@ def sgd_step(parameters: Any, loss: Any, learning_rate: float, wrong: Set[str] =
             parameter.grad = None
     if "item_first" in wrong:
         loss = loss.item()
+    if "backward_in_loop" in wrong or "backward_twice" in wrong:
+        for parameter in parameters:
+            parameter.grad = None
+            loss.backward(retain_graph="backward_in_loop" in wrong)
+            _move(parameter, _gradient(parameter, loss, wrong), learning_rate, wrong)
+        return
     if "no_backward" not in wrong:
         loss.backward()
     if "zero_between" in wrong:
@@ -173,6 +179,7 @@ GRADIENTS = ("mean_gradient", "sum_for_mean", "sign_only", "unit_length", "loss_
 MOVES = ("graph_grows", "leaf_in_place", "overwritten", "decayed", "frozen")
 RATES = ("no_learning_rate", "divided")
 NO_GRADIENT = ("zero_none", "item_first", "no_backward", "zero_between")
+IN_LOOP = ("backward_in_loop", "backward_twice")
 STILL = ("graph_grows", "leaf_in_place", "replaced", *NO_GRADIENT)
 NO_MOVE = ("no_backward", "zero_between", "order_of_steps", "no_step", "wrong_parameters", "no_graph", "item_first",
            "own_optimizer", "backward_twice", "targets_are_inputs", "swapped", "own_loss")  # fmt: skip
@@ -191,6 +198,10 @@ WRONG = {
                 for other in (*RATES, *GRADIENTS, "uphill", "accumulates", "zero_last_only", "first_only", "last_only")
             ),
             *({"replaced", other} for other in (*MOVES, *NO_GRADIENT)),
+            *(
+                {*IN_LOOP, other}
+                for other in (*STILL, "accumulates", "zero_last_only", "first_only", "last_only", "loss_for_gradient")
+            ),
             {"accumulates", "zero_last_only"},
             {"first_only", "last_only"},
             {"loss_for_gradient", "accumulates", "zero_last_only"},
