@@ -24,8 +24,9 @@ import text_generation
 import transformer_block
 from lab.errors import UserError
 from lab.exercises import own
-from lab.exercises.catalog import exercises
-from lab.exercises.stubs import stub
+from lab.exercises.catalog import exercises, find
+from lab.exercises.checking import check_file
+from lab.exercises.stubs import solution, stub
 from lab.files import ROOT
 from lab.launch import launch, warn_once
 from lab.repeat import claim
@@ -291,6 +292,34 @@ def test_a_wrong_file_gives_one_line(label: str, tmp_path: Path, capsys: pytest.
     line = refused(capsys, train_maze, *QUICK_MAZE, "--with", str(mine), "--output_dir", str(tmp_path / "out"))
     assert re.search(expected, line)
     assert str(mine) in line
+
+
+ACCEPTED = {  # by `lab check`, too
+    "td_target": "torch.tensor(a[0] + a[4] * (1 - a[2]) * max(a[1]))",
+    "decayed_epsilon": "np.array(max(a[2], a[0] * a[1]))",
+    "greedy": "torch.tensor(a[1].choice([i for i in range(len(a[0])) if a[0][i] == max(a[0])]))",
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_run_takes_what_a_check_takes(name: str, tmp_path: Path) -> None:
+    """A number is a number, also as a tensor or an array without dimensions."""
+    mine = tmp_path / "mine.py"
+    code = f"import numpy as np\nimport torch\n\ndef {name}(*a):\n    return {ACCEPTED[name]}\n"
+    mine.write_text(code, encoding="utf-8")
+    assert check_file(find(name), mine).verdict.status == "passed"
+    assert equal(baseline("01_q_learning_maze"), with_files("01_q_learning_maze", mine), 1e-6)
+
+
+@pytest.mark.parametrize("code", ["loss", "loss.detach()", "loss.detach().numpy()"])
+def test_a_run_refuses_what_a_check_refuses(code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.py"
+    text = solution(find("train_step")).replace("loss.item()", code)
+    mine.write_text(text, encoding="utf-8")
+    assert check_file(find("train_step"), mine).verdict.mistake == "tensor_returned"
+    script = load_script(ROOT / "00_first_steps/training_loop.py", "training_loop_of_test")
+    line = refused(capsys, script, "--with", str(mine), "--output_dir", str(tmp_path / "out"))
+    assert "train_step returns () of float32; it must be a finite number" in line
 
 
 @pytest.mark.parametrize("project", RUNS)

@@ -8,6 +8,7 @@ All numbers are halves and quarters in float64, so that no mistake hides in roun
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -159,11 +160,16 @@ def _note_on_training(model: Any, optimizer: WatchedSGD, moved: bool) -> str:
     return "the gradient came after the step" if came_later else optimizer.note
 
 
+def _returned(loss: Any) -> Any:
+    """Return a loss; an array as a tensor, as which it counts: neither is a number."""
+    return torch.from_numpy(loss) if isinstance(loss, np.ndarray) else loss
+
+
 def trained(answer: Answer, given: dict[str, Any], steps: int) -> dict[str, Any]:
     """Return the losses of some steps, and the parameters after them if the optimizer has moved them."""
     model, optimizer = given["model"], given["optimizer"]
     before = _parameters(model)
-    losses = [answer["train_step"](*given.values()) for _ in range(steps)]
+    losses = [_returned(answer["train_step"](*given.values())) for _ in range(steps)]
     after = _parameters(model)
     moved = not all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
     note = _note_on_training(model, optimizer, moved)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.exercises.own import Functions, Place, Takes
-from lab.exercises.own_results import anything, index, number, shown
+from lab.exercises.own_results import anything, index, number_like, shown
 from maze_exercises import tabular_solutions
 from q_learning_agent import Episode
 
@@ -56,7 +56,7 @@ def update_of_agent(own: Functions, lab: Any) -> Callable[..., None]:
 
     def update(self: Any, state: int, action: int, reward: float, next_state: int, terminated: bool) -> None:
         truncated = self in WATCHED and WATCHED[self].truncated
-        target = td_target(reward, self.q_values(next_state), terminated, truncated, self.discount)
+        target = float(td_target(reward, self.q_values(next_state), terminated, truncated, self.discount))
         q_update(self.q_table, state, action, target, self.learning_rate)
 
     return update
@@ -73,7 +73,7 @@ def training(own: Functions, lab: Callable[..., Iterator[Episode]]) -> Callable[
         WATCHED[agent].seed = seed
         for number_of_episode in range(1, episodes + 1):
             epsilon = agent.epsilon
-            total_reward = own["play_and_learn"](WATCHED[agent], agent)
+            total_reward = float(own["play_and_learn"](WATCHED[agent], agent))
             watched = WATCHED[agent]
             yield Episode(number_of_episode, total_reward, watched.length, epsilon, watched.terminated)
 
@@ -82,7 +82,8 @@ def training(own: Functions, lab: Callable[..., Iterator[Episode]]) -> Callable[
 
 def fraction(result: Any, arguments: Sequence[Any]) -> str:
     """Accept a probability."""
-    return number(result, arguments) or ("" if 0 <= result <= 1 else f"returns {result}; it must be in [0, 1]")
+    problem = number_like(result, arguments)
+    return problem or ("" if 0 <= result <= 1 else f"returns {result}; it must be in [0, 1]")
 
 
 def act_of_agent(own: Functions, lab: Callable[..., int]) -> Callable[..., int]:
@@ -105,7 +106,7 @@ def end_of_episode(own: Functions, lab: Any) -> Callable[..., None]:
     """Return `QLearningAgent.end_episode` with a learner's `decayed_epsilon`."""
 
     def end_episode(self: Any) -> None:
-        self.epsilon = own["decayed_epsilon"](self.epsilon, self.epsilon_decay, self.epsilon_min)
+        self.epsilon = float(own["decayed_epsilon"](self.epsilon, self.epsilon_decay, self.epsilon_min))
 
     return end_episode
 
@@ -203,11 +204,11 @@ SCRIPTS = {
             Place("q_learning_agent.py:QLearningAgent.act", {"greedy": index, "epsilon_greedy": index}, act_of_agent),
             Place(
                 "q_learning_agent.py:QLearningAgent.update",
-                {"td_target": number, "q_update": anything},
+                {"td_target": number_like, "q_update": anything},
                 update_of_agent,
             ),
             Place("q_learning_agent.py:QLearningAgent.end_episode", {"decayed_epsilon": fraction}, end_of_episode),
-            Place("q_learning_agent.py:train", {"play_and_learn": number, "td_target": number}, training),
+            Place("q_learning_agent.py:train", {"play_and_learn": number_like, "td_target": number_like}, training),
             Place("value_iteration.py:value_iteration", {"value_iteration": table}, values_of_optimum),
             Place("batched_q_learning.py:BatchedQLearning.act", {"batched_act": actions}, act_of_many),
             Place("batched_q_learning.py:BatchedQLearning.step", {"batched_update": anything}, step_of_many),

@@ -6,8 +6,11 @@ and finiteness are checked: whether the result is right is for the learner to se
 
 import math
 import numbers
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from lab.exercises.probes import as_number
 
 Check = Callable[[Any, Sequence[Any]], str]
 
@@ -24,11 +27,19 @@ def number(result: Any, arguments: Sequence[Any]) -> str:
     return f"returns {shown(result)}; it must be a finite number"
 
 
+def number_like(result: Any, arguments: Sequence[Any]) -> str:
+    """Accept a finite number, also as a tensor or array without dimensions, a fraction or a decimal, as checks do."""
+    return number(as_number(result), arguments)
+
+
 def index(result: Any, arguments: Sequence[Any]) -> str:
     """Accept an index of the first argument."""
     size = len(arguments[0])
-    if isinstance(result, numbers.Integral) and 0 <= int(result) < size:
-        return ""
+    try:
+        if 0 <= operator.index(result) < size:
+            return ""
+    except TypeError:  # no integer
+        pass
     return f"returns {shown(result)}; it must be an index, 0 to {size - 1}"
 
 

@@ -167,8 +167,8 @@ def plain(value: Any) -> Any:
 
 
 def as_number(value: Any) -> Any:
-    """Return a tensor without dimensions, a fraction or a decimal as a number; everything else as it is."""
-    if hasattr(value, "detach") and value.ndim == 0:
+    """Return a tensor or array without dimensions, a fraction or a decimal as a number; everything else as it is."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return value.item()
     return float(value) if isinstance(value, (Fraction, Decimal)) else value
 
