@@ -1,5 +1,6 @@
 """Right answers to the shape detective in other styles than the lab's: all must pass."""
 
+import copy
 import math
 from typing import Any
 
@@ -121,6 +122,7 @@ def last_one_by_one(rnn: Any, x: Tensor) -> Tensor:
 
 
 def last_by_batch_first(rnn: Any, x: Tensor) -> Tensor:
+    rnn = copy.deepcopy(rnn)  # the caller's must stay as it is
     rnn.batch_first = True
     return rnn(x)[0][:, -1, :]
 

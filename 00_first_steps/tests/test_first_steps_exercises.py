@@ -223,6 +223,16 @@ def test_of_two_mistakes_the_first_is_named(seed: int) -> None:
     assert exercise.mistakes[names[0]].hint.startswith(shapes.FUNCTIONS[first])
 
 
+@pytest.mark.parametrize("change", ["batch_first = True", "weight_ih_l0.requires_grad_(False)"])
+def test_a_changed_network_is_a_changed_argument(change: str, tmp_path: Path) -> None:
+    right = "return rnn(x.transpose(0, 1))[0][-1]"
+    other = "return rnn(x)[0][:, -1]" if "batch_first" in change else right
+    code = solution(find("O4"))
+    assert right in code
+    verdict = check("O4", code.replace(right, f"rnn.{change}\n    {other}"), tmp_path)
+    assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `rnn` in place; work on a copy")
+
+
 # --- exceptions -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.exercises.probes import Answer, Changed, Invariant, Probe, call, plain, same
+from lab.exercises.probes import Answer, Invariant, Probe, call, noting_changes
 
 
 def dyadic(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -125,10 +125,13 @@ def _update(name: str, arguments: Callable[[], dict[str, Any]]) -> Probe:
 
     def run(answer: Answer) -> Any:
         given = arguments()
-        before = {key: plain(value) for key, value in given.items()}
-        result = answer["batched_update"](*given.values())
-        changed = tuple(key for key, value in given.items() if key != "q" and not same(plain(value), before[key]))
-        return Changed({"q": plain(given["q"]), "returns None": result is None}, changed)
+        fixed = {key: value for key, value in given.items() if key != "q"}
+
+        def updated() -> dict[str, Any]:
+            result = answer["batched_update"](*given.values())
+            return {"q": given["q"], "returns None": result is None}
+
+        return noting_changes(fixed, updated)
 
     return Probe(name, run, arguments)
 
@@ -191,20 +194,19 @@ def _with_gradients(name: str, make: Callable[[], tuple[Tensor, Tensor]], relati
 
     def run(answer: Answer) -> Any:
         values, targets = (tensor.requires_grad_() for tensor in make())
-        before = values.detach().clone(), targets.detach().clone()
-        loss = answer["td_loss"](values, targets)
-        changed = tuple(
-            name
-            for name, now, then in zip(("values", "targets"), (values, targets), before, strict=True)
-            if not torch.equal(now.detach(), then)
-        )
-        if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
-            loss.backward()
-        gradients = {
-            f"gradient of {name}": torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-            for name, tensor in (("values", values), ("targets", targets))
-        }
-        return None if loss is None else Changed({"loss": plain(loss)} | plain(gradients), changed)
+        given = {"values": values, "targets": targets}
+
+        def loss_and_gradients() -> Any:
+            loss = answer["td_loss"](values, targets)
+            if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
+                loss.backward()
+            gradients = {
+                f"gradient of {name}": torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+                for name, tensor in given.items()
+            }
+            return None if loss is None else {"loss": loss} | gradients
+
+        return noting_changes(given, loss_and_gradients)
 
     return Probe(name, run, lambda: dict(zip(("values", "targets"), make(), strict=True)), relative=relative)
 

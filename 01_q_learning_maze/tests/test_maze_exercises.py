@@ -201,3 +201,14 @@ def play_and_learn(env, agent):
     return total
 """
     assert check("play_and_learn", code, tmp_path).mistake == "fixed_steps"
+
+
+@pytest.mark.parametrize("change", ["requires_grad_(False)", "detach_()"])
+def test_a_target_that_loses_its_gradient_is_a_changed_argument(change: str, tmp_path: Path) -> None:
+    code = f"""
+def td_loss(values, targets):
+    targets.{change}
+    return 0.5 * (targets - values).square().sum()
+"""
+    verdict = check("td_loss", code, tmp_path)
+    assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `targets` in place; work on a copy")

@@ -115,20 +115,34 @@ def call(
 
     def run(answer: Answer) -> Changed:
         given = arguments()
-        before = {key: plain(value) for key, value in given.items()}
-        value = plain(result(answer[function](*given.values())))
-        changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
-        return Changed(value, changed)
+        return noting_changes(given, lambda: result(answer[function](*given.values())))
 
     return Probe(name, run, arguments, **settings)
 
 
 def noting_changes(given: Mapping[str, Any], run: Callable[[], Any]) -> Changed:
     """Return the result of `run`, with the names of the given arguments that are not what they were before."""
-    before = {key: plain(value) for key, value in given.items()}
+    before = {key: state(value) for key, value in given.items()}
     value = plain(run())
-    changed = tuple(key for key, value in given.items() if not same(plain(value), before[key]))
+    changed = tuple(key for key, value in given.items() if not same(state(value), before[key]))
     return Changed(value, changed)
+
+
+def state(value: Any) -> Any:
+    """Return all of an argument that a call may not change, as plain data.
+
+    Of a tensor also whether it requires a gradient and is a leaf, of a module its attributes and parameters.
+    """
+    if isinstance(value, Mapping):
+        return {key: state(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [state(item) for item in value]
+    if hasattr(value, "named_parameters"):
+        attributes = {name: each for name, each in vars(value).items() if not name.startswith("_")}
+        return {"attributes": plain(attributes), "parameters": state(dict(value.named_parameters()))}
+    if hasattr(value, "requires_grad"):
+        return [plain(value), value.requires_grad, value.is_leaf]
+    return plain(value)
 
 
 def outcome(probe: Probe, answer: Answer) -> Outcome:
