@@ -212,3 +212,46 @@ def td_loss(values, targets):
 """
     verdict = check("td_loss", code, tmp_path)
     assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `targets` in place; work on a copy")
+
+
+LOOPS = {
+    "batched_act": """
+def batched_act(values, epsilon, explore_draw, tie_break_draw):
+    actions = []
+    for agent in range(values.shape[1]):
+        column = values[:, agent].tolist()
+        candidates = list(range(len(column)))
+        if explore_draw[agent] >= epsilon[agent]:
+            candidates = [action for action in candidates if column[action] == max(column)]
+        actions.append(candidates[int(tie_break_draw[agent].item() * len(candidates))])
+    return torch.tensor(actions)
+""",
+    "batched_act, with lists": """
+def batched_act(*tensors):
+    values, *others = (tensor.tolist() for tensor in tensors)
+    actions = []
+    for column, epsilon, explore_draw, tie_break_draw in zip(zip(*values), *others):
+        explores = explore_draw < epsilon
+        candidates = [action for action in range(len(column)) if explores or column[action] == max(column)]
+        actions.append(candidates[int(tie_break_draw * len(candidates))])
+    return torch.tensor(actions)
+""",
+    "batched_update": """
+def batched_update(q, state, action, reward, next_state, nonterminal, alpha, gamma):
+    for agent in range(len(q)):
+        best = max(q[agent, next_state[agent]].tolist()) if nonterminal[agent] else 0.0
+        entry = agent, int(state[agent]), int(action[agent])
+        q[entry] = (1 - alpha) * q[entry] + alpha * (reward[agent] + gamma * best)
+""",
+}
+
+
+@pytest.mark.parametrize("label", LOOPS)
+def test_a_loop_over_agents_is_noted(label: str, tmp_path: Path) -> None:
+    verdict = check(label.partition(",")[0], LOOPS[label], tmp_path)
+    assert (verdict.status, verdict.mistake) == ("convention", "one_by_one")
+
+
+def test_another_mistake_in_a_loop_is_named(tmp_path: Path) -> None:
+    code = LOOPS["batched_act"].replace(">= epsilon", "< epsilon")
+    assert check("batched_act", code, tmp_path).mistake == "reversed+one_by_one"
