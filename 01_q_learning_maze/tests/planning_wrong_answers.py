@@ -125,7 +125,7 @@ def value_iteration(dynamics: Any, gamma: float, tolerance: float, wrong: Set[st
         largest = largest if "change_not_reset" in wrong else 0.0
         for state in states:
             for action in range(len(dynamics[state])):
-                q[state][action] = _expected(dynamics[state][action], old, gamma, wrong)
+                q[state][action] = _expected(dynamics[state][action], q if "in_place" in wrong else old, gamma, wrong)
                 change = q[state][action] - old[state][action]
                 change = change if "signed_change" in wrong else abs(change)
                 largest = change if "last_change" in wrong else max(largest, change)
@@ -289,7 +289,9 @@ WRONG = {
             {"policy_mean", "worst_action", "first_action", "sum_of_actions"},
             {"most_likely", "last_outcome", "plain_mean", "unweighted"},
             {"reward_missing", "gamma_on_reward", "integers"},
+            {"alias", "in_place"},
         ),
+        readings=("in_place",),
     ),
     "play_and_learn": Wrong(
         {"play_and_learn": play_and_learn},
