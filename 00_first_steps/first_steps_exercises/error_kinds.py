@@ -12,7 +12,7 @@ KINDS = {  # part of the message to a word for it
     "through the graph a second time": "graph used twice",
     "modified by an inplace operation": "changed before backward",
     "must match the size of tensor": "shapes do not fit",
-    "target dtype to be Long": "labels are no integers",
+    "target dtype to be Long": "labels are not int64",
 }
 
 

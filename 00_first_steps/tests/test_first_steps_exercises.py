@@ -233,6 +233,37 @@ def test_a_changed_network_is_a_changed_argument(change: str, tmp_path: Path) ->
     assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `rnn` in place; work on a copy")
 
 
+# --- hints that two answers share -------------------------------------------------------------------------------------
+
+NEW_TENSORS = """
+import torch
+
+def sgd_step(parameters, loss, learning_rate):
+    gradients = torch.autograd.grad(loss, parameters)
+    return [parameter - learning_rate * gradient for parameter, gradient in zip(parameters, gradients)]
+"""
+DETACHED = """
+def train_step(model, optimizer, loss_function, inputs, targets):
+    loss = loss_function(model(inputs).detach(), targets).requires_grad_()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+"""
+
+
+def test_a_hint_names_every_reason_that_an_answer_may_have(tmp_path: Path) -> None:
+    verdict = check("O2", NEW_TENSORS, tmp_path)
+    assert "zeroed between `backward` and the update, or you make new tensors" in verdict.message
+    verdict = check("O3", DETACHED, tmp_path)
+    assert verdict.message.startswith("`backward` is not called, or no gradient reaches the parameters")
+
+
+def test_integers_of_the_wrong_size_are_called_so(tmp_path: Path) -> None:
+    code = solution(find("O4")).replace("labels.long()", "labels.int()")
+    assert check("O4", code, tmp_path).message.startswith("RuntimeError (labels are not int64)")
+
+
 # --- exceptions -------------------------------------------------------------------------------------------------------
 
 

@@ -255,3 +255,66 @@ def test_a_loop_over_agents_is_noted(label: str, tmp_path: Path) -> None:
 def test_another_mistake_in_a_loop_is_named(tmp_path: Path) -> None:
     code = LOOPS["batched_act"].replace(">= epsilon", "< epsilon")
     assert check("batched_act", code, tmp_path).mistake == "reversed+one_by_one"
+
+
+SWEEPS = """
+def value_iteration(dynamics, gamma, tolerance):
+    q = [[0.0] * len(dynamics[state]) for state in range(len(dynamics))]
+    while True:
+        change = 0.0
+        for state in range(len(dynamics)):
+            for action in range(len(dynamics[state])):
+                outcomes = dynamics[state][action]
+                new = sum(p * (r + gamma * (0.0 if ended else max(q[s]))) for p, s, r, ended in outcomes)
+                change = max(change, abs(new - q[state][action]))
+                q[state][action] = new
+        if change <= tolerance:
+            return q
+"""
+
+
+def test_mistakes_of_sweeps_in_place_are_named(tmp_path: Path) -> None:
+    """In place, the first sweep goes as far as with the old Q and the new one as one list: the hint names both."""
+    assert check("value_iteration", SWEEPS, tmp_path).status == "passed"
+    signed = SWEEPS.replace("abs(new - q[state][action])", "new - q[state][action]")
+    assert check("value_iteration", signed, tmp_path).mistake == "signed_change"
+    verdict = check("value_iteration", SWEEPS.replace("if change <= tolerance:", "if True:"), tmp_path)
+    assert verdict.message.startswith("You stop after one sweep. Either nothing repeats it, or the old and the new Q")
+
+
+HINTS = {
+    "greedy": (
+        """
+def greedy(values, rng):
+    return rng.choice(values)
+""",
+        "You return a value, not its index: what an action is worth, not which one it is.",
+    ),
+    "q_update": (
+        """
+def q_update(table, state, action, target, alpha):
+    old_value = table.get((state, action), 0.0)
+    return {**table, (state, action): old_value + alpha * (target - old_value)}
+""",
+        "The table still holds the old value: store the new one in it. "
+        "The function should return nothing: it changes the table in place, and that is all.",
+    ),
+    "batched_update": (
+        """
+def batched_update(q, state, action, reward, next_state, nonterminal, alpha, gamma):
+    q = q.clone()
+    agent = torch.arange(len(q))
+    target = reward + gamma * nonterminal * q[agent, next_state].amax(1)
+    q[agent, state, action] += alpha * (target - q[agent, state, action])
+    return q
+""",
+        "The function should return nothing: it changes `q` in place, and that is all. "
+        "The tables still hold the old values: write the new ones into `q` itself, not into a copy.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_hints_are_true_of_all_answers_that_get_them(name: str, tmp_path: Path) -> None:
+    code, hint = HINTS[name]
+    assert check(name, code, tmp_path).message == hint
