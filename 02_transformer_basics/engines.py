@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from lab.errors import UserError
+from lab.files import read_json_object
 from lab.launch import warn_once
 from models.distilbert import DistilBertClassifier
 from models.generation import check_logits
@@ -30,7 +31,7 @@ from models.hub import (
     set_up_tokenizer,
     special_tokens,
 )
-from models.settings import check_one_label_per_text, limited_length, read_settings_file
+from models.settings import check_one_label_per_text, limited_length
 from speed import accelerate
 
 Device = torch.device | str
@@ -186,13 +187,13 @@ def load_own(
 def _load_plain(task: Task, folder: Path) -> DistilBertClassifier | GPT2:
     if task.name == "text-generation":
         return GPT2.from_pretrained(folder)
-    check_one_label_per_text(read_settings_file(folder / "config.json"))
+    check_one_label_per_text(read_json_object(folder / "config.json"))
     return DistilBertClassifier.from_pretrained(folder)
 
 
 def read_tokenizer(folder: Path, name: str, positions: int) -> FileTokenizer | LibraryTokenizer:
     """Return the tokenizer in `folder`, for a model with `positions`. Raises UserError where it is damaged."""
-    settings = read_settings_file(folder / "tokenizer_config.json")
+    settings = read_json_object(folder / "tokenizer_config.json")
     try:
         if (folder / "tokenizer.json").is_file() and not any((folder / file).exists() for file in OLDER_FILES):
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -224,7 +225,7 @@ def _load_by_transformers(folder: Path, positions: int) -> LibraryTokenizer:
 
     transformers.logging.set_verbosity_error()
     theirs = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    set_up_tokenizer(theirs, read_settings_file(folder / "config.json").get("model_type", ""), positions)
+    set_up_tokenizer(theirs, read_json_object(folder / "config.json").get("model_type", ""), positions)
     return LibraryTokenizer(theirs)
 
 

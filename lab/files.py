@@ -116,6 +116,15 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where the file is missing or holds something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def display_path(path: Path) -> str:
     """Return `path` for display: relative to the lab if it lies inside it, with forward slashes."""
     for each in (Path(os.path.abspath(path)), path.resolve()):  # a link in the lab, or a link to the lab

@@ -7,7 +7,6 @@ line, and the length of the run may be raised. A setting that is given and diffe
 
 import hashlib
 import itertools
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.distributed import any_rank, rank, world_size
 from lab.errors import UserError
-from lab.files import atomic_files, check_outputs, writable_folder
+from lab.files import atomic_files, check_outputs, read_json_object, writable_folder
 from lab.launch import RENAMED_SETTINGS, warn_once
 
 CHECKPOINT = "checkpoint.pth"
@@ -276,7 +275,7 @@ def _was_written_by_the_lab(folder: Path, names: Sequence[str]) -> bool:
     """Return True if `folder` contains a checkpoint of a training, the record of a run, or a model with its metrics."""
     if CHECKPOINT in names and (folder / CHECKPOINT).is_file():
         return True  # `start_run` checks that it is one of this training
-    metrics = _read_json(folder / "metrics.json")
+    metrics = read_json_object(folder / "metrics.json")
     return {"parameters", "validation_loss"} <= set(metrics) or any(map(_read_record, folder.glob("*.json")))
 
 
@@ -295,16 +294,8 @@ def atomic_model(folder: Path) -> Iterator[Path]:
 
 def _read_record(path: Path) -> dict[str, Any]:
     """Return the record of a run of the lab; empty if it is not one."""
-    content = _read_json(path)
+    content = read_json_object(path)
     return content if {"script", "figures", "files", "packages"} <= set(content) else {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 # --- checkpoints and Ctrl-C -------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 
 from lab.errors import UserError
-from lab.files import ROOT
+from lab.files import ROOT, read_json_object
 from lab.launch import warn_once
 from lab.texts import one_line
 from models.settings import (
@@ -32,7 +32,6 @@ from models.settings import (
     describe_extra_tensors,
     lacks_padding_token,
     limited_length,
-    read_settings_file,
 )
 
 PROBE_SECONDS = 2.0  # by default the hub's client retries for over 20 seconds
@@ -194,7 +193,7 @@ def load_folder(task: Task, folder: Path, name: str) -> LoadedModel:
         raise UserError(f"{name}: {missing}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    config = read_settings_file(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     try:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         if config.get("model_type") in OWN_MODEL_TYPES:

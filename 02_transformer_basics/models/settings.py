@@ -1,11 +1,11 @@
 """Classes and generation settings in the files of a model, read the same way for both engines."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.errors import UserError
+from lab.files import read_json_object
 from lab.texts import one_line
 
 # Settings of text generation that a model's files may hold -> the value that changes nothing. The scripts take such
@@ -51,15 +51,6 @@ GENERATION_SETTINGS: dict[str, Any] = {
     "typical_p": 1.0,
     "watermarking_config": None,
 }
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a JSON file; none where the file is missing or holds something else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def class_labels(settings: Mapping[str, Any]) -> list[str]:
@@ -124,10 +115,10 @@ def ignored_generation_settings(folder: Path, stop_token: int | None) -> list[st
 
     `stop_token` is the one that ends a text: the tokenizer's.
     """
-    config = read_settings_file(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     tasks = config.get("task_specific_params")
     task = tasks.get("text-generation") if isinstance(tasks, dict) else None
-    sources = [read_settings_file(folder / "generation_config.json"), config, task if isinstance(task, dict) else {}]
+    sources = [read_json_object(folder / "generation_config.json"), config, task if isinstance(task, dict) else {}]
     names = {
         name
         for source in sources
