@@ -38,7 +38,7 @@ def structure_problem(mine: Any, expected: Any, name: str = "the result") -> str
     """Return what is wrong with type, dtype, shape or length of a value, in one line; "" if nothing is."""
     if isinstance(expected, Array):
         if not isinstance(mine, Array) or mine.kind != expected.kind:
-            return f"{name} must be a {expected.kind} of shape {expected.shape}, not {shown_type(mine)}"
+            return f"{name} must be {shown_type(expected)}, not {shown_type(mine)}"
         if mine.shape != expected.shape:
             return f"{name} has the shape {mine.shape}; expected {expected.shape}"
         if mine.dtype != expected.dtype:

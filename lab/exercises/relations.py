@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lab.exercises.describing import is_close, leaves, numbers
+from lab.exercises.describing import is_close, leaves, numbers, structure_problem
 from lab.exercises.probes import Array, Outcome
 
 Pair = tuple[Outcome, Outcome]  # what was found, and what was expected
+NEAR = 1e-3  # a factor as near to 1 as this explains nothing
 DISTINCT = 3  # different numbers that show a relation; fewer may be a coincidence
 
 
@@ -20,6 +21,7 @@ def relation(wrong: Sequence[Pair], right: Sequence[Pair]) -> tuple[str, str] | 
     """
     if any(found.error or found.changed != expected.changed for found, expected in wrong):
         return None
+    wrong = [pair for pair in wrong if any(numbers(pair[1].value))]  # words are in no relation
     for rule in (_other_type, _added_or_lost_dimension, _other_axes, _turned_or_moved, _other_order):
         result = rule(wrong)
         if result is not None:
@@ -161,7 +163,9 @@ def _scaled_or_shifted(outcomes: Sequence[Pair]) -> tuple[str, str] | None:
     pairs = []
     for found, expected in outcomes:
         mine, other = list(numbers(found.value)), list(numbers(expected.value))
-        if [place for place, _ in mine] != [place for place, _ in other]:
+        if structure_problem(found.value, expected.value) or [place for place, _ in mine] != [
+            place for place, _ in other
+        ]:
             return None
         pairs += [(a, b) for (_, a), (_, b) in zip(mine, other, strict=True)]
     if len({abs(b) for _, b in pairs if b}) < DISTINCT or not all(
@@ -170,7 +174,8 @@ def _scaled_or_shifted(outcomes: Sequence[Pair]) -> tuple[str, str] | None:
         return None
     largest = max(pairs, key=lambda pair: abs(pair[1]))
     factor, shift = largest[0] / largest[1], largest[0] - largest[1]
-    if factor not in (0, 1) and all(math.isclose(a, factor * b, rel_tol=1e-6, abs_tol=1e-9) for a, b in pairs):
+    is_factor = not math.isclose(factor, 0, abs_tol=NEAR) and not math.isclose(factor, 1, rel_tol=NEAR)
+    if is_factor and all(math.isclose(a, factor * b, rel_tol=1e-6, abs_tol=1e-9) for a, b in pairs):
         if math.isclose(factor, -1):
             return "sign", "every number has the wrong sign"
         return "scale", f"every number is {factor:.4g} times the right one"
