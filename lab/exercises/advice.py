@@ -4,7 +4,9 @@ import re
 
 ADVICE = (  # pattern of the exception in words, and what it means
     (r"Subtraction, the `-` operator, with a bool tensor", "invert a mask with ~, or make numbers of it: mask.float()"),
-    (r"view size is not compatible", "after a transpose `view` cannot be used: take reshape"),
+    (r"view size is not compatible",
+     "after a transpose or a slice the numbers are not in the order in memory that `view` needs; `reshape` copies "
+     "them, in the order of the dimensions: is that the order that you want?"),
     (r"shape '.*' is invalid for input of size", "the new sizes must multiply to the old number of entries"),
     (r"Dimension out of range", "not every input has that dimension: the last is -1, whatever their number"),
     (r"mat1 and mat2 shapes|size mismatch|Expected size for first two dimensions",
@@ -20,7 +22,7 @@ ADVICE = (  # pattern of the exception in words, and what it means
     (r"torch.return_types|'tuple' object|\(tuple, |not tuple|not 'tuple'|return_types",
      "a function that you call returns several things: for `max` and `sort` take .values or .indices"),
     (r"does not require grad", "no gradient flows there: is something detached, or made by item() or torch.tensor()?"),
-    (r"requires grad. Use tensor.detach", "NumPy has no gradients: stay in PyTorch, or detach first"),
+    (r"requires grad. Use tensor.detach", "NumPy has no gradients: stay in PyTorch"),
     (r"leaf Variable that requires grad", "a tensor that learns must not be changed in place"),
     (r"modified by an inplace operation", "something that `backward` needs was changed in place"),
     (r"backward through the graph a second time", "the graph is gone after `backward`: compute the loss again"),

@@ -1,8 +1,9 @@
 """The diagnosis: which known mistake does an answer make? Imports no torch.
 
-The order: right; one known mistake with the same outcomes on all probes; a pair of them; one that fits wherever the
-answer is wrong; then a relation to the right result; an exception, changed arguments, type and shape; an argument that
-explains the result; NaN; a broken invariant; the kind of the known mistakes that it is like; the plain difference.
+The order: right; one known mistake with the same outcomes on all probes; a pair of them; of several functions the first
+wrong one; a known mistake that fits wherever the answer is wrong; then a relation to the right result; an exception,
+changed arguments, type and shape; an argument that explains the result; NaN; a broken invariant; the kind of the known
+mistakes that it is like; the plain difference.
 """
 
 import itertools
@@ -108,23 +109,55 @@ class Examiner:
         """Return the verdict on an answer, whose code is in `file`."""
         found = self.outcomes(answer)
         self.on_outcomes()
-        expected = max(self.readings, key=lambda reading: self._nearness(found, reading))
+        expected = self._reading(found)
         agrees = self.same(found, expected)
         if all(agrees):
             return self._passed(answer)
+        named = self.named(found)
+        if named:
+            return self._mistake(named, self.counterexample(found, expected, agrees))
+        first_wrong = self._first_wrong_function(answer, file)
+        if first_wrong is not None:
+            return first_wrong
         unwritten = _unwritten(found)
         if unwritten:
             return not_started(self.exercise, unwritten)
+        return self._not_named(answer, found, expected, file)
+
+    def _first_wrong_function(self, answer: Answer, file: str) -> Verdict | None:
+        """Return the verdict on the first function, of several, that is written and wrong; None if there is none.
+
+        Each function is tried with the right ones in place of the others.
+        """
+        functions = self.exercise.functions if len(self.exercise.functions) > 1 else ()
+        for name in functions:
+            alone = {**self.grading.right, name: answer[name]}
+            found = self.outcomes(alone)
+            expected = self._reading(found)
+            agrees = self.same(found, expected)
+            if all(agrees) or _unwritten(found):
+                continue
+            named = self.named(found)
+            if named:
+                return self._mistake(named, self.counterexample(found, expected, agrees))
+            verdict = self._not_named(alone, found, expected, file)
+            return replace(verdict, message=f"{name}: {verdict.message}")
+        return None
+
+    def _reading(self, found: Outcomes) -> Outcomes:
+        """Return the reading of the task that an answer is nearest to."""
+        return max(self.readings, key=lambda reading: self._nearness(found, reading))
+
+    def _not_named(self, answer: Answer, found: Outcomes, expected: Outcomes, file: str) -> Verdict:
+        """Return the verdict on a wrong answer that equals none of the known mistakes, nor a pair of them."""
+        agrees = self.same(found, expected)
         counterexample = self.counterexample(found, expected, agrees)
-        named = self.named(found)
-        if named:
-            return self._mistake(named, counterexample)
         partly = self.partly(found, agrees)
         if partly is not None:
             message = f"not right everywhere: {partly.question}"
             return Verdict("wrong", message, f"family:{partly.family}", counterexample)
         verdict = self._unknown(answer, found, agrees, file)
-        return Verdict(verdict.status, verdict.message, verdict.mistake, (*verdict.details, *counterexample))
+        return replace(verdict, details=(*verdict.details, *counterexample))
 
     def _passed(self, answer: Answer) -> Verdict:
         for invariant in self.grading.invariants:
@@ -262,8 +295,13 @@ class Examiner:
         return same_outcome(found[number], self.right[number], self.grading.probes[number])
 
     def partly(self, found: Outcomes, agrees: Sequence[bool]) -> Mistake | None:
-        """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds."""
+        """Return a known mistake that equals an answer wherever it is wrong; None if there is none, or two kinds.
+
+        Where an answer does nothing but raise exceptions, these say more.
+        """
         failing = [number for number, good in enumerate(agrees) if not good]
+        if all(found[number].error for number in failing):
+            return None
         known = [self.exercise.mistakes[id] for id, each in self.wrong.items() if self.equals(found, each, failing)]
         return known[0] if len({each.family for each in known}) == 1 else None
 
