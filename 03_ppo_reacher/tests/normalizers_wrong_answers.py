@@ -35,6 +35,8 @@ class RunningMeanStd:
         wrong, state = self.wrong, self.state
         count = state["count"]
         variance = state["squares"] / (count - 1 if "n_minus_1" in wrong else count)
+        if "n_minus_1_or_1" in wrong:
+            variance = state["squares"] / max(count - 1, 1)
         if "not_divided" in wrong:
             variance = state["squares"]
         if "variance_for_std" in wrong:
@@ -252,7 +254,7 @@ WRONG = {
             {"count_per_feature", "count_per_batch"},
             {"phantom_rows", "one_phantom_row"},
             {"float32", "dtype_of_batch"},
-            {"not_divided", "n_minus_1"},
+            {"not_divided", "n_minus_1", "n_minus_1_or_1"},
             {"forgets", "overwritten"},
             *(
                 {each, other}
