@@ -109,6 +109,27 @@ def _no_leak(answer: Answer) -> bool:
     return torch.equal(before[:5], answer["compute_gae"](*arguments.values())[0][:5])
 
 
+def _last_row(answer: Answer) -> bool:
+    """Return True if the last row has the advantage that it has as a rollout of its own."""
+    given = gae_arguments(slice(0, 9))
+    alone = answer["compute_gae"](*gae_arguments(slice(8, 9)).values())[0]
+    return torch.allclose(answer["compute_gae"](*given.values())[0][-1:], alone)
+
+
+def _in_proportion(answer: Answer) -> bool:
+    """Return True if rewards and values that are twice as large give advantages twice as large."""
+    given = gae_arguments(slice(0, 9))
+    before = answer["compute_gae"](*given.values())[0]
+    for name in ("rewards", "values", "next_values"):
+        given[name] = 2 * given[name]
+    return torch.allclose(2 * before, answer["compute_gae"](*given.values())[0])
+
+
+def _lambda_counts(answer: Answer) -> bool:
+    """Return True if another lambda gives other advantages."""
+    return not torch.allclose(_advantages(answer, gae_lambda=0.0), _advantages(answer, gae_lambda=1.0))
+
+
 def _lambda_zero(answer: Answer) -> bool:
     deltas = (REWARDS + 0.5 * NEXT_VALUES - VALUES)[:9]
     return torch.allclose(_advantages(answer, gae_lambda=0.0), deltas)
@@ -219,6 +240,13 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         ),
     ),
     "compute_gae": (
+        Invariant(
+            "in_proportion",
+            _in_proportion,
+            "rewards and values twice as large must give advantages twice as large; yours do not: are they normalized?",
+        ),
+        Invariant("lambda_counts", _lambda_counts, "another lambda must give other advantages; yours stay the same"),
+        Invariant("last_row", _last_row, "the last row's advantage must not depend on the rows before it; yours does"),
         Invariant("lambda_zero", _lambda_zero, "with lambda = 0 an advantage is its TD error alone; yours is not"),
         Invariant("gamma_zero", _gamma_zero, "with gamma = 0 an advantage is r - V; yours is not"),
         Invariant("no_leak", _no_leak, "a reward after the end of an episode changes your advantages before it"),

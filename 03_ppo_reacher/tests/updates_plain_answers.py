@@ -14,7 +14,7 @@ def _rows(
     gae_lambda: float,
 ) -> list[Tensor]:
     """Return the right advantages, row by row."""
-    advantage, rows = torch.zeros_like(rewards[0]), []
+    advantage, rows = rewards.new_zeros(rewards.shape[1:]), []
     for t in reversed(range(len(rewards))):
         delta = rewards[t] + discount * next_values[t] * ~terminated[t] - values[t]
         advantage = delta + discount * gae_lambda * ~(terminated[t] | truncated[t]) * advantage
@@ -81,6 +81,34 @@ def last_row_skipped(
     return advantages, advantages + values
 
 
+def monte_carlo(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    discount: float,
+    gae_lambda: float,
+) -> tuple[Tensor, Tensor]:
+    """Sum up the discounted rewards to the end of the episode, and subtract the values."""
+    ended = terminated | truncated
+    returns = torch.stack(_rows(rewards, 0 * values, 0 * values, ended, ended, discount, 1.0))
+    return returns - values, returns
+
+
+def monte_carlo_to_terminal_states(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    discount: float,
+    gae_lambda: float,
+) -> tuple[Tensor, Tensor]:
+    """The same sums of rewards, which go on after a time limit."""
+    return monte_carlo(rewards, values, next_values, terminated, terminated, discount, gae_lambda)
+
+
 def values_of_next_row(advantages: Tensor, values: Tensor) -> Tensor:
     """Add the values of the next row, and its own to the last."""
     return advantages + torch.cat([values[1:], values[-1:]])
@@ -94,5 +122,7 @@ COMPUTE_GAE = {
     "not_reversed": {"compute_gae": not_reversed},
     "one_tensor_for_all": {"compute_gae": one_tensor_for_all},
     "last_row_skipped": {"compute_gae": last_row_skipped},
+    "monte_carlo": {"compute_gae": monte_carlo},
+    "monte_carlo_to_terminal_states": {"compute_gae": monte_carlo_to_terminal_states},
 }
 VALUE_TARGETS = {"values_of_next_row": {"value_targets": values_of_next_row}}

@@ -193,6 +193,8 @@ def compute_gae(
         returns = _sum_of_rewards(rewards, terminated | truncated, discount)
     if "normalized" in wrong:
         advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
+    if "normalized_by_n_minus_1" in wrong:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     return (returns, advantages) if "results_swapped" in wrong else (advantages, returns)
 
 
@@ -298,6 +300,7 @@ WRONG = {
             {"no_lambda", "lambda_twice"},
             {"no_gamma_in_decay", "gamma_twice"},
             {"results_swapped", "returns_without_values"},
+            {"normalized", "normalized_by_n_minus_1"},
             *(
                 {"in_place", other}
                 for other in (
