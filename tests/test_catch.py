@@ -77,6 +77,7 @@ NOT_CAUGHT_TOGETHER = {  # by the best known input; every other best input catch
         "zero_takes_all_highest", "k_past_V", "temperature_not_low",
     },
     "normalize_advantages": {"no_eps", "single_nan", "constant_kept"},
+    "policy_loss": {"none_forgotten"},
     "value_loss": {"outer"},
 }  # fmt: skip
 
@@ -106,7 +107,7 @@ def test_without_the_end_of_an_episode_few_mistakes_at_ends_are_caught() -> None
     at_ends = Counter(mistakes[id].family in ("sum mask", "value mask") for id in verdict.missed)[True]
     assert at_ends >= 17
     assert sum(mistakes[id].family in ("sum mask", "value mask") for id in verdict.caught) <= 1
-    assert len(verdict.caught) < 0.6 * verdict.best
+    assert len(verdict.caught) < 0.65 * verdict.best
     assert len(examined("masked_attention", mask=[[True] * 3] * 3).caught) < 0.25 * examined("masked_attention").best
 
 

@@ -37,7 +37,9 @@ def loss_and_gradients(function: Any, given: dict[str, Tensor], *names: str) -> 
     }
 
 
-def _loss_probe(name: str, chosen: list[int], clip_ratio: float = 0.25, dtype: torch.dtype = torch.float64) -> Probe:
+def _loss_probe(
+    name: str, chosen: list[int], clip_ratio: float | None = 0.25, dtype: torch.dtype = torch.float64
+) -> Probe:
     """Return a probe of `policy_loss` at some of the points: the loss, and its gradient."""
 
     def arguments() -> dict[str, Any]:
@@ -69,7 +71,15 @@ POLICY_LOSS = (
     _loss_probe("a bad action that became much less likely", [5]),
     _loss_probe("ten actions", list(range(10))),
     _loss_probe("float32, a wider range", list(range(10)), clip_ratio=0.375, dtype=torch.float32),
+    _loss_probe("no clip ratio", [4, 9], clip_ratio=None),
 )
+
+
+def _in_proportion(answer: Answer) -> bool:
+    """Return True if advantages that are twice as large give twice the loss."""
+    given = (OLD_LOG_PROBS + RATIOS.log())[:10], OLD_LOG_PROBS[:10]
+    once, twice = (answer["policy_loss"](*given, factor * ADVANTAGES[:10], 0.25) for factor in (1, 2))
+    return torch.allclose(2 * once, twice)
 
 
 def _normalize(name: str, *advantages: float, dtype: torch.dtype = torch.float64) -> Probe:
@@ -203,6 +213,13 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("deviation_one", _deviation_one, "the deviation of the result must be 1; yours is not"),
         Invariant("order_kept", _order_kept, "a better advantage must stay a better one, in its place; yours does not"),
         Invariant("scale_free", _scale_free, "advantages that are all 8 times as large must give the same result"),
+    ),
+    "policy_loss": (
+        Invariant(
+            "in_proportion",
+            _in_proportion,
+            "advantages twice as large must give twice the loss; yours do not: are they normalized, or clipped?",
+        ),
     ),
     "value_loss": (
         Invariant(

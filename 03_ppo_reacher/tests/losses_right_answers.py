@@ -30,17 +30,20 @@ def normalize_nan_to_num(advantages: Tensor) -> Tensor:
     return torch.nan_to_num((advantages - mean) / std, nan=0.0)
 
 
-def loss_by_maximum(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+def loss_by_maximum(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
     """The maximum of the negated objectives, as other libraries write it."""
     ratio = torch.exp(log_probs - old_log_probs)
     first = -advantages * ratio
+    if clip_ratio is None:
+        return first.mean()
     second = -advantages * torch.clamp(ratio, 1 - clip_ratio, 1 + clip_ratio)
     return torch.max(first, second).mean()
 
 
-def loss_by_sign(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+def loss_by_sign(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
     """Good actions have an upper limit, bad ones a lower one."""
     ratio = log_probs.exp() / old_log_probs.exp()
+    clip_ratio = float("inf") if clip_ratio is None else clip_ratio
     limited = torch.where(
         advantages > 0,
         torch.minimum(ratio, torch.full_like(ratio, 1 + clip_ratio)),
@@ -49,12 +52,14 @@ def loss_by_sign(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, c
     return -(limited * advantages).sum() / len(advantages)
 
 
-def loss_by_loop(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
+def loss_by_loop(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
     """One action after the other."""
     total = torch.zeros((), dtype=log_probs.dtype)
     for new, old, advantage in zip(log_probs, old_log_probs, advantages, strict=True):
         ratio = (new - old).exp()
-        clipped = min(max(ratio, torch.ones_like(ratio) - clip_ratio), torch.ones_like(ratio) + clip_ratio)
+        clipped = ratio
+        if clip_ratio is not None:
+            clipped = min(max(ratio, torch.ones_like(ratio) - clip_ratio), torch.ones_like(ratio) + clip_ratio)
         total = total - min(ratio * advantage, clipped * advantage)
     return total / len(log_probs)
 

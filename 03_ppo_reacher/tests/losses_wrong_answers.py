@@ -1,6 +1,8 @@
 """Wrong answers to the exercises on losses, each the right one with one mistake switched on."""
 
+import math
 from collections.abc import Set
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,14 +69,29 @@ def normalize_advantages(advantages: Tensor, wrong: Set[str] = NONE) -> Tensor:
     return result[:, None] if "column" in wrong else result
 
 
+def _or_infinity(clip_ratio: float | None) -> float:
+    return math.inf if clip_ratio is None else clip_ratio
+
+
+def _normalized(advantages: Tensor, divisor: int) -> Tensor:
+    centered = advantages - advantages.mean()
+    return centered / ((centered.square().sum() / divisor).sqrt() + 1e-8)
+
+
 def policy_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
-    clip_ratio: float,
+    clip_ratio: Any,
     wrong: Set[str] = NONE,
 ) -> Tensor:
     """Clipped surrogate objective with the given mistakes."""
+    if "none_forgotten" not in wrong:
+        clip_ratio = _or_infinity(clip_ratio)
+    if "normalized" in wrong:
+        advantages = _normalized(advantages, len(advantages) - 1)
+    if "normalized_by_n" in wrong:
+        advantages = _normalized(advantages, len(advantages))
     if "ratio_held" in wrong:
         log_probs = log_probs.detach()
     old = log_probs.detach() if "old_not_held" in wrong else old_log_probs
@@ -97,6 +114,8 @@ def policy_loss(
     gains = advantages.abs() if "absolute_advantage" in wrong else advantages
     if "positive_only" in wrong:
         gains = gains.clamp(min=0)
+    if "advantages_as_column" in wrong:
+        gains = gains[:, None]
     clipped = ratio.clamp(low, high)
     if "unclipped" in wrong:
         clipped = ratio
@@ -173,11 +192,6 @@ def mean_divided(advantages: Tensor) -> Tensor:
     return advantages - advantages.mean() / (advantages.std(correction=0) + 1e-8)
 
 
-def advantages_as_column(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
-    ratio, column = (log_probs - old_log_probs).exp(), advantages[:, None]
-    return -torch.minimum(ratio * column, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * column).mean()
-
-
 def log_probs_for_ratio(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float) -> Tensor:
     return -(log_probs * advantages).mean()
 
@@ -228,9 +242,9 @@ WRONG = {
             {"minimum_of_means", "zero_outside"},
             {"absolute_advantage", "positive_only"},
             {"ratio_held", "old_not_held"},
+            {"normalized", "normalized_by_n"},
         ),
         plain={
-            "advantages_as_column": {"policy_loss": advantages_as_column},
             "log_probs_for_ratio": {"policy_loss": log_probs_for_ratio},
         },
     ),

@@ -25,7 +25,6 @@ OPERATORS: dict[type, tuple[type, ...]] = {
 NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "mean": "sum", "sum": "mean"}
 LAST_OF_TWO = "the tensor has two axes: axis 1 is the last one"
 LAST_STATE = "with one layer in one direction, the last state is the last output"
-OUTSIDE = "the exercise always gives a clip ratio"
 # Mutants that compute the same, and why: "exercise: line: change" -> reason.
 EQUIVALENT = {
     "standardize: std = x.std(dim=0, correction=0): 0 -> 1": "N - 1 in the deviation is another reading, which passes",
@@ -57,8 +56,6 @@ EQUIVALENT = {
     "normalize_advantages: return centered / (std + 1e-8): Add -> Sub": (
         "an epsilon of up to 1e-6 may be added or left out; where all are equal, 0 / -1e-8 is 0 as well"
     ),
-    "policy_loss: return -objective.mean(): without USub": OUTSIDE,
-    "policy_loss: return -objective.mean(): mean -> sum": OUTSIDE,
     "RunningMeanStd: self.std = (self.squares / self.count + 1e-8).sqrt(): left operand only": (
         "the deviation may be kept slightly above 0, or not"
     ),
