@@ -351,6 +351,17 @@ def test_wrong_tensors_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
             list(train_ppo.train(dataclasses.replace(PPOConfig(**PPO), steps_per_iter=64)))
 
 
+@pytest.mark.parametrize("name", ["policy_loss", "value_loss", "log_prob"])
+def test_a_function_that_cuts_off_the_gradient_is_refused(name: str, tmp_path: Path) -> None:
+    code = "a[0].sum(-1).detach()" if name == "log_prob" else "a[0].mean().detach()"
+    (tmp_path / "mine.py").write_text(f"def {name}(*a):\n    return {code}\n", encoding="utf-8")
+    with (
+        script_of("03_ppo_reacher").in_use([tmp_path / "mine.py"]),
+        pytest.raises(ValueError, match="without a gradient"),
+    ):
+        list(train_ppo.train(dataclasses.replace(PPOConfig(**PPO), steps_per_iter=64)))
+
+
 def test_wrong_command_lines_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, other = tmp_path / "mine.py", tmp_path / "other.py"
     mine.write_text(answer("td_target"), encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lab.exercises.own import Functions, Place, Takes
-from lab.exercises.own_results import anything, like, pair, scalar, shaped
+from lab.exercises.own_results import anything, like, pair, scalar, shaped, with_gradient
 
 
 def advantages(own: Functions, lab: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -101,12 +101,12 @@ SCRIPTS = {
                 advantages,
                 rivals=frozenset({"compute_gae", "td_errors"}),
             ),
-            Place("ppo.py:policy_loss", {"policy_loss": scalar}),
-            Place("ppo.py:value_loss", {"value_loss": scalar}),
+            Place("ppo.py:policy_loss", {"policy_loss": with_gradient(scalar)}),
+            Place("ppo.py:value_loss", {"value_loss": with_gradient(scalar)}),
             Place("ppo.py:normalize", {"normalize_advantages": like(0)}),
             Place(
                 "networks.py:PolicyNetwork.log_prob",
-                {"log_prob": shaped(lambda given: given[0].shape[:-1], lambda given: given[0].dtype)},
+                {"log_prob": with_gradient(shaped(lambda given: given[0].shape[:-1], lambda given: given[0].dtype))},
                 log_prob_of_policy,
             ),
             Place("environments.py:true_next_observations", {"true_next_observations": like(0)}),

@@ -62,6 +62,18 @@ def scalar(result: Any, arguments: Sequence[Any]) -> str:
     return _compare(result, (), arguments[0].dtype)
 
 
+def with_gradient(check: Check) -> Check:
+    """Return a check for a tensor that also has a gradient where the first argument has one."""
+
+    def check_both(result: Any, arguments: Sequence[Any]) -> str:
+        problem = check(result, arguments)
+        if not problem and arguments[0].requires_grad and not result.requires_grad:
+            return "returns a tensor without a gradient, so that nothing is learned (is it detached?)"
+        return problem
+
+    return check_both
+
+
 def pair(first: Check, second: Check) -> Check:
     """Return a check for two results."""
 
