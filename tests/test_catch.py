@@ -77,7 +77,6 @@ NOT_CAUGHT_TOGETHER = {  # by the best known input; every other best input catch
         "zero_takes_all_highest", "k_past_V", "temperature_not_low",
     },
     "normalize_advantages": {"no_eps", "single_nan", "constant_kept"},
-    "policy_loss": {"none_forgotten"},
     "value_loss": {"outer"},
 }  # fmt: skip
 

@@ -224,3 +224,190 @@ def test_exceptions_of_pytorch_get_advice(words: str) -> None:
     with pytest.raises((RuntimeError, TypeError, IndexError)) as caught:
         EXCEPTIONS[words]()
     assert words in advice(described(caught.value))
+
+
+BLOCK = (
+    "def transformer_block(x, attention, feed_forward, norm1, norm2, norm_first):\n    x = x.detach()\n"
+    "    for sublayer, norm in ((attention, norm1), (feed_forward, norm2)):\n"
+    "        x = x + sublayer(norm(x)) if norm_first else norm(x + sublayer(x))\n    return x\n"
+)
+LOSS = (
+    "import torch\nimport torch.nn.functional as F\n\n\ndef next_token_loss(logits, token_ids, attention_mask):\n"
+    "    counted = attention_mask[:, 1:].bool()\n"
+    "    return F.cross_entropy(logits[:, :-1][counted], token_ids[:, 1:][counted])"
+)
+ATTENTION = (
+    "def attention(query, key, value):\n    scores = query @ key.mT / query.shape[-1] ** 0.5\n"
+    "    weights = scores.softmax(-1).detach()\n    return weights @ value, weights\n"
+)
+LOG_PROB = (
+    "from torch.distributions import Normal\n\n\ndef log_prob(mean, log_std, action):\n"
+    "    return Normal(mean.detach(), log_std.exp()).log_prob(action).sum(-1)\n"
+)
+CUT_OFF = {
+    "a number": ("next_token_loss", f"{LOSS}.item()\n", "no_gradient"),
+    "detached": ("next_token_loss", f"{LOSS}.detach()\n", "no_gradient"),
+    "NumPy": ("next_token_loss", f"{LOSS}.detach().numpy()\n", "no_gradient"),
+    "the log-density": ("log_prob", wrapped("log_prob", "result.detach()"), "no_gradient"),
+    "the mean alone": ("log_prob", LOG_PROB, "invariant:gradient"),
+    "softmax": ("softmax", "def softmax(x, dim):\n    return x.detach().softmax(dim)\n", "no_gradient"),
+    "through NumPy": (
+        "softmax",
+        "import torch\n\n\ndef softmax(x, dim):\n    return torch.from_numpy(x.numpy()).softmax(dim)\n",
+        "no_gradient",
+    ),
+    "both results": ("attention", wrapped("attention", "[each.detach() for each in result]"), "no_gradient"),
+    "the weights": ("attention", ATTENTION, "invariant:gradient"),
+    "masked": ("masked_attention", wrapped("masked_attention", "[each.detach() for each in result]"), "no_gradient"),
+    "a norm": ("layer_norm", wrapped("layer_norm", "result.detach()"), "no_gradient"),
+    "the statistics": (
+        "layer_norm",
+        "def layer_norm(x, weight, bias, eps):\n    mean = x.mean(-1, keepdim=True).detach()\n"
+        "    var = x.var(-1, correction=0, keepdim=True).detach()\n"
+        "    return (x - mean) / (var + eps).sqrt() * weight + bias\n",
+        "invariant:gradient",
+    ),
+    "a block": ("transformer_block", BLOCK, "no_gradient"),
+    "embeddings": ("embed", wrapped("embed", "result.detach()"), "no_gradient"),
+    "heads": ("split_heads", wrapped("split_heads", "result.detach()"), "split_no_gradient"),
+}
+
+
+@pytest.mark.parametrize("label", CUT_OFF)
+def test_a_gradient_that_is_cut_off_or_wrong_is_found(label: str, tmp_path: Path) -> None:
+    name, code, mistake = CUT_OFF[label]
+    verdict = verdict_on(name, code, tmp_path)
+    assert verdict.mistake == mistake
+    assert "gradient" in verdict.message
+    assert any("does a gradient flow" in line for line in verdict.details)
+
+
+def test_a_plain_number_with_another_mistake_gets_both_names(tmp_path: Path) -> None:
+    code = f"{LOSS}.item()\n".replace("logits[:, :-1]", "logits[:, 1:]").replace(
+        "token_ids[:, 1:]", "token_ids[:, :-1]"
+    )
+    code = code.replace("attention_mask[:, 1:]", "attention_mask[:, :-1]")
+    assert verdict_on("next_token_loss", code, tmp_path).mistake == "no_gradient+shift_backwards"
+
+
+def test_attention_may_return_weights_without_a_gradient(tmp_path: Path) -> None:
+    """They are looked at, not trained; the output needs the gradient."""
+    code = wrapped("attention", "(result[0], result[1].detach())")
+    assert verdict_on("attention", code, tmp_path).status == "passed"
+
+
+SPLIT = "def split_heads(x, num_heads):\n    B, T, E = x.shape\n    return "
+MERGE = "\n\n\ndef merge_heads(x):\n    "
+STUB = MERGE + 'raise NotImplementedError("write your code here, and remove this line")\n'
+HEADS = {
+    "a view, and a merge": ("x.view(B, num_heads, T, -1)", MERGE + "return x.flatten(2)\n", "split_by_view"),
+    "a view, and a stub": ("x.view(B, num_heads, T, -1)", STUB, "split_by_view"),
+    "a reshape, and a stub": ("x.reshape(B, num_heads, T, -1)", STUB, "split_view"),
+    "not transposed": ("x.view(B, T, num_heads, -1)", MERGE + "return x.flatten(2)\n", "split_not_transposed"),
+    "right, and a stub": ("x.unflatten(-1, (num_heads, -1)).transpose(1, 2)", STUB, None),
+}
+
+
+@pytest.mark.parametrize("label", HEADS)
+def test_of_several_functions_the_first_wrong_one_is_judged(label: str, tmp_path: Path) -> None:
+    split, merge, mistake = HEADS[label]
+    verdict = verdict_on("split_heads", SPLIT + split + merge, tmp_path)
+    assert verdict.mistake == mistake
+    if mistake is None:
+        assert (verdict.status, "`merge_heads`" in verdict.message) == ("not_started", True)
+
+
+SEVERAL = {
+    "axes": ("split_heads", wrapped("split_heads", "result.mT"), "split_heads: the result has the shape"),
+    "in place": (
+        "features_first",
+        solution(find("features_first"))
+        + "\n\ndef weigh_examples(x, weights):\n    x *= weights[:, None]\n    return x\n",
+        "weigh_examples: you changed `x` in place",
+    ),
+    "length": (
+        "merge_pair",
+        solution(find("merge_pair")).replace("256 + number", "number"),
+        "bpe_encode: the result must have",
+    ),
+}
+
+
+@pytest.mark.parametrize("label", SEVERAL)
+def test_of_several_functions_the_message_names_the_wrong_one(label: str, tmp_path: Path) -> None:
+    name, code, start = SEVERAL[label]
+    assert verdict_on(name, code, tmp_path).message.startswith(start)
+
+
+def test_an_exception_is_shown_though_a_known_mistake_raises_it_too(tmp_path: Path) -> None:
+    code = (
+        "import torch.nn.functional as F\n\n\ndef masked_attention(query, key, value, mask):\n"
+        "    scores = query @ key.mT / query.shape[-1] ** 0.5\n"
+        "    weights = scores.masked_fill(~mask, -1e9).softmax(-1) * mask\n"
+        "    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask), weights\n"
+    )
+    verdict = verdict_on("masked_attention", code, tmp_path)
+    assert verdict.status == "error"
+    assert verdict.message.startswith("IndexError: Dimension out of range")
+
+
+GAE = solution(find("compute_gae"))
+RETURNED = "return advantages, advantages + values"
+NORMALIZED = "normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)\n"
+NAMED = {
+    "a loop that ends early": (
+        "compute_gae",
+        GAE.replace("torch.empty_like", "torch.zeros_like").replace("range(len(deltas))", "range(len(deltas) - 1)"),
+        "last_row_skipped",
+    ),
+    "normalized": (
+        "compute_gae",
+        GAE.replace(RETURNED, f"{NORMALIZED}    return normalized, advantages + values"),
+        "normalized_by_n_minus_1",
+    ),
+    "normalized, and its returns": (
+        "compute_gae",
+        GAE.replace(RETURNED, f"advantages = advantages / advantages.std()\n    {RETURNED}"),
+        "invariant:in_proportion",
+    ),
+    "returns minus values": (
+        "compute_gae",
+        GAE.replace("discount * next_values * ~terminated - values", "0")
+        .replace("gae_lambda * ", "")
+        .replace(RETURNED, "return advantages - values, advantages"),
+        "monte_carlo",
+    ),
+    "no clip ratio": (
+        "policy_loss",
+        "import torch\n\n\ndef policy_loss(log_probs, old_log_probs, advantages, clip_ratio):\n"
+        "    ratio = (log_probs - old_log_probs).exp()\n"
+        "    clipped = ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)\n"
+        "    return -torch.min(ratio * advantages, clipped * advantages).mean()\n",
+        "invariant:no_clip_ratio",
+    ),
+    "normalized in the loss": (
+        "policy_loss",
+        solution(find("policy_loss")).replace(
+            "    objective =",
+            "    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)\n    objective =",
+        ),
+        "normalized",
+    ),
+    "n - 1, or 1": (
+        "RunningMeanStd",
+        solution(find("RunningMeanStd")).replace("self.squares / self.count", "self.squares / max(self.count - 1, 1)"),
+        "n_minus_1_or_1",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:std")
+@pytest.mark.parametrize("label", NAMED)
+def test_common_mistakes_are_named(label: str, tmp_path: Path) -> None:
+    name, code, mistake = NAMED[label]
+    assert verdict_on(name, code, tmp_path).mistake == mistake
+
+
+def test_an_array_that_is_expected_has_its_article(tmp_path: Path) -> None:
+    code = wrapped("true_next_observations", "torch.as_tensor(result)")
+    assert "must be an array of shape" in verdict_on("true_next_observations", code, tmp_path).message

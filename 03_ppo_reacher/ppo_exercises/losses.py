@@ -37,9 +37,7 @@ def loss_and_gradients(function: Any, given: dict[str, Tensor], *names: str) -> 
     }
 
 
-def _loss_probe(
-    name: str, chosen: list[int], clip_ratio: float | None = 0.25, dtype: torch.dtype = torch.float64
-) -> Probe:
+def _loss_probe(name: str, chosen: list[int], clip_ratio: float = 0.25, dtype: torch.dtype = torch.float64) -> Probe:
     """Return a probe of `policy_loss` at some of the points: the loss, and its gradient."""
 
     def arguments() -> dict[str, Any]:
@@ -71,8 +69,13 @@ POLICY_LOSS = (
     _loss_probe("a bad action that became much less likely", [5]),
     _loss_probe("ten actions", list(range(10))),
     _loss_probe("float32, a wider range", list(range(10)), clip_ratio=0.375, dtype=torch.float32),
-    _loss_probe("no clip ratio", [4, 9], clip_ratio=None),
 )
+
+
+def _unclipped_without_a_range(answer: Answer) -> bool:
+    """Return True if the objective is not clipped where `clip_ratio` is None."""
+    loss = answer["policy_loss"]((OLD_LOG_PROBS + RATIOS.log())[:10], OLD_LOG_PROBS[:10], ADVANTAGES[:10], None)
+    return torch.allclose(loss, -(RATIOS * ADVANTAGES)[:10].mean())
 
 
 def _in_proportion(answer: Answer) -> bool:
@@ -219,6 +222,12 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
             "in_proportion",
             _in_proportion,
             "advantages twice as large must give twice the loss; yours do not: are they normalized, or clipped?",
+        ),
+        Invariant(
+            "no_clip_ratio",
+            _unclipped_without_a_range,
+            "where `clip_ratio` is None the loss must be that of eq. 6, minus the mean of ratio times advantage; yours "
+            "is not",
         ),
     ),
     "value_loss": (

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Set
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,10 +68,6 @@ def normalize_advantages(advantages: Tensor, wrong: Set[str] = NONE) -> Tensor:
     return result[:, None] if "column" in wrong else result
 
 
-def _or_infinity(clip_ratio: float | None) -> float:
-    return math.inf if clip_ratio is None else clip_ratio
-
-
 def _normalized(advantages: Tensor, divisor: int) -> Tensor:
     centered = advantages - advantages.mean()
     return centered / ((centered.square().sum() / divisor).sqrt() + 1e-8)
@@ -82,12 +77,11 @@ def policy_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
-    clip_ratio: Any,
+    clip_ratio: float | None,
     wrong: Set[str] = NONE,
 ) -> Tensor:
     """Clipped surrogate objective with the given mistakes."""
-    if "none_forgotten" not in wrong:
-        clip_ratio = _or_infinity(clip_ratio)
+    clip_ratio = math.inf if clip_ratio is None else clip_ratio
     if "normalized" in wrong:
         advantages = _normalized(advantages, len(advantages) - 1)
     if "normalized_by_n" in wrong:

@@ -112,7 +112,7 @@ class Examiner:
         expected = self._reading(found)
         agrees = self.same(found, expected)
         if all(agrees):
-            return self._passed(answer)
+            return self._passed(answer, file)
         named = self.named(found)
         if named:
             return self._mistake(named, self.counterexample(found, expected, agrees))
@@ -159,10 +159,20 @@ class Examiner:
         verdict = self._unknown(answer, found, agrees, file)
         return replace(verdict, details=(*verdict.details, *counterexample))
 
-    def _passed(self, answer: Answer) -> Verdict:
+    def _passed(self, answer: Answer, file: str) -> Verdict:
+        """Return the verdict on an answer that is right on all probes: it must have the invariants, too.
+
+        An exception counts if it comes from the learner's code.
+        """
         for invariant in self.grading.invariants:
-            if not _holds(invariant.holds, answer):
-                return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}")
+            id = f"invariant:{invariant.name}"
+            try:
+                if not invariant.holds(answer):
+                    return Verdict("wrong", invariant.sentence, id)
+            except Exception as error:  # whatever a learner's code raises
+                lines = tuple(where(error, file))
+                if lines:
+                    return Verdict("wrong", f"{invariant.sentence}: {described(error)}", id, lines)
         return Verdict("passed", f"{self.exercise.name} is right")
 
     def named(self, found: Outcomes) -> str:
