@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from lab.exercises.probes import Answer, Invariant, Probe, call, noting_changes
 
@@ -24,48 +23,6 @@ def dyadic(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor
 def numbers(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
     """Return a vector."""
     return torch.tensor(values, dtype=dtype)
-
-
-# --- loops ------------------------------------------------------------------------------------------------------------
-
-TIMES = 8  # as many agents, for which a right answer makes no more calls
-
-
-class Calls(TorchFunctionMode):
-    """Counts the calls of PyTorch in a block, and notes whether a tensor is made into a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        self.makes_lists = False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        self.makes_lists = self.makes_lists or func is Tensor.tolist
-        return func(*args, **(kwargs or {}))
-
-
-def _at_once(function: str, arguments: Callable[[], Mapping[str, Any]], dimensions: Mapping[str, int]) -> Probe:
-    """Return a probe that tells whether a function goes through the agents one by one.
-
-    `dimensions`: of each argument the dimension of the agents, along which it is repeated.
-    """
-
-    def repeated() -> dict[str, Any]:
-        many = dict(arguments())
-        for name, dimension in dimensions.items():
-            many[name] = torch.cat([many[name]] * TIMES, dimension)
-        return many
-
-    def run(answer: Answer) -> Any:
-        few, many = Calls(), Calls()
-        for calls, given in ((few, arguments()), (many, repeated())):
-            with calls:
-                answer[function](*given.values())
-        one_by_one = many.count > few.count or many.makes_lists
-        return {"agents": "one by one" if one_by_one else "all at once"}
-
-    return Probe(f"calls of PyTorch for {TIMES} times as many agents", run, arguments)
 
 
 # --- act --------------------------------------------------------------------------------------------------------------
@@ -89,11 +46,9 @@ def _whole(value: Any) -> Any:
     return value
 
 
-ACT = ("values", "epsilon", "explore_draw", "tie_break_draw")
-
-
 def _act(name: str, arguments: Callable[[], tuple[Tensor, Tensor, Tensor, Tensor]]) -> Probe:
-    return call("batched_act", name, lambda: dict(zip(ACT, arguments(), strict=True)), result=_whole)
+    names = ("values", "epsilon", "explore_draw", "tie_break_draw")
+    return call("batched_act", name, lambda: dict(zip(names, arguments(), strict=True)), result=_whole)
 
 
 def _copies(*tensors: Tensor) -> Callable[[], Any]:
@@ -123,11 +78,6 @@ BATCHED_ACT = (
     _act("as many agents as actions", lambda: _draws(4, 4, seed=1)),
     _act("a single agent with seven actions", lambda: _draws(7, 1, seed=2)),
     _act("tensors that are not contiguous", _not_contiguous),
-    _at_once(
-        "batched_act",
-        lambda: dict(zip(ACT, (FIVE, EPSILON, EXPLORE, TIES), strict=True)),
-        {"values": 1, "epsilon": 0, "explore_draw": 0, "tie_break_draw": 0},
-    ),
 )
 
 
@@ -205,11 +155,6 @@ BATCHED_UPDATE = (
     _update("two agents in the same cell", lambda: _step(4, 3, 2, seed=3) | {"state": torch.tensor([2, 0, 2, 1])}),
     _update("a single agent", lambda: _step(1, 4, 3, seed=4, flags=torch.int64)),
     _update("alpha is 1, gamma is 1", lambda: _step(4, 3, 2, seed=7) | {"alpha": 1.0, "gamma": 1.0}),
-    _at_once(
-        "batched_update",
-        lambda: _step(4, 3, 2, seed=8),
-        dict.fromkeys(("q", "state", "action", "reward", "next_state", "nonterminal"), 0),
-    ),
 )  # fmt: skip
 
 

@@ -5,6 +5,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def act_by_loop(values: Tensor, epsilon: Tensor, explore_draw: Tensor, tie_break_draw: Tensor) -> Tensor:
+    actions = []
+    for agent in range(values.shape[1]):
+        column = values[:, agent].tolist()
+        candidates = list(range(len(column)))
+        if explore_draw[agent] >= epsilon[agent]:
+            candidates = [action for action in candidates if column[action] == max(column)]
+        actions.append(candidates[int(tie_break_draw[agent].item() * len(candidates))])
+    return torch.tensor(actions)
+
+
 def act_by_sorting(values: Tensor, epsilon: Tensor, explore_draw: Tensor, tie_break_draw: Tensor) -> Tensor:
     candidates = torch.where(explore_draw < epsilon, True, values == values.max(dim=0).values)
     order = torch.sort(candidates.int(), dim=0, descending=True, stable=True).indices
@@ -25,6 +36,16 @@ def act_in_two_branches(values: Tensor, epsilon: Tensor, explore_draw: Tensor, t
     number = (tie_break_draw * mask.sum(0)).to(torch.int32)
     exploited = (mask.cumsum(0) <= number).sum(0).to(torch.int32)
     return torch.where(explore_draw < epsilon, explored, exploited)
+
+
+def update_by_loop(
+    q: Tensor, state: Tensor, action: Tensor, reward: Tensor, next_state: Tensor, nonterminal: Tensor,
+    alpha: float, gamma: float,
+) -> None:  # fmt: skip
+    for agent in range(q.shape[0]):
+        best = max(q[agent, next_state[agent]].tolist()) if nonterminal[agent] else 0.0
+        entry = agent, int(state[agent]), int(action[agent])
+        q[entry] = (1 - alpha) * q[entry] + alpha * (reward[agent] + gamma * best)
 
 
 def update_by_gather(
@@ -101,11 +122,13 @@ def loss_by_loop(values: Tensor, targets: Tensor) -> Tensor:
 
 RIGHT = {
     "batched_act": {
+        "loop": {"batched_act": act_by_loop},
         "sorting": {"batched_act": act_by_sorting},
         "argmax": {"batched_act": act_by_argmax},
         "two branches": {"batched_act": act_in_two_branches},
     },
     "batched_update": {
+        "loop": {"batched_update": update_by_loop},
         "gather": {"batched_update": update_by_gather},
         "put": {"batched_update": update_by_put},
         "gradient": {"batched_update": update_by_gradient},

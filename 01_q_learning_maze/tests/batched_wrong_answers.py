@@ -74,8 +74,6 @@ def batched_act(
         chosen = position.long()
     if "descending" in wrong:
         chosen = count - 1 - chosen
-    if "one_by_one" in wrong:
-        chosen = torch.stack([chosen[agent] for agent in range(len(chosen))])
     if "position_in_ties" in wrong:
         return chosen
     return (number < chosen if "one_early" in wrong else number <= chosen).sum(0)
@@ -142,8 +140,6 @@ def _store(
     q: Tensor, agent: Tensor, state: Tensor, action: Tensor, next_state: Tensor, new: Tensor, wrong: Set[str]
 ) -> None:
     """Write the new values into the tables."""
-    if "one_by_one" in wrong:
-        new = torch.stack([new[agent] for agent in range(len(new))])
     if "not_stored" in wrong:
         return
     if "next_entry" in wrong:
