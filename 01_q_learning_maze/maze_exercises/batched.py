@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lab.exercises.probes import Answer, Invariant, Probe, call, noting_changes
 
@@ -23,6 +24,44 @@ def dyadic(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor
 def numbers(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
     """Return a vector."""
     return torch.tensor(values, dtype=dtype)
+
+
+# --- loops ------------------------------------------------------------------------------------------------------------
+
+TIMES = 8  # as many agents, for which an answer without a loop makes no more calls
+
+
+class Calls(TorchFunctionMode):
+    """Counts the calls of PyTorch in a block, and notes whether a tensor is made into a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.makes_lists = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        self.makes_lists = self.makes_lists or func is Tensor.tolist
+        return func(*args, **(kwargs or {}))
+
+
+def _all_at_once(function: str, arguments: Callable[[], dict[str, Any]], dimensions: Mapping[str, int]) -> Invariant:
+    """Return the property that a function does not go through the agents one by one.
+
+    `dimensions`: of each argument the dimension of the agents, along which it is repeated.
+    """
+
+    def holds(answer: Answer) -> bool:
+        few, many = Calls(), Calls()
+        given = arguments()
+        repeated = {name: torch.cat([given[name]] * TIMES, dimension) for name, dimension in dimensions.items()}
+        for calls, tensors in ((few, given), (many, given | repeated)):
+            with calls:
+                answer[function](*tensors.values())
+        return many.count == few.count and not many.makes_lists
+
+    sentence = "it goes through the agents one by one, which is slow where there are many: work on all of them at once"
+    return Invariant("all_at_once", holds, sentence)
 
 
 # --- act --------------------------------------------------------------------------------------------------------------
@@ -46,9 +85,11 @@ def _whole(value: Any) -> Any:
     return value
 
 
+ACT = ("values", "epsilon", "explore_draw", "tie_break_draw")
+
+
 def _act(name: str, arguments: Callable[[], tuple[Tensor, Tensor, Tensor, Tensor]]) -> Probe:
-    names = ("values", "epsilon", "explore_draw", "tie_break_draw")
-    return call("batched_act", name, lambda: dict(zip(names, arguments(), strict=True)), result=_whole)
+    return call("batched_act", name, lambda: dict(zip(ACT, arguments(), strict=True)), result=_whole)
 
 
 def _copies(*tensors: Tensor) -> Callable[[], Any]:
@@ -260,5 +301,21 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("zero", _zero_at_the_target, "the loss must be 0 where the values are the targets; yours is not"),
         Invariant("targets_fixed", _targets_are_fixed, "a gradient flows to the targets; they must be held fixed"),
         Invariant("gradient", _gradient_is_the_error, "the gradient must be value minus target; yours is not"),
+    ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "batched_act": (
+        _all_at_once(
+            "batched_act",
+            lambda: dict(zip(ACT, (FIVE, EPSILON, EXPLORE, TIES), strict=True)),
+            {"values": 1, "epsilon": 0, "explore_draw": 0, "tie_break_draw": 0},
+        ),
+    ),
+    "batched_update": (
+        _all_at_once(
+            "batched_update",
+            lambda: _step(4, 3, 2, seed=8),
+            dict.fromkeys(("q", "state", "action", "reward", "next_state", "nonterminal"), 0),
+        ),
     ),
 }

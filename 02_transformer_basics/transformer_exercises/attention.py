@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.inputs import dyadic, not_contiguous
 
@@ -22,6 +23,7 @@ def _rows(*rows: list[float]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+SOFTMAX_GRADIENT = gradients_flow("softmax", lambda: {"x": dyadic(2, 3, seed=9), "dim": 1}, "x")
 SOFTMAX = (
     _softmax("rows of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), -1),
     _softmax("columns of a matrix", _rows([0, 1, 0.5], [2, 0, -1]), 0),
@@ -93,6 +95,7 @@ def _attention(name: str, *batch: int, relative: float = 1e-9, **settings: Any) 
 
 SMALL = {"queries": 2, "keys": 3, "size": 4, "value_size": 2}
 SIZES = {"queries": 4, "keys": 5, "size": 4, "value_size": 6}
+ATTENTION_GRADIENT = gradients_flow("attention", lambda: tensors(**SMALL), "query", "key", "value")
 ATTENTION = (
     _attention("one head of one sequence", **SMALL),
     _attention("B 2, H 3, Tq 4, Tk 5, D 4, Dv 6", 2, 3, **SIZES),
@@ -150,4 +153,8 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
             "order_of_keys", _order_of_keys, "reordering keys and values together must change nothing; yours changes"
         ),
     ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "softmax": (SOFTMAX_GRADIENT,),
+    "attention": (ATTENTION_GRADIENT,),
 }

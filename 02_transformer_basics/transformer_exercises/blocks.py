@@ -8,22 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.inputs import Formula, dyadic, not_contiguous
 
 
+def _norm_arguments(x: Tensor, eps: float = 0.25) -> dict[str, Any]:
+    """Return arguments whose weight and bias are neither 1 nor 0, nor equal to each other."""
+    width = x.shape[-1]
+    weight = (torch.arange(width) + 2).to(x.dtype) / 2
+    bias = (3 - torch.arange(width)).to(x.dtype) / 4
+    return {"x": x.clone(), "weight": weight, "bias": bias, "eps": eps}
+
+
 def _norm(name: str, x: Tensor, eps: float = 0.25, relative: float = 1e-9) -> Probe:
-    """Return a probe whose weight and bias are neither 1 nor 0, nor equal to each other."""
-
-    def arguments() -> dict[str, Any]:
-        width = x.shape[-1]
-        weight = (torch.arange(width) + 2).to(x.dtype) / 2
-        bias = (3 - torch.arange(width)).to(x.dtype) / 4
-        return {"x": x.clone(), "weight": weight, "bias": bias, "eps": eps}
-
-    return call("layer_norm", name, arguments, relative=relative)
+    return call("layer_norm", name, lambda: _norm_arguments(x, eps), relative=relative)
 
 
+NORM_GRADIENT = gradients_flow("layer_norm", lambda: _norm_arguments(dyadic(2, 4, seed=3)), "x", "weight", "bias")
 LAYER_NORM = (
     _norm("one position", torch.tensor([1.0, 3.0, -2.0, 0.5], dtype=torch.float64)),
     _norm("B 2, T 3, E 4", dyadic(2, 3, 4, seed=0)),
@@ -77,6 +79,7 @@ def _block(name: str, x: Tensor, norm_first: bool, functions: dict[str, Any], re
 
 
 ONE = torch.tensor([[[2.0, -4.0]]], dtype=torch.float64)
+BLOCK_GRADIENT = gradients_flow("transformer_block", lambda: {"x": ONE.clone(), **SIMPLE, "norm_first": True}, "x")
 TRANSFORMER_BLOCK = (
     _block("pre-norm, one position", ONE, True, SIMPLE),
     _block("post-norm, one position", ONE, False, SIMPLE),
@@ -114,4 +117,8 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("carries_x", _carries_x, "with pre-norm, x must pass unchanged where both sublayers give 0"),
         Invariant("ends_with_a_norm", _ends_with_a_norm, "with post-norm, norm2 must be the last step"),
     ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "layer_norm": (NORM_GRADIENT,),
+    "transformer_block": (BLOCK_GRADIENT,),
 }

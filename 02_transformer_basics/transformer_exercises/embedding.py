@@ -7,25 +7,26 @@ from typing import Any
 
 import torch
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.inputs import dyadic
 
 
-def _embed(name: str, ids: list[list[int]], past: int, positions: int = 20, **settings: Any) -> Probe:
-    """Return a probe with a vocabulary of 6 tokens and a table of `positions`, E is 3."""
-    relative = settings.pop("relative", 1e-9)
-
-    def arguments() -> dict[str, Any]:
-        return {
-            "token_ids": torch.tensor(ids),
-            "token_table": dyadic(6, 3, seed=1, **settings) + 10 * torch.arange(6)[:, None],
-            "position_table": dyadic(positions, 3, seed=2, **settings) + torch.arange(positions)[:, None] * 100,
-            "past": past,
-        }
-
-    return call("embed", name, arguments, relative=relative)
+def _arguments(ids: list[list[int]], past: int, positions: int = 20, **settings: Any) -> dict[str, Any]:
+    """Return arguments with a vocabulary of 6 tokens and a table of `positions`, E is 3."""
+    return {
+        "token_ids": torch.tensor(ids),
+        "token_table": dyadic(6, 3, seed=1, **settings) + 10 * torch.arange(6)[:, None],
+        "position_table": dyadic(positions, 3, seed=2, **settings) + torch.arange(positions)[:, None] * 100,
+        "past": past,
+    }
 
 
+def _embed(name: str, ids: list[list[int]], past: int, relative: float = 1e-9, **settings: Any) -> Probe:
+    return call("embed", name, lambda: _arguments(ids, past, **settings), relative=relative)
+
+
+GRADIENT = gradients_flow("embed", lambda: _arguments([[4, 1, 5]], past=2), "token_table", "position_table")
 EMBED = (
     _embed("the start of a text", [[4, 1, 1, 5]], past=0),
     _embed("five tokens are in the cache", [[4, 1, 1]], past=5),
@@ -53,4 +54,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "embed": (
         Invariant("piece_by_piece", _piece_by_piece, "a text must have the same embeddings at once and in two pieces"),
     ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "embed": (GRADIENT,),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.attention import SIZES, SMALL, huge, tensors
 from transformer_exercises.inputs import not_contiguous, numbered
@@ -32,6 +33,13 @@ def random_mask(*shape: int, seed: int) -> Tensor:
     return mask
 
 
+MASKED_GRADIENT = gradients_flow(
+    "masked_attention",
+    lambda: tensors(**SMALL) | {"mask": MASKS["each query sees some keys"].clone()},
+    "query",
+    "key",
+    "value",
+)
 MASKED_ATTENTION = (
     *(_masked(name, mask, **SMALL) for name, mask in MASKS.items()),
     call(
@@ -80,6 +88,10 @@ def _merge(name: str, *shape: int) -> Probe:
     return call("merge_heads", name, lambda: {"x": numbered(*shape)})
 
 
+HEADS_GRADIENTS = (
+    gradients_flow("split_heads", lambda: {"x": numbered(1, 2, 4), "num_heads": 2}, "x"),
+    gradients_flow("merge_heads", lambda: {"x": numbered(1, 2, 3, 2)}, "x"),
+)
 SPLIT_HEADS = (
     _split("split: B 1, T 2, E 4, two heads; 13 is position 1, column 3", 1, 2, 4, heads=2),
     _split("split: B 2, T 3, E 8, two heads", 2, 3, 8, heads=2),
@@ -105,4 +117,8 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("rows_sum_to_1", _visible_sum_to_1, "the weights of a query must sum to 1; yours do not"),
     ),
     "split_heads": (Invariant("inverse", _inverse, "merge_heads(split_heads(x)) must be x again; yours is not"),),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "masked_attention": (MASKED_GRADIENT,),
+    "split_heads": HEADS_GRADIENTS,
 }

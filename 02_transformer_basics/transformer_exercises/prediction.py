@@ -10,21 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Invariant, Probe, call
 from transformer_exercises.inputs import dyadic, reading
 
 
-def _loss(name: str, mask: Sequence[Sequence[int]], vocabulary: int = 5, seed: int = 0, shift: float = 0.0) -> Probe:
-    """Return a probe of the loss; a number, a tensor without dimensions, and one of NumPy are the same."""
+def _arguments(
+    mask: Sequence[Sequence[int]], vocabulary: int = 5, seed: int = 0, shift: float = 0.0
+) -> dict[str, Tensor]:
+    attention_mask = torch.tensor(mask)
+    logits = dyadic(*attention_mask.shape, vocabulary, seed=seed) + shift
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, vocabulary, attention_mask.shape, generator=generator)
+    return {"logits": logits, "token_ids": ids, "attention_mask": attention_mask}
 
-    def arguments() -> dict[str, Any]:
-        attention_mask = torch.tensor(mask)
-        logits = dyadic(*attention_mask.shape, vocabulary, seed=seed) + shift
-        generator = torch.Generator().manual_seed(seed)
-        ids = torch.randint(0, vocabulary, attention_mask.shape, generator=generator)
-        return {"logits": logits, "token_ids": ids, "attention_mask": attention_mask}
 
-    return reading(call("next_token_loss", name, arguments), _as_number)
+def _loss(name: str, mask: Sequence[Sequence[int]], **settings: Any) -> Probe:
+    """Return a probe of the loss as a number; another probe tells whether it has a gradient."""
+    return reading(call("next_token_loss", name, lambda: _arguments(mask, **settings)), _as_number)
 
 
 def _as_number(value: Any) -> Any:
@@ -41,6 +44,7 @@ def _copying_model() -> dict[str, Tensor]:
     }
 
 
+GRADIENT = gradients_flow("next_token_loss", lambda: _arguments([[1, 1, 1], [1, 1, 0]], seed=4), "logits")
 NEXT_TOKEN_LOSS = (
     _loss("two tokens", [[1, 1]], vocabulary=3),
     reading(call("next_token_loss", "a model that copies the token it reads", _copying_model), _as_number),
@@ -76,4 +80,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant("uniform", _uniform, "equal logits must give the loss ln V; yours is another"),
         Invariant("padding_is_ignored", _padding_is_ignored, "other ids in the padding must change nothing"),
     ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "next_token_loss": (GRADIENT,),
 }

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.exercises.gradients import gradients_flow
 from lab.exercises.probes import Answer, Changed, Invariant, Probe, call, noting_changes
 
 RELATIVE = 1e-6  # some add a tiny number to the deviation before they divide by it
@@ -46,6 +47,12 @@ def _transposed() -> dict[str, Tensor]:
     return {name: value.mT.contiguous().mT if value.ndim == 2 else value for name, value in given.items()}
 
 
+LOG_PROB_GRADIENT = gradients_flow(
+    "log_prob",
+    lambda: {"mean": MEAN[:2].clone(), "log_std": _log(STD), "action": ACTION[:2].clone()},
+    "mean",
+    "log_std",
+)
 LOG_PROB = (
     _log_prob("one joint, the action is the mean, std 1", MEAN[:1, :1], [1.0], MEAN[:1, :1]),
     _log_prob("three joints, the action is the mean, std 1", MEAN[:2], [1.0] * 3, MEAN[:2]),
@@ -287,4 +294,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         ),
         Invariant("final_where_ended", _final_where_ended, "where an episode ended, its final observation is expected"),
     ),
+}
+REMARKS: dict[str, tuple[Invariant, ...]] = {
+    "log_prob": (LOG_PROB_GRADIENT,),
 }

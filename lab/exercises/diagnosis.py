@@ -27,7 +27,7 @@ from lab.exercises.describing import (
     where,
 )
 from lab.exercises.likeness import Deviation, deviation, likeness, same_exception
-from lab.exercises.probes import Answer, Grading, Outcome, Probe, outcome, same_outcome
+from lab.exercises.probes import Answer, Grading, Invariant, Outcome, Probe, outcome, same_outcome
 from lab.exercises.relations import relation
 from lab.exercises.stubs import PLACEHOLDER
 
@@ -173,7 +173,8 @@ class Examiner:
                 lines = tuple(where(error, file))
                 if lines:
                     return Verdict("wrong", f"{invariant.sentence}: {described(error)}", id, lines)
-        return Verdict("passed", f"{self.exercise.name} is right")
+        remarks = [remark.sentence for remark in self.grading.remarks if not _has(remark, answer)]
+        return Verdict("passed", "; ".join([f"{self.exercise.name} is right", *remarks]))
 
     def named(self, found: Outcomes) -> str:
         """Return the id of the mistake, or of the pair, whose outcomes equal these; "" if there is none."""
@@ -332,6 +333,14 @@ class Examiner:
         lines += [f"  changed   {name}, an argument" for name in changed]
         difference = first_difference(found[number].value, expected[number].value, probe.relative, probe.absolute)
         return (*lines, difference) if difference else tuple(lines)
+
+
+def _has(remark: Invariant, answer: Answer) -> bool:
+    """Return True if an answer has a property; one that raises an exception has not."""
+    try:
+        return remark.holds(answer)
+    except Exception:  # whatever a learner's code raises
+        return False
 
 
 def _holds(property: Any, answer: Answer) -> bool:

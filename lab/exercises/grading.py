@@ -30,6 +30,7 @@ def load_grading(exercise: Exercise) -> Grading:
         switches=[id for id in wrong.switches if id not in wrong.readings],
         plain=wrong.plain,
         readings=wrong.readings,
+        remarks=getattr(probes, "REMARKS", {}).get(exercise.name, ()),
     )
 
 

@@ -24,6 +24,7 @@ OPERATORS: dict[type, tuple[type, ...]] = {
 }
 NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "mean": "sum", "sum": "mean"}
 LAST_OF_TWO = "the tensor has two axes: axis 1 is the last one"
+OUTSIDE = "that a clip ratio may be None is a remark of the lab's, not part of the exercise"
 LAST_STATE = "with one layer in one direction, the last state is the last output"
 # Mutants that compute the same, and why: "exercise: line: change" -> reason.
 EQUIVALENT = {
@@ -56,6 +57,8 @@ EQUIVALENT = {
     "normalize_advantages: return centered / (std + 1e-8): Add -> Sub": (
         "an epsilon of up to 1e-6 may be added or left out; where all are equal, 0 / -1e-8 is 0 as well"
     ),
+    "policy_loss: return -objective.mean(): without USub": OUTSIDE,
+    "policy_loss: return -objective.mean(): mean -> sum": OUTSIDE,
     "RunningMeanStd: self.std = (self.squares / self.count + 1e-8).sqrt(): left operand only": (
         "the deviation may be kept slightly above 0, or not"
     ),

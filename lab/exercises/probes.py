@@ -60,7 +60,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Invariant:
-    """A property that every right answer has, and a sentence for an answer that lacks it."""
+    """A property that every right answer has, or should have, and a sentence for an answer that lacks it."""
 
     name: str
     holds: Callable[[Answer], bool]
@@ -84,6 +84,7 @@ class Grading:
         build: returns the answer with the given mistakes, as a set of ids; raises KeyError if they cannot be combined.
         plain: wrong answers that cannot be combined, by id.
         readings: ids for `build` that are no mistakes: another reading of the task, which passes.
+        remarks: properties of a good answer; one that lacks them is right all the same, and is told so.
     """
 
     probes: Sequence[Probe]
@@ -93,6 +94,7 @@ class Grading:
     plain: Mapping[str, Answer] = field(default_factory=dict)
     invariants: Sequence[Invariant] = ()
     readings: Sequence[str] = ()
+    remarks: Sequence[Invariant] = ()
 
     def wrong_answers(self) -> Iterator[tuple[str, Answer]]:
         """Yield every wrong answer with one mistake, and the mistake's id."""
