@@ -46,6 +46,8 @@ def check_like(saved: Any, current: Any, name: str) -> None:
         if not fits or not saved.isfinite().all():
             raise ValueError(f"{name} is no tensor {tuple(current.shape)} of finite numbers")
     elif isinstance(current, dict):
+        if not isinstance(saved, dict):
+            raise ValueError(f"{name} is no dictionary")
         for key, value in current.items():
             check_like(saved[key], value, f"{name}.{key}")
     elif isinstance(current, list):

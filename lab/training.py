@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,7 +232,8 @@ def read_run(kind: TrainingKind, folder: Path) -> Run:
 def restoring_state() -> Iterator[None]:
     """Raise a UserError of one line if a saved state does not fit the model, the data or the environment."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's, of a tensor where a dictionary should be
+            yield
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:

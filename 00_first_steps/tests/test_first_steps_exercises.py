@@ -230,7 +230,7 @@ def test_a_changed_network_is_a_changed_argument(change: str, tmp_path: Path) ->
     code = solution(find("O4"))
     assert right in code
     verdict = check("O4", code.replace(right, f"rnn.{change}\n    {other}"), tmp_path)
-    assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `rnn` in place; work on a copy")
+    assert (verdict.mistake, verdict.message) == ("family:in place", "last_outputs: you changed `rnn` in place; work on a copy")
 
 
 # --- hints that two answers share -------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_a_hint_names_every_reason_that_an_answer_may_have(tmp_path: Path) -> No
 
 def test_integers_of_the_wrong_size_are_called_so(tmp_path: Path) -> None:
     code = solution(find("O4")).replace("labels.long()", "labels.int()")
-    assert check("O4", code, tmp_path).message.startswith("RuntimeError (labels are not int64)")
+    assert check("O4", code, tmp_path).message.startswith("label_loss: RuntimeError (labels are not int64)")
 
 
 # --- exceptions -------------------------------------------------------------------------------------------------------
