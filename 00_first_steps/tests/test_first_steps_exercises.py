@@ -230,7 +230,8 @@ def test_a_changed_network_is_a_changed_argument(change: str, tmp_path: Path) ->
     code = solution(find("O4"))
     assert right in code
     verdict = check("O4", code.replace(right, f"rnn.{change}\n    {other}"), tmp_path)
-    assert (verdict.mistake, verdict.message) == ("family:in place", "last_outputs: you changed `rnn` in place; work on a copy")
+    assert verdict.mistake == "family:in place"
+    assert verdict.message == "last_outputs: you changed `rnn` in place; work on a copy"
 
 
 # --- hints that two answers share -------------------------------------------------------------------------------------
