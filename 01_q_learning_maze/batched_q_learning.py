@@ -85,7 +85,7 @@ class BatchedQLearning:
         self.length = torch.zeros(n_agents, dtype=torch.int32, device=device)
         self.number = torch.ones(n_agents, dtype=torch.int32, device=device)
         self.active = torch.ones(n_agents, dtype=torch.bool, device=device)
-        self._rate_before = self.learning_rate.clone()  # (N,): of frozen agents, to learn on with
+        self._rate_before = self.learning_rate.clone()  # (N,): of frozen agents, for `unfreeze`
 
         self._flat_q = self.q.view(-1)  # (N, S, A) -> (N * S * A,)
         self._actions = torch.arange(n_actions, dtype=torch.int32, device=device)[:, None]  # (A, 1)
@@ -211,7 +211,8 @@ class BatchedQLearning:
         self.active[agent] = False
 
     def unfreeze(self, agent: Tensor) -> None:
-        """Let each frozen `agent` (E,) learn again, from the start of a new episode."""
+        """Let each `agent` (E,) that is frozen learn again, from the start of a new episode."""
+        agent = agent[~self.active[agent]]
         self.learning_rate[agent] = self._rate_before[agent]
         self.active[agent] = True
         self._start_episode(agent)
@@ -231,8 +232,9 @@ def train_batch(
     """Train `agents` until each has finished `episodes` episodes, earlier ones included.
 
     Yields the records of the episodes that end together. An agent that has finished its episodes is
-    frozen while it waits for the others; a later call with more episodes lets it learn on. With
-    `episodes` None training continues without end.
+    frozen while it waits for the others. Frozen agents that have not finished learn again, also
+    those of an earlier call with fewer episodes. With `episodes` None training continues without
+    end.
     """
     finished = torch.zeros_like(agents.active)  # (N,)
     if episodes is not None:

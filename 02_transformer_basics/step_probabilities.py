@@ -1,4 +1,4 @@
-"""The table of `text_generation.py --show_probs`: what the model thought of each token that it chose.
+"""The table of `text_generation.py --show_probs`: the probability of each new token, and the most likely ones.
 
 Shapes: B batch, T tokens of the longest prompt, N new tokens, V vocabulary.
 """

@@ -98,7 +98,7 @@ class CheckedEnv(gym.Wrapper):
         not_finite = np.flatnonzero(~(np.abs(converted.astype(np.float64)) <= LARGEST))
         if len(not_finite):
             first = not_finite[0]
-            raise UserError(f"number {first} of the observation is {array[first]}; it must be finite")
+            raise UserError(f"number {first} of the observation is {array[first]}; it must be finite in float32")
         if converted.dtype.kind in "iu" and (converted != array).any():
             first = np.flatnonzero(converted != array)[0]
             raise UserError(f"number {first} of the observation is {array[first]}; its space is of {space.dtype}")

@@ -81,12 +81,10 @@ def draw_curve(
     """Draw the mean return per iteration, with baselines and the range over the reference runs.
 
     During training the policy explores. The return of the final policy without exploration,
-    `final_return`, is a point at the end of the curve. If no episode ended, there is no curve, and a
-    file of an earlier run is deleted.
+    `final_return`, is a point at the end of the curve. If no episode ended, nothing is drawn.
     """
     rows_with_episodes = [row for row in rows if row["episodes"]]
     if not rows_with_episodes:
-        path.unlink(missing_ok=True)  # one of an earlier run
         return
     steps = [row["steps"] for row in rows_with_episodes]
     band = reference_band(config)

@@ -225,6 +225,7 @@ def main(config: Config) -> None:
     evaluation = evaluate_policy(result.agent.policy(), env_id, EVALUATION_EPISODES)
     summary = evaluation.summary()
     curve = record.file("training_reward_curve.png")
+    curve.unlink(missing_ok=True)  # there is no curve if no episode ended
     draw_curve(curve, result.config, result.rows, lines, summary["mean_return"])
     record.results = {"evaluation": summary, "baselines": lines}
     check_return(record, env_id, summary["mean_return"])

@@ -2,7 +2,7 @@
 
 A run is the output folder of a script: `<script>.json`, the record, and `metrics.csv` if the script has a learning
 curve. A folder of several seeds (`lab repeat`) holds such folders as seed_0, seed_1, ...; then differences are given
-with a 95% interval that tells whether they are significant.
+with a 95% interval, which tells from five seeds on whether they are significant.
 """
 
 import json

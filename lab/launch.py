@@ -169,8 +169,8 @@ def launch(config_class: Any, main: Callable[[Any], None], arguments: Sequence[s
     except OSError as error:
         reason = error.strerror or str(error)
         fail(f"{error.filename}: {reason}" if error.filename else reason, status=1)
-    except KeyboardInterrupt:
-        fail(f"interrupted; {_state_of_files()}", status=130)
+    except KeyboardInterrupt as interrupt:
+        fail(f"interrupted; {str(interrupt) or _state_of_files()}", status=130)
 
 
 def _state_of_files() -> str:
@@ -180,7 +180,7 @@ def _state_of_files() -> str:
     if unsaved is None or not unsaved.written():
         return "existing files were left unchanged"
     names = ", ".join(path.name for path in unsaved.written())
-    return f"{unsaved.output_dir} has new {names}, and other files may be of an earlier run: repeat it"
+    return f"{unsaved.output_dir} has new {names}; other files may be of an earlier run: run the same command again"
 
 
 def _run(config_class: Any, main: Callable[[Any], None], arguments: list[str]) -> None:

@@ -86,7 +86,7 @@ def read_command(path: Path) -> dict[str, Any]:
     """Return the contents of repeat.json. Raises UserError, naming the file, if it is damaged."""
     contents: Any = read_record(path)
     if isinstance(contents, dict):
-        contents.setdefault("files", {})  # added later
+        contents.setdefault("files", contents.get("own_functions", {}))  # the name in earlier versions
     flags = contents.get("flags") if isinstance(contents, dict) else None
     is_command = isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)
     if not is_command or not isinstance(contents.get("script"), str) or not isinstance(contents["files"], dict):

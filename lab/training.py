@@ -319,7 +319,7 @@ def checkpointed(stream: Iterable[Record], run: Run, *, is_due: Callable[[Record
                     run.save(snapshot)
             if stopping:
                 note("stopped and saved; rerun with --resume to continue")
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"{CHECKPOINT} is new, other files were left unchanged")
 
 
 @contextmanager

@@ -139,6 +139,7 @@ def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[s
         (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
         (OSError("just words"), 1, "error: just words\n"),
         (KeyboardInterrupt(), 130, "error: interrupted; existing files were left unchanged\n"),
+        (KeyboardInterrupt("the checkpoint is new"), 130, "error: interrupted; the checkpoint is new\n"),
     ],
 )
 def test_errors_become_one_line_and_a_status(
@@ -165,7 +166,8 @@ def test_an_interrupted_run_says_which_results_it_has_replaced(
         record.file("metrics.csv")
         raise KeyboardInterrupt
 
-    line = f"error: interrupted; {tmp_path} has new model.pth, and other files may be of an earlier run: repeat it\n"
+    line = f"error: interrupted; {tmp_path} has new model.pth; "
+    line += "other files may be of an earlier run: run the same command again\n"
     assert outcome(capsys, main, "--name", "x") == (130, "", line)
 
 

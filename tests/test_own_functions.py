@@ -423,8 +423,11 @@ def test_repeated_seeds_have_the_same_version_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "seeds/seed_0/train.json").write_text("{}", encoding="utf-8")
     claim(tmp_path / "seeds", script, flags)
     mine.write_text(answer("td_target") + "# changed\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="with another version of"):
-        claim(tmp_path / "seeds", script, flags)
+    record = tmp_path / "seeds/repeat.json"
+    for name in ("files", "own_functions"):  # the latter in earlier versions
+        record.write_text(record.read_text(encoding="utf-8").replace('"files"', f'"{name}"'), encoding="utf-8")
+        with pytest.raises(ValueError, match="with another version of"):
+            claim(tmp_path / "seeds", script, flags)
 
 
 def test_the_block_as_a_script(tmp_path: Path) -> None:

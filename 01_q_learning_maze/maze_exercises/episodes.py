@@ -148,17 +148,17 @@ def played(function: Callable[[Any, Any], Any], episodes: Sequence[str]) -> Any:
 
 def played_to_the_end(function: Callable[[Any, Any], Any], episode: str) -> dict[str, str]:
     """Return whether one episode is left before its end, whatever else is wrong with it."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(before + 3 * MOST_STEPS)  # a recursion for each step is right, too
-    try:
-        log = recorded(function, episode)
-    finally:
-        sys.setrecursionlimit(before)
+    log = recorded(function, episode)
     return {"the episode is": "left too early" if log.count("step") < len(ENDS[episode]) else "played to its end"}
 
 
 def recorded(function: Callable[[Any, Any], Any], episode: str) -> Log:
     """Return the calls of one episode."""
     log = Log()
-    function(RecordedEnv(log, [episode]), RecordedAgent(log))
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + 3 * MOST_STEPS)  # a recursion for each step is right, too
+    try:
+        function(RecordedEnv(log, [episode]), RecordedAgent(log))
+    finally:
+        sys.setrecursionlimit(before)
     return log

@@ -286,18 +286,33 @@ def episodes_of(agents: BatchedQLearning, episodes: int | None, most: int = 10_0
     return sum(len(ended.agent) for ended in islice(train_batch(agents, 0, episodes), most))
 
 
-def test_agents_that_have_finished_learn_on_in_a_later_call() -> None:
+def test_agents_that_have_finished_learn_again_in_a_later_call() -> None:
     rates = torch.tensor([0.1, 0.4, 0.9])
-    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=9), 3, learning_rate=rates)
+    agents = BatchedQLearning(tables_of(SimpleMaze(), time_limit=30), 3, learning_rate=rates)
     assert episodes_of(agents, 5) == 15
     before = agents.q.clone()
     ended = list(train_batch(agents, 1, 9))
     assert sorted(torch.cat([each.number for each in ended]).tolist()) == sorted([6, 7, 8, 9] * 3)
-    assert (torch.cat([each.length for each in ended]) <= 9).all()  # no episode has begun while the agent was frozen
     assert (agents.q != before).flatten(1).any(dim=1).all()
     assert episodes_of(agents, None, most=5) > 0
     assert agents.active.all()
     torch.testing.assert_close(agents.learning_rate, rates.double())
+
+
+def test_an_agent_that_was_frozen_begins_a_new_episode() -> None:
+    agents = BatchedQLearning(tables_of(SimpleMaze()), 3, learning_rate=0.5)
+    frozen, numbers = torch.tensor([1]), random_numbers(agents, seed=0)
+    agents.freeze(frozen)
+    for _ in range(4):
+        agents.step(*next(numbers))
+    agents.learning_rate[0] = 0.1
+    lengths, rewards = agents.length.tolist(), agents.total_reward.tolist()
+    agents.unfreeze(torch.tensor([0, 1]))  # agent 0 was not frozen: nothing changes
+    assert agents.learning_rate.tolist() == [0.1, 0.5, 0.5]
+    assert agents.length.tolist() == [lengths[0], 0, lengths[2]]
+    assert agents.total_reward.tolist() == [rewards[0], 0, rewards[2]]
+    assert agents.state[1] == agents.dynamics.start
+    assert agents.active.all()
 
 
 def test_training_counts_the_episodes_of_earlier_calls_and_ends() -> None:

@@ -154,7 +154,7 @@ def cached_teacher_outputs(
                     warn_once(
                         "interrupted; the teacher's outputs are saved: rerun the same command to continue",
                     )
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"{path.name} is new, other files were left unchanged")
     return outputs
 
 

@@ -24,8 +24,9 @@ from engines import EngineOptions, load_own, loader, read_tokenizer
 from lab import attention_plots
 from lab.attention_plots import draw_head
 from models import hub as pretrained
-from models.generation import Sampling
+from models.generation import Sampling, token_probabilities
 from models.hub import GENERATION, SENTIMENT, load_folder, load_model
+from step_probabilities import step_probabilities
 
 PROJECT = Path(__file__).parent.parent
 Call = Callable[..., Any]
@@ -385,6 +386,28 @@ def test_at_temperature_0_each_token_is_its_most_likely_one(call: Call, precisio
     assert len(steps) == 30 * len(text_generation.EXAMPLES)
     assert all(step["token"] == step["likeliest"][0][0] for step in steps)
     assert all(step["probability"] == step["likeliest"][0][1] for step in steps)
+
+
+def test_probabilities_of_texts_that_end_early_are_those_of_each_text(tiny_language: Path) -> None:
+    """In float32 a text does not depend on the others in its batch, nor on the padding before it."""
+    own = load_own(GENERATION, tiny_language, "tiny")
+    prompts, sampling = ["Once upon a", "fine"], Sampling(temperature=0.7, repetition_penalty=1.3, top_p=0.9)
+    stop = own.tokenizer.eos_token_id
+    rows = [[3, 4, 5, 6], [7, stop]]
+    arguments = sampling, 5, torch.device("cpu")
+    together = step_probabilities(own, prompts, rows, *arguments)
+    assert [len(steps) for steps in together] == [4, 2]
+    for number, steps in enumerate(together):
+        (alone,) = step_probabilities(own, prompts[number : number + 1], rows[number : number + 1], *arguments)
+        assert [step["token"] for step in steps] == [step["token"] for step in alone]
+        for step, other in zip(steps, alone, strict=True):
+            assert step["probability"] == pytest.approx(other["probability"], abs=1e-5)
+            assert [p for _, p in step["likeliest"]] == pytest.approx([p for _, p in other["likeliest"]], abs=1e-5)
+    ids = torch.tensor([own.tokenizer(["fine"])["input_ids"][0]])
+    with torch.inference_mode():
+        logits = own.model(ids)[:, -1].float()
+    expected = token_probabilities(logits, ids, None, sampling)[0, 7]
+    assert together[1][0]["probability"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_the_lesson_shows_what_the_script_prints(call: Call) -> None:

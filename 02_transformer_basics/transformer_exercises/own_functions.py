@@ -161,7 +161,7 @@ def cache(own: Functions, lab: Any) -> type:
             self.own = own["KVCache"]()
 
         def __call__(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-            self.length += key.shape[2]
+            self.advance(key.shape[2])
             keys, values = self.own.append(key, value)
             expected = (*key.shape[:2], self.length, key.shape[3])  # (B, H, Tk, D)
             if keys.shape != expected or values.shape != expected:

@@ -221,7 +221,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
         Invariant(
             "in_proportion",
             _in_proportion,
-            "advantages twice as large must give twice the loss; yours do not: are they normalized, or clipped?",
+            "advantages twice as large must give twice the loss; yours does not: are they normalized, or clipped?",
         ),
     ),
     "value_loss": (
@@ -229,7 +229,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
             "zero_when_right", _zero_when_right, "where every prediction is right the loss must be 0; yours is not"
         ),
         Invariant("same_for_a_column", _same_for_a_column, "predictions (B, 1) and (B,) must give the same loss"),
-        Invariant("quadratic", _quadratic, "errors twice as large must give four times the loss; yours do not"),
+        Invariant("quadratic", _quadratic, "errors twice as large must give four times the loss; yours does not"),
         Invariant("same_for_two_copies", _same_for_two_copies, "a batch that holds all twice must give the same loss"),
         Invariant("every_error_counts", _every_error_counts, "one wrong prediction must give a loss; yours does not"),
         Invariant("never_negative", _never_negative, "a wrong prediction must give a positive loss; yours does not"),

@@ -27,7 +27,7 @@ from lab.exercises.describing import (
     where,
 )
 from lab.exercises.likeness import Deviation, deviation, likeness, same_exception
-from lab.exercises.probes import Answer, Grading, Invariant, Outcome, Probe, outcome, same_outcome
+from lab.exercises.probes import Answer, Grading, Outcome, Probe, outcome, same_outcome
 from lab.exercises.relations import relation
 from lab.exercises.stubs import PLACEHOLDER
 
@@ -141,6 +141,8 @@ class Examiner:
             if named:
                 return self._mistake(named, self.counterexample(found, expected, agrees))
             verdict = self._not_named(alone, found, expected, file)
+            if (verdict.mistake or "").startswith("invariant:"):  # a property of the functions together
+                return verdict
             return replace(verdict, message=f"{name}: {verdict.message}")
         return None
 
@@ -173,7 +175,7 @@ class Examiner:
                 lines = tuple(where(error, file))
                 if lines:
                     return Verdict("wrong", f"{invariant.sentence}: {described(error)}", id, lines)
-        remarks = [remark.sentence for remark in self.grading.remarks if not _has(remark, answer)]
+        remarks = [remark.sentence for remark in self.grading.remarks if not _holds(remark.holds, answer, False)]
         return Verdict("passed", "; ".join([f"{self.exercise.name} is right", *remarks]))
 
     def named(self, found: Outcomes) -> str:
@@ -246,7 +248,7 @@ class Examiner:
 
     def _broken(self, answer: Answer) -> Verdict | None:
         for invariant in self.grading.invariants:
-            if not _holds(invariant.holds, answer):
+            if not _holds(invariant.holds, answer, True):  # its exceptions have been judged
                 return Verdict("wrong", invariant.sentence, f"invariant:{invariant.name}")
         return None
 
@@ -335,19 +337,12 @@ class Examiner:
         return (*lines, difference) if difference else tuple(lines)
 
 
-def _has(remark: Invariant, answer: Answer) -> bool:
-    """Return True if an answer has a property; one that raises an exception has not."""
-    try:
-        return remark.holds(answer)
-    except Exception:  # whatever a learner's code raises
-        return False
-
-
-def _holds(property: Any, answer: Answer) -> bool:
+def _holds(property: Any, answer: Answer, if_it_raises: bool) -> bool:
+    """Return whether an answer has a property; `if_it_raises` for one that raises an exception."""
     try:
         return bool(property(answer))
-    except Exception:  # an answer that raises has been judged by its exception
-        return True
+    except Exception:  # whatever a learner's code raises
+        return if_it_raises
 
 
 def _unwritten(found: Outcomes) -> str:

@@ -16,9 +16,6 @@ from lab.exercises.probes import Answer, Invariant
 AWAY = 0.125  # by which an argument is moved first, so that no two of its numbers are equal and none is 0
 STEP = 1e-3  # half the distance of the two points between which the slope is measured
 TOLERANCE = 1e-2
-SENTENCE = (
-    "but a gradient of the result is cut off or wrong, so a model with it would not learn: is something detached?"
-)
 
 
 def gradients_flow(function: str, arguments: Callable[[], Mapping[str, Any]], *names: str) -> Invariant:
@@ -27,7 +24,8 @@ def gradients_flow(function: str, arguments: Callable[[], Mapping[str, Any]], *n
     def holds(answer: Answer) -> bool:
         return all(_has_gradient(answer[function], arguments, name) for name in names)
 
-    return Invariant(f"gradient of {function}", holds, SENTENCE)
+    sentence = f"but no gradient, or a wrong one, flows back through {function}, so that a model may not learn with it"
+    return Invariant(f"gradient of {function}", holds, sentence)
 
 
 def _has_gradient(function: Callable[..., Any], arguments: Callable[[], Mapping[str, Any]], name: str) -> bool:

@@ -140,7 +140,8 @@ def state(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [state(item) for item in value]
     if hasattr(value, "named_parameters"):
-        attributes = {name: each for name, each in vars(value).items() if not name.startswith("_")}
+        hidden = ("_", "training")  # `eval` and `train` change no results of the modules here
+        attributes = {name: each for name, each in vars(value).items() if not name.startswith(hidden)}
         return {"attributes": plain(attributes), "parameters": state(dict(value.named_parameters()))}
     if hasattr(value, "requires_grad"):
         return [plain(value), value.requires_grad, value.is_leaf]

@@ -4,6 +4,7 @@
 """
 
 import functools
+import inspect
 import itertools
 import random
 import subprocess
@@ -41,6 +42,14 @@ HINT_LINES = 3
 HINT_WIDTH = 78
 
 
+def _file_of(answer: Answer) -> str:
+    """Return the file in which the first function of an answer is written; "" for one that is put together."""
+    try:
+        return inspect.getsourcefile(next(iter(answer.values()))) or ""
+    except TypeError:
+        return ""
+
+
 class Proof:
     """All that is measured about the grader of one exercise."""
 
@@ -53,7 +62,7 @@ class Proof:
 
     def examine(self, answer: Answer) -> Verdict:
         """Return the verdict on an answer."""
-        return self.examiner.examine(answer)
+        return self.examiner.examine(answer, _file_of(answer))
 
     def wrong_answers(self) -> dict[str, Verdict]:
         """Return the verdict on every wrong answer with one mistake."""
