@@ -351,6 +351,21 @@ def test_wrong_tensors_give_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
             list(train_ppo.train(dataclasses.replace(PPOConfig(**PPO), steps_per_iter=64)))
 
 
+def test_without_clipping_a_loss_of_ones_own_gets_an_infinite_range(tmp_path: Path) -> None:
+    """It need not know that `clip_ratio` may be None."""
+    code = (
+        "import torch\n\n\ndef policy_loss(log_probs, old_log_probs, advantages, clip_ratio):\n"
+        "    ratio = (log_probs - old_log_probs).exp()\n"
+        "    clipped = ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)\n"
+        "    return -torch.min(ratio * advantages, clipped * advantages).mean()\n"
+    )
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    config = dataclasses.replace(PPOConfig(**PPO), steps_per_iter=64, use_clipping=False)
+    expected = [record.update for record in train_ppo.train(config)]
+    with script_of("03_ppo_reacher").in_use([tmp_path / "mine.py"]):
+        assert [record.update for record in train_ppo.train(config)] == expected
+
+
 @pytest.mark.parametrize("name", ["policy_loss", "value_loss", "log_prob"])
 def test_a_function_that_cuts_off_the_gradient_is_refused(name: str, tmp_path: Path) -> None:
     code = "a[0].sum(-1).detach()" if name == "log_prob" else "a[0].mean().detach()"

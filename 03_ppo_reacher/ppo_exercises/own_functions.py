@@ -40,6 +40,16 @@ def advantages(own: Functions, lab: Callable[..., Any]) -> Callable[..., tuple[T
     return compute_gae
 
 
+def loss_of_policy(own: Functions, lab: Any) -> Callable[..., Tensor]:
+    """Return `policy_loss`; without clipping (detail 8) a learner's function gets an infinite range."""
+
+    def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_ratio: float | None) -> Tensor:
+        clip_ratio = math.inf if clip_ratio is None else clip_ratio
+        return own["policy_loss"](log_probs, old_log_probs, advantages, clip_ratio)
+
+    return policy_loss
+
+
 def log_prob_of_policy(own: Functions, lab: Any) -> Callable[..., Tensor]:
     """Return the method `log_prob` of the policy with a learner's function of mean, log_std and action."""
 
@@ -101,7 +111,7 @@ SCRIPTS = {
                 advantages,
                 rivals=frozenset({"compute_gae", "td_errors"}),
             ),
-            Place("ppo.py:policy_loss", {"policy_loss": with_gradient(scalar)}),
+            Place("ppo.py:policy_loss", {"policy_loss": with_gradient(scalar)}, loss_of_policy),
             Place("ppo.py:value_loss", {"value_loss": with_gradient(scalar)}),
             Place("ppo.py:normalize", {"normalize_advantages": like(0)}),
             Place(
