@@ -11,12 +11,13 @@ from lab.exercises.advice import advice
 from lab.exercises.catalog import exercises, find
 from lab.exercises.child import examine_file
 from lab.exercises.describing import described, is_close
-from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.grading import load_grading
 from lab.exercises.likeness import Deviation, likeness
 from lab.exercises.probes import Array, Outcome
 from lab.exercises.relations import relation
 from lab.exercises.stubs import solution
+from lab.exercises.verdicts import Verdict
 
 
 @functools.cache

@@ -13,10 +13,10 @@ from lab.exercises import own, progress
 from lab.exercises.cards import RUNS
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.checking import Checker, check_file
-from lab.exercises.diagnosis import Verdict
 from lab.exercises.probe_work import idle_probes
 from lab.exercises.prove import Proof
 from lab.exercises.stubs import PLACEHOLDER, solution, stub
+from lab.exercises.verdicts import Verdict
 from lab.exercises.watch import INTRODUCTION
 from lab.files import ROOT
 from lab.runner import SCRIPTS

@@ -21,10 +21,11 @@ from lab.exercises.cards import card, verdict_lines
 from lab.exercises.catalog import exercises, find
 from lab.exercises.checking import Checked, check_file
 from lab.exercises.child import examine_file
-from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.grading import load_grading
 from lab.exercises.probes import Outcome, outcome
 from lab.exercises.stubs import solution, stub
+from lab.exercises.verdicts import Verdict
 
 NUMBERS = ("O1", "O2", "O3", "O4", "O5")
 seeds = pytest.mark.parametrize("seed", range(3))

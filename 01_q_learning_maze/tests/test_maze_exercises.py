@@ -1,6 +1,7 @@
 """The right answers of lesson 1's exercises are the lab's own code: both give the same results on random input."""
 
 import functools
+import inspect
 import random
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import value_iteration as dynamic_programming
 from batched_q_learning import BatchedQLearning
 from lab.exercises.catalog import exercises, find
 from lab.exercises.child import examine_file
-from lab.exercises.diagnosis import Examiner, Verdict
-from lab.exercises.grading import load_grading
+from lab.exercises.diagnosis import Examiner
+from lab.exercises.grading import load_grading, load_right_answers
+from lab.exercises.verdicts import Verdict
 from maze_env import SimpleMaze
 from maze_exercises import acting_solutions, batched_solutions, planning_solutions, tabular_solutions
 from maze_layout import random_maze
@@ -214,18 +216,16 @@ def td_loss(values, targets):
     assert (verdict.mistake, verdict.message) == ("family:in place", "you changed `targets` in place; work on a copy")
 
 
+def loop(name: str) -> str:
+    """Return the code of the right answer that goes through the agents in a loop."""
+    exercise = find(name)
+    function = load_right_answers(exercise, load_grading(exercise))["loop"][name]
+    code = inspect.getsource(function).replace(function.__name__, name, 1)
+    return f"from torch import Tensor\n\n\n{code}"
+
+
 LOOPS = {
-    "batched_act": """
-def batched_act(values, epsilon, explore_draw, tie_break_draw):
-    actions = []
-    for agent in range(values.shape[1]):
-        column = values[:, agent].tolist()
-        candidates = list(range(len(column)))
-        if explore_draw[agent] >= epsilon[agent]:
-            candidates = [action for action in candidates if column[action] == max(column)]
-        actions.append(candidates[int(tie_break_draw[agent].item() * len(candidates))])
-    return torch.tensor(actions)
-""",
+    "batched_act": loop("batched_act"),
     "batched_act, with lists": """
 def batched_act(*tensors):
     values, *others = (tensor.tolist() for tensor in tensors)
@@ -236,13 +236,7 @@ def batched_act(*tensors):
         actions.append(candidates[int(tie_break_draw * len(candidates))])
     return torch.tensor(actions)
 """,
-    "batched_update": """
-def batched_update(q, state, action, reward, next_state, nonterminal, alpha, gamma):
-    for agent in range(len(q)):
-        best = max(q[agent, next_state[agent]].tolist()) if nonterminal[agent] else 0.0
-        entry = agent, int(state[agent]), int(action[agent])
-        q[entry] = (1 - alpha) * q[entry] + alpha * (reward[agent] + gamma * best)
-""",
+    "batched_update": loop("batched_update"),
 }
 
 

@@ -101,9 +101,6 @@ class DistilBertClassifier(nn.Module):
         return build(checkpoint, lambda: cls(config, class_labels(checkpoint.settings)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        if attention_mask is not None and attention_mask.shape != input_ids.shape:
-            shapes = f"{tuple(attention_mask.shape)}, input_ids are {tuple(input_ids.shape)}"
-            raise UserError(f"attention_mask is {shapes}; it must have one number per token")
         return self.classify(self.embed(input_ids), attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -119,6 +116,10 @@ class DistilBertClassifier(nn.Module):
 
     def pooled_output(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return the last block's output at the first position: (B, T, E) -> (B, E)."""
+        expected = embedded.shape[:2]
+        if attention_mask is not None and attention_mask.shape != expected:
+            shapes = f"{tuple(expected)}, one per token, not {tuple(attention_mask.shape)}"
+            raise UserError(f"attention_mask must be {shapes}")
         mask = None if attention_mask is None else padding_mask(attention_mask)  # (B, 1, 1, T)
         x = embedded
         for block in self.blocks:

@@ -186,8 +186,10 @@ def test_invalid_inputs_are_refused(small: tuple[Any, Path], input_ids: Tensor, 
 def test_a_mask_of_another_shape_is_refused(small: tuple[Any, Path], fast: bool, shape: tuple[int, ...]) -> None:
     ours = DistilBertClassifier.from_pretrained(small[1])
     model = accelerate(ours) if fast else ours
-    with pytest.raises(UserError, match=r"attention_mask is .* input_ids are \(3, 7\)"):
-        model(torch.ones(3, 7, dtype=torch.long), torch.ones(shape))
+    input_ids = torch.ones(3, 7, dtype=torch.long)
+    for use in (lambda mask: model(input_ids, mask), lambda mask: model.pooled_output(model.embed(input_ids), mask)):
+        with pytest.raises(UserError, match=r"attention_mask must be \(3, 7\), one per token, not"):
+            use(torch.ones(shape))
 
 
 def test_probabilities_are_ordinary_tensors(small: tuple[Any, Path]) -> None:

@@ -19,7 +19,7 @@ from lab.errors import UserError
 from lab.exercises import progress
 from lab.exercises.catalog import TABLES, Exercise, exercises, find
 from lab.exercises.catch_inputs import Argument
-from lab.exercises.diagnosis import Verdict
+from lab.exercises.verdicts import Verdict
 from lab.files import write_json
 
 

@@ -13,9 +13,9 @@ from lab.exercises.catch import CatchTask, Caught, counted_mistakes, tasks
 from lab.exercises.catch_inputs import InvalidInputError, read_inputs
 from lab.exercises.child import read_functions, serve
 from lab.exercises.describing import described, first_difference, numbers, where
-from lab.exercises.diagnosis import Verdict
 from lab.exercises.grading import load_grading, load_right_answers
 from lab.exercises.probes import Answer, Outcome, Probe, as_number, call, noting_changes, outcome, same_outcome
+from lab.exercises.verdicts import Verdict
 
 
 class Catcher:

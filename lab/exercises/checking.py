@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise
 from lab.exercises.child import READY, has_run
-from lab.exercises.diagnosis import Verdict
+from lab.exercises.verdicts import Verdict
 from lab.files import ROOT
 
 SECONDS = 5.0  # for the learner's code

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise, find
 from lab.exercises.describing import described, where
-from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.grading import load_grading
 from lab.exercises.probes import Answer
+from lab.exercises.verdicts import Verdict
 from lab.files import read_text, write_json
 
 READY = "ready to check"

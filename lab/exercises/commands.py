@@ -17,10 +17,10 @@ from lab.exercises.cards import card, hint_levels, hint_lines, list_lines, summa
 from lab.exercises.catalog import Exercise, exercises, find
 from lab.exercises.catch_commands import Catch, catch
 from lab.exercises.checking import Checked, check_file
-from lab.exercises.diagnosis import not_started
 from lab.exercises.hunts_commands import HuntCommand
 from lab.exercises.hunts_commands import run as run_hunt
 from lab.exercises.stubs import solution, stub
+from lab.exercises.verdicts import not_started
 from lab.exercises.watch import watch
 from lab.files import display_path
 from lab.launch import launch

@@ -7,12 +7,10 @@ mistakes that it is like; the plain difference.
 """
 
 import itertools
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from lab.exercises.advice import advice
 from lab.exercises.arguments import explanation
 from lab.exercises.catalog import Exercise, Mistake
 from lab.exercises.describing import (
@@ -20,18 +18,25 @@ from lab.exercises.describing import (
     first_difference,
     is_close,
     leaves,
-    numbers,
     shown,
     shown_outcome,
-    structure_problem,
     where,
 )
 from lab.exercises.likeness import Deviation, deviation, likeness, same_exception
 from lab.exercises.probes import Answer, Grading, Outcome, Probe, outcome, same_outcome
 from lab.exercises.relations import relation
-from lab.exercises.stubs import PLACEHOLDER
+from lab.exercises.verdicts import (
+    Outcomes,
+    Verdict,
+    changed_arguments,
+    exception,
+    not_a_number,
+    not_started,
+    returns_none,
+    type_or_shape,
+    unwritten_function,
+)
 
-Outcomes = Sequence[Outcome]  # one per probe
 ALIKE = 0.6  # likeness from which an answer counts as a relative of a known mistake
 LEAD = 0.25  # by which the mistakes of every other family must be less like it
 LEAST_ALIKE, SMALL_LEAD = 0.5, 0.15  # enough where all mistakes that are wrong in the same places are of one family
@@ -55,25 +60,6 @@ class LazyOutcomes(Sequence[Outcome]):
         if number not in self.known:
             self.known[number] = outcome(self.probes[number], self.answer)
         return self.known[number]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of a check.
-
-    `status` is one of passed, convention, mistake, wrong, not_started, error, timeout; `mistake` is the id of the known
-    mistake, two joined by "+", `invariant:NAME`, `family:NAME`, or None.
-    """
-
-    status: str
-    message: str  # one line
-    mistake: str | None = None
-    details: tuple[str, ...] = ()  # lines of the card: the counter-example
-
-
-def not_started(exercise: Exercise, function: str = "") -> Verdict:
-    """Return the verdict on a function, by default the first, that is as in the stub."""
-    return Verdict("not_started", f"`{function or exercise.name}` still holds the line NotImplementedError")
 
 
 class Examiner:
@@ -119,7 +105,7 @@ class Examiner:
         first_wrong = self._first_wrong_function(answer, file)
         if first_wrong is not None:
             return first_wrong
-        unwritten = _unwritten(found)
+        unwritten = unwritten_function(found)
         if unwritten:
             return not_started(self.exercise, unwritten)
         return self._not_named(answer, found, expected, file)
@@ -135,7 +121,7 @@ class Examiner:
             found = self.outcomes(alone)
             expected = self._reading(found)
             agrees = self.same(found, expected)
-            if all(agrees) or _unwritten(found):
+            if all(agrees) or unwritten_function(found):
                 continue
             named = self.named(found)
             if named:
@@ -226,10 +212,10 @@ class Examiner:
             *([pair for pair, good in zip(pairs, agrees, strict=True) if good is one] for one in (False, True))
         )
         verdict = (
-            _exception(found, file)
-            or _returns_none(found, self.right)
-            or _changed_arguments(found, self.right)
-            or _type_or_shape(found, self.right)
+            exception(found, file)
+            or returns_none(found, self.right)
+            or changed_arguments(found, self.right)
+            or type_or_shape(found, self.right)
         )
         if related is not None:
             family, sentence = related
@@ -240,7 +226,7 @@ class Examiner:
             sentence = explanation(self.grading.right, found, agrees, self.grading.probes)
             if sentence:
                 return Verdict("wrong", sentence, "family:argument")
-        verdict = verdict or _not_a_number(found, self.right) or self._broken(answer)
+        verdict = verdict or not_a_number(found, self.right) or self._broken(answer)
         if verdict is None:
             failing = [probe.name for probe, good in zip(self.grading.probes, agrees, strict=True) if not good]
             verdict = Verdict("wrong", f"wrong, but none of the known mistakes; look at: {failing[0]}")
@@ -343,55 +329,3 @@ def _holds(property: Any, answer: Answer, if_it_raises: bool) -> bool:
         return bool(property(answer))
     except Exception:  # whatever a learner's code raises
         return if_it_raises
-
-
-def _unwritten(found: Outcomes) -> str:
-    """Return the name of the first function that is still as in the stub; "" if there is none.
-
-    PyTorch raises NotImplementedError, too, for example for a softmax of whole numbers.
-    """
-    for each in found:
-        if isinstance(each.exception, NotImplementedError) and str(each.exception) in PLACEHOLDER:
-            return traceback.extract_tb(each.exception.__traceback__)[-1].name
-    return ""
-
-
-def _exception(found: Outcomes, file: str) -> Verdict | None:
-    error = next((each.exception for each in found if each.exception is not None), None)
-    if error is None:
-        return None
-    if isinstance(error, SystemExit):
-        return Verdict("error", "your code ends the program: take out exit()")
-    text = described(error)
-    meaning = advice(text)
-    return Verdict("error", f"{text} ({meaning})" if meaning else text, details=tuple(where(error, file)))
-
-
-def _returns_none(found: Outcomes, right: Outcomes) -> Verdict | None:
-    if any(mine.value is None and expected.value is not None for mine, expected in zip(found, right, strict=True)):
-        return Verdict("error", "it returns None: is there a `return`?")
-    return None
-
-
-def _changed_arguments(found: Outcomes, right: Outcomes) -> Verdict | None:
-    for mine, expected in zip(found, right, strict=True):
-        names = [name for name in mine.changed if name not in expected.changed]
-        if names:
-            return Verdict("wrong", f"you changed `{names[0]}` in place; work on a copy", "family:in place")
-    return None
-
-
-def _type_or_shape(found: Outcomes, right: Outcomes) -> Verdict | None:
-    for mine, expected in zip(found, right, strict=True):
-        problem = structure_problem(mine.value, expected.value)
-        if problem:
-            return Verdict("error", problem)
-    return None
-
-
-def _not_a_number(found: Outcomes, right: Outcomes) -> Verdict | None:
-    for mine, expected in zip(found, right, strict=True):
-        for place, value in numbers(mine.value):
-            if value != value and all(each == each for _, each in numbers(expected.value)):
-                return Verdict("wrong", f"the result is NaN at {place or 'its only number'}")
-    return None

@@ -15,10 +15,11 @@ import lab.projects  # noqa: F401 - puts the projects on the search path
 from lab.exercises.catalog import Exercise, find
 from lab.exercises.checking import Checked, Checker
 from lab.exercises.child import examine_file, serve
-from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.grading import load_grading
 from lab.exercises.hunts import MOST_CHANGED_LINES, Hunt, changed_lines, find_hunt, mended, starter
 from lab.exercises.probes import Answer, Grading
+from lab.exercises.verdicts import Verdict
 from lab.files import read_text
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lab.exercises.careless import careless_answers
-from lab.exercises.diagnosis import Examiner, Outcomes
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.mutations import mutants
 from lab.exercises.time_limit import OutOfTime, time_limit
+from lab.exercises.verdicts import Outcomes
 
 MUTANT_SECONDS = 5.0
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lab.errors import UserError
 from lab.exercises.catalog import Exercise, exercises
-from lab.exercises.diagnosis import Verdict
 from lab.exercises.stubs import stub
+from lab.exercises.verdicts import Verdict
 from lab.files import ROOT, write_json, write_text
 
 FOLDER = ROOT / "my_exercises"

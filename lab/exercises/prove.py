@@ -21,13 +21,14 @@ from lab.exercises.cards import hint_levels
 from lab.exercises.catalog import Exercise, exercises
 from lab.exercises.checking import checker
 from lab.exercises.child import examine_file
-from lab.exercises.diagnosis import Examiner, Verdict
+from lab.exercises.diagnosis import Examiner
 from lab.exercises.grading import load_grading, load_right_answers
 from lab.exercises.mutations import EQUIVALENT, mutants
 from lab.exercises.probe_work import MUTANT_SECONDS, Work, work_of_probes
 from lab.exercises.probes import Answer
 from lab.exercises.stubs import solution, stub
 from lab.exercises.time_limit import OutOfTime, time_limit
+from lab.exercises.verdicts import Verdict
 from lab.files import ROOT, display_path
 
 RESULTS = ROOT / "benchmarks/results"
